@@ -1,0 +1,1 @@
+"""Where side effects live: files, checkpoints, metrics, the clock and signals."""
