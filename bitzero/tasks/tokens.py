@@ -32,8 +32,8 @@ _NONE, _NAME, _WORD, _KEYWORD, _START, _BINARY = range(6)  # as the next atom
 _TIGHT, _WIDE, _CLOSE = 6, 7, 8  # as the previous atom, beside _NAME and _WORD
 
 _KEYWORDS = [
-    *"return if else elif for while in not and or is lambda break continue pass from import as with try except finally".split(),
-    *"raise del assert yield def class global nonlocal".split(),
+    *"return if else elif for while in not and or is lambda break continue pass from import as with".split(),
+    *"try except finally raise del assert yield def class global nonlocal".split(),
     *("not in", "is not"),
 ]
 _OPERAND_WORDS = "None True False len int str float bool list dict set tuple sum max min abs sorted ord".split()
