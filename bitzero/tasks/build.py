@@ -1,0 +1,272 @@
+"""Statements: a candidate program as a small tree, drawn on a pool of inputs, from one return to loops and helpers."""
+
+import dataclasses
+import re
+from typing import Any
+
+from bitzero.tasks import grammar
+from bitzero.tasks.grammar import CHANGES, TYPES, fresh
+from bitzero.tasks.sample import (
+    COMPREHENSION,
+    POOL,
+    Dead,
+    Expr,
+    Scope,
+    Var,
+    apply,
+    comprehension,
+    expression,
+    fits,
+    leaf,
+    operands_of,
+    uses,
+)
+
+NAME = re.compile(r"_\d+")
+ROOT_TYPES = {1: ("int", "str", "list"), 2: ("int", "str", "list", "strs", "tup", "dict"), 3: TYPES[:1] + TYPES[2:]}
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Stmt:
+    """One statement; blocks hold their bodies. Names are written _1, _2 …"""
+
+    text: str  # source without indentation; of a block: its head
+    names: tuple[str, ...] = ()  # variables it changes, reported after it ran; of `for`: the loop variables
+    traced: str = ""  # instrumented source where it differs: returns and conditions
+    body: list["Stmt"] = dataclasses.field(default_factory=list)
+    orelse: list["Stmt"] = dataclasses.field(default_factory=list)
+    tier: int = 1
+    ops: int = 0
+    features: int = 0
+    marks: tuple[str, ...] = ()  # "builds": sets a dict item
+
+    @property
+    def kind(self) -> str:
+        """return · for · while · if · plain."""
+        word = self.text.split(" ", 1)[0]
+        return word if word in ("return", "for", "while", "if") else "plain"
+
+
+def stmt(text: str, made: Expr, *names: str, traced: str = "") -> Stmt:
+    """A statement around one expression."""
+    return Stmt(text, names, traced, tier=made.tier, ops=made.ops, features=made.features)
+
+
+@dataclasses.dataclass(slots=True)
+class Candidate:
+    """A drawn program, not yet run."""
+
+    helpers: list[str]  # source of helper functions, before f
+    args: list[Var]
+    body: list[Stmt]
+
+
+def settle(scope: Scope, text: str, changed: str = "") -> None:
+    """Mark the variables that a statement used as used, and the one it changed as waiting for its use."""
+    for var in scope.vars:
+        if var.name == changed:
+            var.pending = True
+        elif var.pending and uses(text, var.name):
+            var.pending = False
+
+
+def wanted(scope: Scope, tier: int, kind: str) -> str:
+    """A type for the next expression: one that some production reaches from a variable that waits, if any waits."""
+    waiting = {var.kind for var in scope.vars if var.pending}
+    if not waiting:
+        return kind
+    able = [
+        result
+        for result in ROOT_TYPES[tier]
+        if any(waiting & set(item.types) for item in grammar.BY_TYPE[tier][result])
+    ]
+    return scope.rng.choice(able) if able and kind not in able else kind
+
+
+def assign(scope: Scope, ops: int) -> Stmt:
+    """`v = expression`, to a new variable or to one the expression uses."""
+    rng, tier = scope.rng, scope.tier
+    kind = wanted(scope, tier, rng.choice(ROOT_TYPES[tier]))
+    made = expression(scope, kind, ops)
+    return bound(scope, kind, made)
+
+
+def bound(scope: Scope, kind: str, made: Expr) -> Stmt:
+    """The assignment of an expression to a variable."""
+    rng = scope.rng
+    again = [v for v in scope.vars if v.kind == kind and not v.fixed and uses(made.text, v.name)]
+    if again and rng.random() < 0.5:
+        target = rng.choice(again)
+        target.vals = made.vals
+    else:
+        target = Var(scope.name(), kind, made.vals)
+        scope.vars.append(target)
+    text = f"{target.name} = {made.text}"
+    settle(scope, made.text, target.name)
+    return stmt(text, made, target.name)
+
+
+def change(scope: Scope, kinds: tuple[str, ...] = TYPES, ops: int = 0) -> Stmt:
+    """A statement that changes a variable in place: augmented or item assignment, a mutating method."""
+    rng, tier = scope.rng, scope.tier
+    known = [var for var in scope.vars if not var.fixed and var.kind in kinds and CHANGES[tier][var.kind]]
+    waiting = [var for var in known if var.pending]
+    if not known:
+        if scope.outer is not None:
+            raise Dead
+        kind = rng.choice([kind for kind in kinds if CHANGES[tier][kind]])
+        if len(scope.args) >= scope.max_args:
+            raise Dead
+        known = [scope.new_arg(kind)]
+    target = rng.choice(waiting if waiting and rng.random() < 0.8 else known)
+    item = rng.choice(CHANGES[tier][target.kind])
+    first = Expr(target.name, target.name, grammar.ATOM, target.vals)
+    made = apply(scope, item, operands_of(scope, item, ops, [first]))
+    target.vals = made.vals
+    settle(scope, made.text, target.name)
+    done = stmt(made.text, made, target.name)
+    done.marks = ("builds",) if target.kind == "dict" else ()
+    return done
+
+
+def line(scope: Scope, ops: int = 1) -> Stmt:
+    """One straight-line statement; a draw that fails is drawn again, a few times."""
+    for _ in range(4):
+        try:
+            if scope.rng.random() < 0.3:
+                return change(scope)
+            return assign(scope, ops)
+        except Dead:
+            continue
+    raise Dead
+
+
+def returned(scope: Scope, ops: int, kinds: tuple[str, ...] | None = None) -> Stmt:
+    """`return expression`, using what still waits."""
+    rng, tier = scope.rng, scope.tier
+    if kinds is None:
+        kinds = ("bool",) if scope.booleans and rng.random() < 0.7 else ROOT_TYPES[tier]
+    waiting = [var for var in scope.vars if var.pending]
+    for _ in range(6):
+        try:
+            if ops == 0:
+                if not waiting:
+                    raise Dead
+                made = Expr(waiting[-1].name, waiting[-1].name, grammar.ATOM, waiting[-1].vals)
+            else:
+                made = expression(scope, wanted(scope, tier, rng.choice(kinds)), ops)
+        except Dead:
+            continue
+        if all(uses(made.text, var.name) for var in waiting):
+            return stmt(f"return {made.text}", made, traced=f"return {made.traced}")
+    raise Dead
+
+
+def condition(scope: Scope) -> Expr:
+    """A comparison that is true on some inputs and false on others."""
+    for _ in range(6):
+        try:
+            made = expression(scope, "bool", 1)
+        except Dead:
+            continue
+        if len(set(made.vals)) == 2:
+            return made
+    raise Dead
+
+
+def branch(scope: Scope, lines: int = 1) -> Stmt:
+    """`if`, with or without `else`, changing variables that exist before it."""
+    rng = scope.rng
+    test = condition(scope)
+    settle(scope, test.text)
+    before = {var.name: var.vals for var in scope.vars}
+    made = Stmt(f"if {test.text}:", traced=test.text, tier=test.tier, ops=test.ops, features=test.features)
+    count = len(scope.vars)
+    made.body = [update(scope) for _ in range(lines)]
+    after = {var.name: var.vals for var in scope.vars[:count]}
+    for var in scope.vars[:count]:
+        var.vals = before[var.name]
+    if rng.random() < 0.4:
+        made.orelse = [update(scope)]
+    for var in scope.vars[:count]:
+        if var.vals is not after[var.name]:
+            both = zip(test.vals, after[var.name], var.vals, strict=True)
+            var.vals = [yes if flag else no for flag, yes, no in both]
+    return made
+
+
+def update(scope: Scope) -> Stmt:
+    """A statement inside a branch or loop: it changes a variable that already exists."""
+    rng, tier = scope.rng, scope.tier
+    for _ in range(4):
+        try:
+            if rng.random() < 0.6:
+                return change(scope)
+            targets = [v for v in scope.vars if not v.fixed and v.kind in ROOT_TYPES[tier]]
+            if not targets:
+                raise Dead
+            target = rng.choice([v for v in targets if v.pending] or targets)
+            made = expression(scope, target.kind, 1)
+            target.vals = made.vals
+            settle(scope, made.text, target.name)
+            return stmt(f"{target.name} = {made.text}", made, target.name)
+        except Dead:
+            continue
+    raise Dead
+
+
+def straight(scope: Scope, lines: int) -> list[Stmt]:
+    """`lines` statements and a return."""
+    rng = scope.rng
+    body = [line(scope, 1 if rng.random() < 0.75 else 2) for _ in range(lines)]
+    body.append(returned(scope, rng.choice((0, 1, 1, 2)) if lines else rng.randint(1, 2)))
+    return body
+
+
+def branching(scope: Scope) -> list[Stmt]:
+    """Up to two statements, one `if` (which may return early), a return."""
+    rng = scope.rng
+    body = [line(scope) for _ in range(rng.randint(0, 1))]
+    if rng.random() < 0.4:
+        test = condition(scope)
+        settle(scope, test.text)
+        kind = rng.choice(ROOT_TYPES[scope.tier])
+        early = expression(scope, kind, rng.choice((1, 1, 2)))
+        settle(scope, early.text)
+        block = Stmt(f"if {test.text}:", traced=test.text, tier=test.tier, ops=test.ops, features=test.features)
+        block.body = [stmt(f"return {early.text}", early, traced=f"return {early.traced}")]
+        body.append(block)
+        body.append(returned(scope, 1, (kind,)))
+        return body
+    body.append(branch(scope, rng.choice((1, 1, 2))))
+    body.append(returned(scope, rng.choice((0, 0, 1))))
+    return body
+
+
+def comprehending(scope: Scope) -> list[Stmt]:
+    """One comprehension, in a statement or in the return, with up to one statement beside it."""
+    rng = scope.rng
+    body = [line(scope) for _ in range(rng.choice((0, 0, 1)))]
+    made = comprehension(scope)
+    if rng.random() < 0.4 and not any(v.pending and not uses(made.text, v.name) for v in scope.vars):
+        body.append(stmt(f"return {made.text}", made, traced=f"return {made.traced}"))
+        return body
+    kind = "strs" if any(v and type(v[0]) is str for v in made.vals) else "list"
+    body.append(bound(scope, kind, made))
+    body.append(returned(scope, rng.choice((1, 1, 2))))
+    return body
+
+
+def candidate(scope: Scope, level: int) -> Candidate:
+    """Draw a program meant for a level; its real level is measured after it ran. Raises `Dead`."""
+    rng = scope.rng
+    if level == 0:
+        body = straight(scope, 0)
+    elif level == 1:
+        body = straight(scope, rng.randint(1, 2))
+    else:
+        shape = rng.choice((straight, comprehending, branching))
+        body = straight(scope, rng.randint(0, 4)) if shape is straight else shape(scope)
+    if not scope.args:
+        raise Dead
+    return Candidate([], scope.args, body)

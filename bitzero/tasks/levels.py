@@ -1,0 +1,65 @@
+"""The curriculum's levels: the level of a program from what it holds and what it did, and the mix of a batch.
+
+Levels fix structure and vocabulary together: L0 one return of one or two operations, tier 1 · L1 one or two straight-line
+statements, tier 1 · L2 three or four statements, or one comprehension or `if`, tiers 1-2 · L3 one loop, at most 8 events
+· L4 loop and `if`, at most 16 events, all tiers · L5 nested loops, `while`, dicts built in loops, helpers, at most 40.
+"""
+
+import dataclasses
+import random
+
+NUM_LEVELS = 6
+MAX_EVENTS = 40
+TIER_LEVEL = {1: 0, 2: 2, 3: 4}  # the first level whose vocabulary holds the tier
+TIERS = (1, 1, 2, 2, 3, 3)  # vocabulary of a level
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a level is measured by, after minimisation and execution."""
+
+    statements: int  # returns at the function's own level not counted
+    operations: int  # of the whole program
+    tier: int  # 1…3, largest production
+    comprehensions: int
+    branches: int  # `if` statements and conditional expressions
+    loops: int  # `for` and `while`
+    depth: int  # of nested loops
+    whiles: int
+    builds: int  # dict items set in a loop
+    helpers: int
+    events: int  # largest number over the inputs of executed changes of a variable
+
+
+def measure(facts: Facts) -> int | None:
+    """Level 0…5 of a program, or None if it is beyond the last.
+
+    >>> measure(Facts(statements=2, operations=3, tier=1, comprehensions=0, branches=0, loops=0, depth=0, whiles=0,
+    ...               builds=0, helpers=0, events=2))
+    1
+    """
+    if facts.events > MAX_EVENTS:
+        return None
+    by_events = 0 if facts.events <= 8 else 4 if facts.events <= 16 else 5
+    return max(structure(facts), by_events, TIER_LEVEL[facts.tier])
+
+
+def structure(facts: Facts) -> int:
+    """Level that the structure alone asks for."""
+    if facts.whiles or facts.depth > 1 or facts.helpers or facts.builds:
+        return 5
+    if facts.loops:
+        return 4 if facts.loops > 1 or facts.branches else 3
+    extra = facts.comprehensions + facts.branches
+    if facts.statements > 4 or extra > 1:
+        return 3
+    if facts.statements > 2 or extra or facts.operations > 6:
+        return 2
+    if facts.statements or facts.operations > 2:
+        return 1
+    return 0
+
+
+def mix(rng: random.Random, open_levels: int, frontier: int) -> int:
+    """A level for one item: half uniform over the open ones, half at the frontier (Zaremba & Sutskever 1410.4615, §3.4)."""
+    return frontier if rng.random() < 0.5 else rng.randrange(open_levels)

@@ -1,0 +1,263 @@
+"""Generated programs: `generate` is a pure function from (seed, unit, index, level, split) to a labelled program.
+
+A candidate is drawn on a pool of inputs (`build.py`), run, given its inputs, minimised, measured and split; the first
+that passes is kept. Acceptance depends on fuel and on the draw alone, never on a clock, so the same arguments give the
+same program on every machine.
+"""
+
+import argparse
+import builtins
+import keyword
+import random
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from bitzero.tasks import levels
+from bitzero.tasks.alpha import canonical, hash_text, split_text
+from bitzero.tasks.build import NAME, Candidate, Stmt, candidate
+from bitzero.tasks.execute import Instrumented, Rejected, minimise, source, text_of, trace_text
+from bitzero.tasks.sample import COMPREHENSION, CONDITIONAL, POOL, WIDTH, Dead, Scope, uses
+
+PAIRS = 6
+FUEL = 2_000  # reports of one run; a program with more events than the last level allows is dropped long before
+TRIVIAL_SHARE = 0.05  # of the draws may give a constant, identity or otherwise trivially answered program
+CONSTANTS = frozenset(("''", "0", "1", "True", "False", "[]"))
+MAX_DRAWS = 200_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    """A program with its labels."""
+
+    code: str  # helper functions and `def f(...)`, as `ast.unparse` prints it, minimised, names at random
+    inputs: tuple[str, ...]  # distinct argument lists, canonical literals: "[1, 2], 3"
+    outputs: tuple[str, ...]  # canonical text of f on each
+    traces: tuple[str, ...]  # trace text on each, without the answer; '' where there is nothing to trace
+    level: int  # 0…5, measured
+    split: str  # train | dev | test
+    hash: int  # 64 bits of the canonical source
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the candidates, for the benchmark."""
+
+    drawn: int = 0
+    dead: int = 0  # the draw led nowhere
+    split: int = 0
+    failed: int = 0  # too few inputs ran
+    constant: int = 0
+    trivial: int = 0
+    level: int = 0
+    kept: int = 0
+
+
+def generate(
+    seed: int, unit: int, index: int, level: int, split: str = "train", *, pairs: int = PAIRS, fuel: int = FUEL,
+    counts: Counts | None = None,
+) -> Program:  # fmt: skip
+    """The program of these arguments: of that measured level and split. Raises ValueError for a level outside 0…5."""
+    if not 0 <= level < levels.NUM_LEVELS:
+        raise ValueError(f"level {level} is not one of 0 to {levels.NUM_LEVELS - 1}")
+    rng = random.Random(f"{seed}/{unit}/{index}/{level}/{split}")
+    counts = counts or Counts()
+    trivial = rng.random() < TRIVIAL_SHARE
+    for _ in range(MAX_DRAWS):
+        counts.drawn += 1
+        made = _attempt(rng, level, split, trivial, pairs, fuel, counts)
+        if made is not None:
+            counts.kept += 1
+            return made
+    raise RuntimeError(f"no program of level {level} in {MAX_DRAWS} draws")
+
+
+def _attempt(
+    rng: random.Random, level: int, split: str, trivial: bool, pairs: int, fuel: int, counts: Counts
+) -> Program | None:
+    """One candidate, carried as far as it goes."""
+    try:
+        drawn = candidate(Scope(rng, levels.TIERS[level], booleans=trivial), level)
+    except Dead:
+        counts.dead += 1
+        return None
+    text, places = source(drawn)
+    if split_text(normal(text, drawn)) != split:
+        counts.split += 1
+        return None
+    program = Instrumented(drawn, fuel)
+    chosen = choose(program, pairs, WIDTH[levels.TIERS[level] - 1])
+    if chosen is None:
+        counts.failed += 1
+        return None
+    inputs, texts, outputs = chosen
+    if len(set(outputs)) < 2:
+        counts.constant += 1
+        return None
+    if not trivial and easy(drawn, texts, outputs):
+        counts.trivial += 1
+        return None
+    try:
+        if minimise(program, inputs, outputs):
+            text, places = source(drawn)
+            if split_text(normal(text, drawn)) != split:
+                counts.split += 1
+                return None
+    except Rejected:
+        counts.level += 1
+        return None
+    return _finish(rng, level, split, program, inputs, texts, outputs, text, places, counts)
+
+
+def _finish(
+    rng: random.Random, level: int, split: str, program: Instrumented, inputs: list[tuple[Any, ...]],
+    texts: list[str], outputs: list[str], text: str, places: dict[int, int], counts: Counts,
+) -> Program | None:  # fmt: skip
+    """Record the runs, measure the level, name the variables."""
+    drawn = program.made
+    head, body = text.rsplit("def f(", 1)[1].split("\n", 1)
+    program.tape.truth.clear()
+    recorded = [program.record(values) for values in inputs]
+    changes = max(sum(report >= 0 for report, _ in events) for events in recorded)
+    flat = all(seen == 3 for switch, seen in program.tape.truth.items() if program.switches[switch])
+    width = WIDTH[levels.TIERS[level] - 1]
+    small = all(len(value) <= width for events in recorded for _, value in events)
+    used = all(uses(body, arg.name) for arg in drawn.args)
+    if not (flat and small and used) or levels.measure(facts(drawn, changes)) != level:
+        counts.level += 1
+        return None
+    names = naming(rng, text)
+    return Program(
+        code=rename(text, names),
+        inputs=tuple(texts),
+        outputs=tuple(outputs),
+        traces=tuple(trace_text(program, events, places, names) for events in recorded),
+        level=level,
+        split=split,
+        hash=hash_text(normal(text, drawn)),
+    )
+
+
+def choose(program: Instrumented, pairs: int, width: int) -> tuple[list[tuple[Any, ...]], list[str], list[str]] | None:
+    """`pairs` inputs of the pool with their texts and outputs, or None if fewer run.
+
+    Inputs whose output is new and not a trivial constant or copy come first, so outputs differ and branches flip.
+    """
+    seen: set[str] = set()
+    found: list[tuple[int, int, tuple[Any, ...], str, str]] = []
+    outputs: dict[str, int] = {}
+    for place in range(POOL):
+        values = tuple(arg.vals[place] for arg in program.made.args)
+        parts = [text_of(value) for value in values]
+        text = ", ".join(parts)
+        output = program.output(values) if text not in seen else None
+        if output is None or len(output) > width:
+            continue
+        seen.add(text)
+        repeats = outputs[output] = outputs.get(output, -1) + 1
+        found.append((repeats + (output in CONSTANTS or output in parts), place, values, text, output))
+    if len(found) < pairs:
+        return None
+    found = sorted(sorted(found)[:pairs], key=lambda item: item[1])
+    return [item[2] for item in found], [item[3] for item in found], [item[4] for item in found]
+
+
+def easy(drawn: Candidate, texts: list[str], outputs: list[str]) -> bool:
+    """Whether more than a third of the pairs are answered by a constant or by a copy of an argument."""
+    hits = 0
+    for text, output in zip(texts, outputs, strict=True):
+        hits += output in CONSTANTS or output == text or text.startswith(output + ", ") or text.endswith(", " + output)
+    return 3 * hits > len(outputs)
+
+
+def facts(drawn: Candidate, events: int) -> levels.Facts:
+    """What the level of a program is measured by; `events` is the largest number of changes over its runs."""
+    found = list(_walk(drawn.body, 0))
+    stmts = [item for item, _ in found]
+    looped = [item for item, depth in found if depth]
+    text = "\n".join([item.text for item in stmts] + drawn.helpers)
+    return levels.Facts(
+        statements=sum(item.kind != "return" for item in stmts),
+        operations=sum(item.ops for item in stmts),
+        tier=max([item.tier for item in stmts]) if not drawn.helpers else 3,
+        comprehensions=sum(bool(item.features & COMPREHENSION) for item in stmts),
+        branches=sum(item.kind == "if" for item in stmts) + len(re.findall(r"[^\[]\bif\b.*\belse\b", text)),
+        loops=sum(item.kind in ("for", "while") for item in stmts),
+        depth=max((depth + 1 for item, depth in found if item.kind in ("for", "while")), default=0),
+        whiles=sum(item.kind == "while" for item in stmts),
+        builds=sum("builds" in item.marks for item in looped),
+        helpers=len(drawn.helpers),
+        events=events,
+    )
+
+
+def _walk(body: list[Stmt], depth: int) -> Any:
+    for item in body:
+        yield item, depth
+        inner = depth + (item.kind in ("for", "while"))
+        yield from _walk(item.body, inner)
+        yield from _walk(item.orelse, inner)
+
+
+def normal(text: str, drawn: Candidate) -> str:
+    """`alpha.canonical` of a source whose names are written _1, _2 …
+
+    Where no comprehension, lambda or conditional expression moves a name away from its place in the text, numbering the
+    names as they stand is the same and thirty times faster.
+    """
+    if drawn.helpers or " for " in text.replace("    for ", "") or "lambda" in text or " else " in text:
+        return canonical(text)
+    order: dict[str, str] = {}
+    return NAME.sub(lambda found: order.setdefault(found[0], f"v{len(order)}"), text)
+
+
+RESERVED = frozenset((*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "f"))
+LETTERS = "abcdeghijklmnopqrstuvwxyz"
+
+
+def naming(rng: random.Random, text: str) -> dict[str, str]:
+    """A random name for each of the text's variables, mostly of one letter."""
+    names: dict[str, str] = {}
+    for found in dict.fromkeys(NAME.findall(text)):
+        while True:
+            size = 1 if rng.random() < 0.9 else rng.randint(2, 4)
+            name = "".join(rng.choices(LETTERS, k=size))
+            if name not in RESERVED and name not in names.values():
+                break
+        names[found] = name
+    return names
+
+
+def rename(text: str, names: dict[str, str]) -> str:
+    """The text with its variables named."""
+    return NAME.sub(lambda found: names[found[0]], text)
+
+
+def heldout(seed: int, split: str, level: int, n: int) -> list[Program]:
+    """`n` programs of a split and level that differ in structure; the same ones for the same arguments."""
+    kept: dict[int, Program] = {}
+    index = 0
+    while len(kept) < n:
+        made = generate(seed, -1, index, level, split)
+        kept.setdefault(made.hash, made)
+        index += 1
+    return list(kept.values())
+
+
+def main() -> None:
+    """Print samples: `python -m bitzero.tasks.programs --level 1 -n 20`."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--level", type=int, default=1)
+    parser.add_argument("-n", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--split", default="train", choices=("train", "dev", "test"))
+    flags = parser.parse_args()
+    for index in range(flags.n):
+        made = generate(flags.seed, 0, index, flags.level, flags.split)
+        print(made.code)
+        for given, value, trace in zip(made.inputs, made.outputs, made.traces, strict=True):
+            print(f"  f({given}) = {value}    {trace}")
+
+
+if __name__ == "__main__":
+    main()
