@@ -1,0 +1,16 @@
+"""An executor for untrusted Python functions: typed outcomes, canonical values, standard library only.
+
+>>> from bitzero.sandbox import Job, Sandbox
+>>> with Sandbox() as box:
+...     [[outcome]] = box.validate([Job(id=0, code="def f(a): return sorted(a)", inputs=("[3, 1, 2]",))])
+>>> outcome.kind, outcome.value
+('ok', '[1, 2, 3]')
+
+One warm process per hash seed forks a child per program; the child is closed in by the kernel (system-call filter,
+resource limits, where the machine offers them namespaces with an empty root and Landlock) before it parses anything.
+"""
+
+from bitzero.sandbox.client import Sandbox
+from bitzero.sandbox.jobs import KINDS, Job, Limits, Outcome, Parsed, SandboxUnavailable, literal_job, same
+
+__all__ = ["KINDS", "Job", "Limits", "Outcome", "Parsed", "Sandbox", "SandboxUnavailable", "literal_job", "same"]

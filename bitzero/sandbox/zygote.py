@@ -1,0 +1,251 @@
+"""The warm process that forks one child per program. Trusted, single-threaded, never parses what it passes on.
+
+Started by ``client`` with PYTHONHASHSEED set, so two zygotes differ in string hashes and in addresses. It reads a job
+(``wire``: mode, then code, then inputs) on descriptor 0 and answers on descriptor 1 with one message per input
+(status word, processor time, the child's own message) followed by an empty message; an empty field list in between
+is a sign of life. A job whose child dies is run again one input at a time: a death decides over its own input only.
+"""
+
+import codecs
+import gc
+import os
+import signal
+import sys
+import time
+import unicodedata
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
+
+from bitzero.sandbox import child, layers, limits, screen, seccomp, wire
+
+OUT_OF_MEMORY, BROKEN = 97, 98  # exit statuses of a child that could not write its verdict
+MAX_CPU_DEATHS = 2  # a job that ran out of processor time this often is not run further
+CODECS = ("ascii", "latin-1", "utf-8", "utf-16", "utf-32", "unicode_escape", "raw_unicode_escape", "cp1252", "rot13")
+
+
+class Settings(NamedTuple):
+    """Limits as the command line gives them, in this order."""
+
+    fuel: int
+    cpu_us: int
+    memory_mb: int
+    value_bytes: int
+    depth: int
+    code_bytes: int
+    unsafe: int  # 1: go on without a system-call filter
+
+    @property
+    def wall_s(self) -> float:
+        """Hang guard of one child: 20 times its processor time, so that a loaded machine fails no honest program."""
+        return max(4.0, 20 * self.cpu_us / 1e6)
+
+
+class Ended(NamedTuple):
+    """How a child ended and what it wrote."""
+
+    status: int  # as waitpid gives it
+    cpu_us: int
+    data: bytes
+    killed: str = ""  # why the zygote ended it: "hung" | "flood"
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Serve until descriptor 0 closes."""
+    settings = Settings(*(int(text) for text in arguments))
+    preload()
+    kernel = layers.Kernel()
+    report: layers.Report = {}
+    layers.enter(kernel, report)
+    close_doors()
+    layers.attempt(report, "rlimits", limits.restrict_zygote, settings.memory_mb)
+    zygote = Zygote(settings, kernel, report)
+    if layers.attempt(report, "seccomp", zygote.prepare_filter) and not settings.unsafe:
+        layers.attempt(report, "seccomp", zygote.probe_filter)
+    gc.collect()
+    gc.freeze()
+    zygote.send([f"{name}={state}".encode() for name, state in report.items()])
+    zygote.serve()
+    os._exit(0)
+
+
+def preload() -> None:
+    """Load everything a child may need: afterwards there is no file system to import from."""
+    for name in (*screen.MODULES, "collections.abc"):
+        __import__(name)
+    for name in CODECS:
+        codecs.lookup(name)
+    unicodedata.lookup("SPACE")
+    compile("f'{1!r:>{3}}'", "<warm>", "eval")
+
+
+def close_doors() -> None:
+    """No imports, no warnings (they open files), no garbage collection at moments a program could observe."""
+    warnings.simplefilter("ignore")
+    sys.path.clear()
+    sys.meta_path.clear()
+    sys.path_hooks.clear()
+    sys.path_importer_cache.clear()
+    sys.stdin = sys.stdout = sys.stderr = None
+    gc.disable()
+    os.closerange(3, 64)
+
+
+class Zygote:
+    """Runs jobs in children, one child at a time."""
+
+    def __init__(self, settings: Settings, kernel: layers.Kernel, report: layers.Report) -> None:
+        self.settings = settings
+        self.kernel = kernel
+        self.report = report
+        self.filter: seccomp.Filter | None = None
+        self.running = 0  # pid of the current child
+        self.killed = ""
+        signal.signal(signal.SIGALRM, self.on_alarm)
+
+    def prepare_filter(self) -> None:
+        made = seccomp.Filter(child.RESULT_FD)
+        made.forbid_privileges()
+        self.filter = made
+
+    def probe_filter(self) -> None:
+        """A sacrificial child that asks for its parent's number must die of the filter."""
+        ended = self.run_child(lambda: os._exit(os.getppid() & 1))
+        if not os.WIFSIGNALED(ended.status) or os.WTERMSIG(ended.status) != signal.SIGSYS:
+            self.filter = None
+            raise OSError(38, "the filter did not hold")
+
+    def on_alarm(self, *_: Any) -> None:
+        self.kill("hung")
+
+    def kill(self, why: str) -> None:
+        if self.running:
+            self.killed = why
+            os.kill(self.running, signal.SIGKILL)
+
+    def run_child(self, work: Callable[[], Any], capacity: int = 0) -> Ended:
+        """Fork, confine, work; wait for the end. ``capacity``: bytes a child may write, more ends it."""
+        reader, writer = os.pipe()
+        try:
+            self.running = os.fork()
+        except OSError:
+            os.close(reader)
+            os.close(writer)
+            raise
+        if self.running == 0:
+            self.become_child(writer, work)
+        os.close(writer)
+        self.killed = ""
+        signal.setitimer(signal.ITIMER_REAL, self.settings.wall_s, 0.5)
+        data = self.read_all(reader, capacity)
+        os.close(reader)
+        _, status, usage = os.wait4(self.running, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        self.running = 0
+        return Ended(status, round((usage.ru_utime + usage.ru_stime) * 1e6), data, self.killed)
+
+    def read_all(self, reader: int, capacity: int) -> bytes:
+        parts = []
+        size = 0
+        while part := os.read(reader, 65536):
+            parts.append(part)
+            size += len(part)
+            if size > capacity:
+                self.kill("flood")
+                break
+        return b"".join(parts)
+
+    def become_child(self, writer: int, work: Callable[[], Any]) -> NoReturn:
+        try:
+            os.dup2(writer, child.RESULT_FD)
+            os.close(0)
+            os.closerange(2, writer + 1)
+            layers.die_with_parent(self.kernel)
+            limits.restrict_child(self.settings.cpu_us)
+            if self.filter is not None:
+                self.filter.install()
+            work()
+        except MemoryError:
+            os._exit(OUT_OF_MEMORY)
+        except BaseException:
+            os._exit(BROKEN)
+        os._exit(BROKEN)
+
+    def serve(self) -> None:
+        buffer = b""
+        while part := os.read(0, 65536):
+            buffer += part
+            bodies, buffer = wire.split(buffer)
+            for body in bodies:
+                mode, code, *inputs = [field.decode("utf-8", "replace") for field in wire.unpack(body)]
+                self.job(mode, code, inputs)
+
+    def send(self, fields: list[bytes]) -> None:
+        data = wire.pack(fields)
+        while data:
+            data = data[os.write(1, data) :]
+
+    def job(self, mode: str, code: str, inputs: list[str]) -> None:
+        """Run all inputs, in one child if none of them ends it, and send their verdicts in order."""
+        pending = [list(range(len(inputs)))]
+        deaths = 0
+        while pending:
+            group = pending.pop(0)
+            if deaths >= MAX_CPU_DEATHS:
+                for _ in group:
+                    self.send([b"budget", b"0", b""])
+                continue
+            ended = self.fork_for(mode, code, [inputs[index] for index in group])
+            messages = complete(ended, len(group))
+            if messages is None and len(group) > 1:
+                pending = [[index] for index in group] + pending
+                self.send([])
+                continue
+            word = status_word(ended, self.settings.cpu_us)
+            deaths += word == "cpu"
+            for body in messages or [b""]:
+                self.send([word.encode(), str(ended.cpu_us).encode(), body])
+            if messages is not None and len(messages) < len(group):
+                pending.insert(0, group[len(messages) :])
+        self.send([b"end"])
+
+    def fork_for(self, mode: str, code: str, inputs: list[str]) -> Ended:
+        s = self.settings
+        task = child.Task(mode, code, inputs, s.fuel, s.value_bytes, s.depth)
+        each = s.value_bytes + 512 if mode != "parse" else 64 * s.code_bytes
+        for pause_s in (0.05, 0.2, 1.0):
+            try:
+                return self.run_child(lambda: child.work(task), capacity=each * len(inputs))
+            except OSError:
+                time.sleep(pause_s)  # out of processes or memory: others on this machine may give some back
+        return Ended(signal.SIGKILL, 0, b"", "hung")
+
+
+def complete(ended: Ended, expected: int) -> list[bytes] | None:
+    """The messages of a child that left in order, or None if its death decides instead.
+
+    A child that stopped itself for want of memory after earlier inputs is cut before that input, which then runs first.
+    """
+    if ended.status != 0:
+        return None
+    bodies, rest = wire.split(ended.data)
+    if rest or not bodies or len(bodies) > expected:
+        return None
+    stopped = bodies[-1][4:5] == b"1"
+    if len(bodies) < expected and not stopped:
+        return None
+    if stopped and b"memory" in bodies[-1][5:16] and len(bodies) > 1:
+        return bodies[:-1]
+    return bodies
+
+
+def status_word(ended: Ended, cpu_us: int) -> str:
+    """One word for how a child ended: done, cpu, syscall, memory, crash, silent, flood, hung, killed."""
+    if os.WIFSIGNALED(ended.status):
+        number = os.WTERMSIG(ended.status)
+        if number in (signal.SIGPROF, signal.SIGXCPU) or (ended.killed == "hung" and ended.cpu_us >= 0.9 * cpu_us):
+            return "cpu"
+        if ended.killed:
+            return ended.killed
+        return {int(signal.SIGSYS): "syscall", int(signal.SIGKILL): "killed"}.get(number, "crash")
+    return {0: "done", OUT_OF_MEMORY: "memory"}.get(os.waitstatus_to_exitcode(ended.status), "silent")
