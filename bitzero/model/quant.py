@@ -1,0 +1,283 @@
+"""The numerics contract: ternary weights with residual tiers, int8 activations, one forward for every use.
+
+Weights (BitNet b1.58, arXiv 2402.17764, eq. 1–3): per matrix α = mean|W|, T = clip(round(W/α), −1, 1).
+Activations, per token: δ = max|x|/127, X = clip(round(x/δ), −127, 127).
+Residual tier of a block of 16 output rows, on a grid nested in the ternary one:
+
+    N = m·T + R,   R = clip(round(λ_r·m·(W − αT)/α), −lim, lim),   W ≈ (α/m)·N
+
+with (m, lim) = (1, 0) for no tier, (4, 7) for 4 bits, (32, 127) for 8 bits: one integer matrix, one product, one scale
+a row. The forward multiplies integers and ends with exactly y = f32(acc)·(scale·δ). The backward is straight-through
+(arXiv 1308.3432) without a clip mask and without a gradient through α, δ or m.
+
+A weight is a *type*: a latent array (training), ``Dense`` integers (rollouts), ``Blend`` (rollouts below λ = 1).
+``linear`` dispatches on it.
+"""
+
+import functools
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int8, Num
+
+from bitzero.config import Model
+from bitzero.state import pytree
+
+BLOCK_ROWS = 16  # output rows that share a tier
+OPERANDS = ("f32", "bf16", "int8")
+_FLOOR = 1e-5  # of α and of max|x|
+_EXACT = 1 << 24  # integers below are exact in an f32 accumulator
+
+
+@pytree
+class Dense:
+    """A matrix materialised as integers for rollouts; y = f32(X·codesᵀ)·(scale·δ)."""
+
+    codes: Num[Array, "*L N K"]  # m·T + R, integer-valued, in the operand type
+    scale: Float[Array, "*L N"]  # α/m of each output row
+
+
+@pytree
+class Blend:
+    """A matrix on the way from full precision to ternary; rollouts during the warm-up ramp."""
+
+    weight: Float[Array, "*L N K"]  # W + λ·(Q(W) − W)
+    lam: Float[Array, "*L"]  # λ of the ramp, also applied to the activations
+
+
+Weight = Array | Dense | Blend
+
+
+def float_type(operand: str) -> jnp.dtype:
+    """The floating-point operand type beside ``operand``: bf16 for bf16, f32 otherwise."""
+    return jnp.dtype(jnp.bfloat16 if operand == "bf16" else jnp.float32)
+
+
+def row_alpha(w: Float[Array, "*L N K"], parts: tuple[int, ...]) -> Float[Array, "*L N"]:
+    """α = mean|W| of each merged matrix, repeated over its rows; ``parts`` are the merged matrices' row counts."""
+    sizes = jnp.mean(jnp.abs(w), axis=-1)
+    alphas, start = [], 0
+    for rows in parts:
+        alpha = jnp.mean(sizes[..., start : start + rows], axis=-1, keepdims=True)
+        alphas.append(jnp.broadcast_to(jnp.maximum(alpha, _FLOOR), (*alpha.shape[:-1], rows)))
+        start += rows
+    return jnp.concatenate(alphas, axis=-1)
+
+
+def integer_codes(
+    w: Float[Array, "*L N K"], tier: Int8[Array, "*L blocks"], ramp: Float[Array, "*L blocks"], parts: tuple[int, ...]
+) -> tuple[Float[Array, "*L N K"], Float[Array, "*L N"]]:
+    """Integers N = m·T + R (as f32) and the scale α/m of each row; ``tier`` holds bits, ``ramp`` λ_r, per block."""
+    alpha = row_alpha(w, parts)
+    rows = functools.partial(jnp.repeat, repeats=BLOCK_ROWS, axis=-1)
+    m = rows(jnp.where(tier == 8, 32.0, jnp.where(tier == 4, 4.0, 1.0)))
+    limit = rows(jnp.where(tier == 8, 127.0, jnp.where(tier == 4, 7.0, 0.0)))[..., None]
+    unit = w / alpha[..., None]
+    t = jnp.clip(jnp.round(unit), -1, 1)
+    m_col = m[..., None]
+    residual = jnp.round(rows(ramp)[..., None] * m_col * (unit - t))
+    return m_col * t + jnp.clip(residual, -limit, limit), alpha / m
+
+
+def ternary_codes(w: Float[Array, "*L N K"], parts: tuple[int, ...]) -> tuple[Float[Array, "*L N K"], Float[Array, "*L N"]]:
+    """T (as f32) and α of each row: ``integer_codes`` where no block has a tier."""
+    alpha = row_alpha(w, parts)
+    return jnp.clip(jnp.round(w / alpha[..., None]), -1, 1), alpha
+
+
+def quantise_activations(x: Float[Array, "*B K"]) -> tuple[Float[Array, "*B K"], Float[Array, "*B 1"]]:
+    """Per token: integers X in −127…127 (as f32) and δ, so that x ≈ X·δ."""
+    x = x.astype(jnp.float32)
+    delta = jnp.maximum(jnp.max(jnp.abs(x), axis=-1, keepdims=True), _FLOOR) * jnp.float32(1 / 127)
+    return jnp.clip(jnp.round(x * (1 / delta)), -127, 127), delta
+
+
+def max_code(max_tier: int) -> int:
+    """Largest |m·T + R| when tiers up to ``max_tier`` bits may occur."""
+    return {0: 1, 4: 4 + 7, 8: 32 + 127}[max_tier]
+
+
+def integer_product(x: Num[Array, "*B K"], codes: Num[Array, "N K"], operand: str, max_tier: int) -> Num[Array, "*B N"]:
+    """X·Nᵀ, exact; f32 (integer-valued) while 127·max|N|·K < 2²⁴ or else int32, summed over exact pieces of K."""
+    contract = (((x.ndim - 1,), (1,)), ((), ()))
+    if operand == "int8":
+        dot = functools.partial(jax.lax.dot_general, dimension_numbers=contract, preferred_element_type=jnp.int32)
+        x8 = x.astype(jnp.int8)
+        if max_code(max_tier) <= 127:
+            return dot(x8, codes.astype(jnp.int8))
+        half = jnp.floor(codes.astype(jnp.float32) / 2)  # |codes| ≤ 159 needs two int8 planes
+        low = codes.astype(jnp.float32) - 2 * half
+        return 2 * dot(x8, half.astype(jnp.int8)) + dot(x8, low.astype(jnp.int8))
+    dtype = float_type(operand)
+    x, codes = x.astype(dtype), codes.astype(dtype)
+    dot = functools.partial(jax.lax.dot_general, dimension_numbers=contract, preferred_element_type=jnp.float32)
+    k, piece = x.shape[-1], (_EXACT - 1) // (127 * max_code(max_tier))
+    if k <= piece:
+        return dot(x, codes)
+    pieces = [dot(x[..., i : i + piece], codes[:, i : i + piece]).astype(jnp.int32) for i in range(0, k, piece)]
+    return sum(pieces[1:], pieces[0])
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
+def ternary_linear(x, w, tier, ramp, parts, operand, max_tier):
+    """y = x·Q(W)ᵀ on integers with the straight-through gradient; shapes as in ``linear``.
+
+    dx = (g·scale)·N and dW = (g·δ)ᵀ·X: the gradient of the quantised product, passed through Q as the identity.
+    """
+    return _ternary_forward(x, w, tier, ramp, parts, operand, max_tier)[0]
+
+
+def _ternary_forward(x, w, tier, ramp, parts, operand, max_tier):
+    xq, delta = quantise_activations(x)
+    codes, scale = integer_codes(w, tier, ramp, parts) if max_tier else ternary_codes(w, parts)
+    keep = float_type(operand)
+    xq, codes = xq.astype(keep), codes.astype(keep)
+    y = integer_product(xq, codes, operand, max_tier).astype(jnp.float32) * (scale * delta)
+    return y, (xq, delta, codes, scale, tier, ramp)
+
+
+def _ternary_backward(parts, operand, max_tier, residuals, g):
+    xq, delta, codes, scale, tier, ramp = residuals
+    dx = jnp.einsum("...N,NK->...K", (g * scale).astype(codes.dtype), codes, preferred_element_type=jnp.float32)
+    flat_g = (g * delta).astype(xq.dtype).reshape(-1, g.shape[-1])
+    dw = jax.lax.dot_general(
+        flat_g, xq.reshape(-1, xq.shape[-1]), (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32
+    )
+    return dx, dw, _no_gradient(tier), _no_gradient(ramp)
+
+
+def _no_gradient(a: Array) -> Any:
+    if jnp.issubdtype(a.dtype, jnp.floating):
+        return jnp.zeros_like(a)
+    return np.zeros(a.shape, jax.dtypes.float0)
+
+
+ternary_linear.defvjp(_ternary_forward, _ternary_backward)
+
+
+def blended_linear(x, w_blend, lam, operand):
+    """y = x_λ·W_λᵀ in floating point, x_λ = x + λ·sg(Q(x) − x): the ramp, no exactness claimed."""
+    xq, delta = quantise_activations(x)
+    x_lam = x + lam * jax.lax.stop_gradient(xq * delta - x)
+    y = contraction("TK,NK->TN", x_lam.reshape(-1, x.shape[-1]), w_blend, float_type(operand))
+    return y.reshape(*x.shape[:-1], -1)
+
+
+def blend(w: Float[Array, "*L N K"], lam: Float[Array, ""], parts: tuple[int, ...]) -> Float[Array, "*L N K"]:
+    """W_λ = W + λ·sg(αT − W); the ramp knows no tiers."""
+    t, alpha = ternary_codes(w, parts)
+    return w + lam * jax.lax.stop_gradient(alpha[..., None] * t - w)
+
+
+def linear(
+    x: Float[Array, "*B K"],
+    w: Weight,
+    tier: Int8[Array, " blocks"] | None,
+    ramp: Float[Array, " blocks"] | None,
+    *,
+    parts: tuple[int, ...],
+    operand: str,
+    max_tier: int,
+    lam: Float[Array, ""] | None = None,
+) -> Float[Array, "*B N"]:
+    """One linear layer without bias, by the type of ``w``.
+
+    ``w`` latent [N, K]: integers with the straight-through gradient, or the ramp where ``lam`` is given. ``Dense``:
+    the same integers, materialised. ``Blend``: the ramp, materialised. ``tier`` and ``ramp`` belong to latents only.
+    """
+    if isinstance(w, Dense):
+        xq, delta = quantise_activations(x)
+        return integer_product(xq, w.codes, operand, max_tier).astype(jnp.float32) * (w.scale * delta)
+    if isinstance(w, Blend):
+        return blended_linear(x, w.weight, w.lam, operand)
+    if lam is not None:
+        return blended_linear(x, blend(w, lam, parts), lam, operand)
+    return ternary_linear(x, w, tier, ramp, parts, operand, max_tier)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
+def contraction(spec: str, a: Array, b: Array, dtype: jnp.dtype) -> Array:
+    """``einsum(spec, a, b)`` with ``dtype`` operands and f32 results, forward and backward.
+
+    The automatic transpose would mix an f32 cotangent with bf16 operands, 4–6× slower on a CPU with AMX. Each letter
+    of an operand must stand in the other operand or in the result.
+    """
+    return jnp.einsum(spec, a.astype(dtype), b.astype(dtype), preferred_element_type=jnp.float32)
+
+
+def _contraction_forward(spec, a, b, dtype):
+    a, b = a.astype(dtype), b.astype(dtype)
+    return jnp.einsum(spec, a, b, preferred_element_type=jnp.float32), (a, b)
+
+
+def _contraction_backward(spec, dtype, residuals, g):
+    a, b = residuals
+    inputs, out = spec.split("->")
+    a_spec, b_spec = inputs.split(",")
+    g = g.astype(dtype)
+    da = jnp.einsum(f"{out},{b_spec}->{a_spec}", g, b, preferred_element_type=jnp.float32)
+    db = jnp.einsum(f"{a_spec},{out}->{b_spec}", a, g, preferred_element_type=jnp.float32)
+    return da, db
+
+
+contraction.defvjp(_contraction_forward, _contraction_backward)
+
+
+def materialise(
+    params: dict[str, Any], precision: dict[str, Any], cfg: Model, operand: str, lam: Float[Array, ""] | None = None
+) -> dict[str, Any]:
+    """The parameter tree for rollouts: every latent ternary-able matrix replaced by its ``Dense`` integers.
+
+    With ``lam`` (below 1) by its ``Blend`` instead. Quantising once a policy update keeps it out of the decode loop,
+    where XLA cannot hoist it (1.6× at 25M parameters).
+    """
+
+    def leaf(w: Array, tiers: dict[str, Array], parts: tuple[int, ...]) -> Dense | Blend:
+        if lam is not None:
+            return Blend(weight=blend(w, lam, parts), lam=jnp.broadcast_to(lam, w.shape[:-2]))
+        codes, scale = (
+            integer_codes(w, tiers["tier"], tiers["ramp"], parts) if cfg.max_tier else ternary_codes(w, parts)
+        )
+        return Dense(codes=codes.astype(float_type(operand)), scale=scale)
+
+    layers = dict(params["layers"])
+    for name, parts in matrices(cfg).items():
+        layers[name] = {"kernel": leaf(layers[name]["kernel"], precision["layers"][name], parts)}
+    return {**params, "layers": layers}
+
+
+def matrices(cfg: Model) -> dict[str, tuple[int, ...]]:
+    """Row counts of the merged matrices of each ternary-able kernel of a layer."""
+    queries, keys = cfg.num_heads * cfg.head_dim, cfg.num_kv_heads * cfg.head_dim
+    return {
+        "qkv": (queries, keys, keys),
+        "o": (cfg.width,),
+        "gate_up": (cfg.ffn_width, cfg.ffn_width),
+        "down": (cfg.width,),
+    }
+
+
+def measure_operand(cfg: Model, tokens: int = 2_048) -> str:
+    """The fastest operand type of a forward and backward of one FFN product on this device, by a short measurement."""
+    w = jnp.full((2 * cfg.ffn_width, cfg.width), 0.5)
+    x = jnp.ones((tokens, cfg.width))
+    blocks = w.shape[0] // BLOCK_ROWS
+    tier, ramp = jnp.zeros((blocks,), jnp.int8), jnp.ones((blocks,))
+
+    def seconds(operand: str) -> float:
+        def loss(x: Array, w: Array) -> Array:
+            return jnp.sum(ternary_linear(x, w, tier, ramp, (w.shape[0],), operand, cfg.max_tier))
+
+        step = jax.jit(jax.grad(loss, argnums=(0, 1)))
+        jax.block_until_ready(step(x, w))
+        best = float("inf")
+        for _ in range(5):
+            start = time.perf_counter()
+            jax.block_until_ready(step(x, w))
+            best = min(best, time.perf_counter() - start)
+        return best
+
+    return min(OPERANDS, key=seconds)

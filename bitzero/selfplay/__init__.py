@@ -1,0 +1,1 @@
+"""The learning loops: pure JAX with one door to the host (``verify.py``)."""

@@ -1,0 +1,114 @@
+"""The task ring and the set of seen hashes, both fixed-shape arrays on the device.
+
+The set holds 64-bit hashes in buckets of 4 chosen by the low word. A membership test reads 4 whole hashes, so a false
+positive needs two different programs with equal 64-bit hashes: 4·2⁻⁶⁴ a query, under 10⁻¹² over a million queries. A full
+bucket forgets its oldest hash (counted), which can only let a duplicate through, never reject a new task.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray, UInt32
+
+from bitzero.config import Config
+from bitzero.state import HashSet, Ring
+
+WAYS = 4  # hashes of a bucket
+
+
+def empty_ring(cfg: Config) -> Ring:
+    """A ring of ``cfg.selfplay.ring`` empty slots."""
+    cap = cfg.selfplay.ring
+    return Ring(
+        prompt=jnp.zeros((cap, cfg.tasks.prompt), jnp.uint16),
+        record=jnp.zeros((cap, cfg.tasks.record), jnp.uint16),
+        kind=jnp.zeros((cap,), jnp.int8),
+        level=jnp.zeros((cap,), jnp.int8),
+        born=jnp.zeros((cap,), jnp.int32),
+        head=jnp.int32(0),
+        count=jnp.int32(0),
+    )
+
+
+def push(
+    ring: Ring,
+    prompt: Integer[Array, "N P"],
+    record: Integer[Array, "N R"],
+    kind: Integer[Array, " N"],
+    level: Integer[Array, " N"],
+    born: Int[Array, ""],
+    keep: Bool[Array, " N"],
+) -> Ring:
+    """Writes the rows where ``keep``, in order, over the oldest entries."""
+    cap = ring.kind.shape[0]
+    at = jnp.where(keep, (ring.head + jnp.cumsum(keep) - 1) % cap, cap)  # cap is out of range: dropped
+    put = lambda old, new: old.at[at].set(new.astype(old.dtype), mode="drop")
+    added = jnp.sum(keep)
+    return Ring(
+        prompt=put(ring.prompt, prompt),
+        record=put(ring.record, record),
+        kind=put(ring.kind, kind),
+        level=put(ring.level, level),
+        born=put(ring.born, jnp.broadcast_to(born, kind.shape)),
+        head=(ring.head + added) % cap,
+        count=jnp.minimum(ring.count + added, cap),
+    )
+
+
+def pick(ring: Ring, key: PRNGKeyArray, kind: Integer[Array, " N"]) -> Int[Array, " N"]:
+    """A random filled slot of the wanted kind for each row; any filled slot where the ring holds none of that kind."""
+    filled = jnp.arange(ring.kind.shape[0]) < ring.count
+    fits = filled[None] & (ring.kind[None].astype(jnp.int32) == kind[:, None].astype(jnp.int32))
+    some = jnp.any(fits, axis=1, keepdims=True)
+    allowed = jnp.where(some, fits, filled[None])
+    return jax.random.categorical(key, jnp.where(allowed, 0.0, -jnp.inf), axis=-1)
+
+
+def empty_set(entries: int) -> HashSet:
+    """A set with room for ``entries`` hashes (a multiple of 4)."""
+    return HashSet(
+        slots=jnp.zeros((entries // WAYS, WAYS, 2), jnp.uint32), inserted=jnp.int32(0), evicted=jnp.int32(0)
+    )
+
+
+def contains(seen: HashSet, hashes: UInt32[Array, "N 2"]) -> Bool[Array, " N"]:
+    """Whether each hash is in the set."""
+    bucket = (hashes[:, 1] % seen.slots.shape[0]).astype(jnp.int32)
+    return jnp.any(jnp.all(seen.slots[bucket] == hashes[:, None], axis=-1), axis=-1)
+
+
+def insert(seen: HashSet, hashes: UInt32[Array, "N 2"], keep: Bool[Array, " N"]) -> HashSet:
+    """Adds the new hashes where ``keep``; the oldest of a full bucket makes room."""
+
+    def one(seen: HashSet, item: tuple[Array, Array]) -> tuple[HashSet, None]:
+        value, wanted = item
+        wanted &= ~contains(seen, value[None])[0]
+        at = (value[1] % seen.slots.shape[0]).astype(jnp.int32)
+        bucket = seen.slots[at]
+        pushed = jnp.concatenate([value[None], bucket[:-1]])  # newest first, so the last is the oldest
+        slots = seen.slots.at[at].set(jnp.where(wanted, pushed, bucket))
+        lost = wanted & jnp.any(bucket[-1] != 0)
+        return (
+            HashSet(slots=slots, inserted=seen.inserted + wanted, evicted=seen.evicted + lost),
+            None,
+        )
+
+    return jax.lax.scan(one, seen, (hashes, keep))[0]
+
+
+def first_of(hashes: UInt32[Array, "N 2"], keep: Bool[Array, " N"]) -> Bool[Array, " N"]:
+    """True for kept rows whose hash no earlier kept row has."""
+    equal = jnp.all(hashes[:, None] == hashes[None], axis=-1) & keep[None] & keep[:, None]
+    return keep & ~jnp.any(jnp.tril(equal, -1), axis=1)
+
+
+def load(seen: HashSet) -> Float[Array, ""]:
+    """Share of the set's entries that are filled."""
+    return jnp.mean(jnp.any(seen.slots != 0, axis=-1).astype(jnp.float32))
+
+
+def age(ring: Ring, step: Int[Array, ""]) -> Float[Array, ""]:
+    """Mean number of steps that the filled slots have been in the ring."""
+    filled = jnp.arange(ring.kind.shape[0]) < ring.count
+    return jnp.sum((step - ring.born) * filled) / jnp.maximum(ring.count, 1)
+
+

@@ -1,0 +1,110 @@
+"""Losses, rewards and advantages: pure functions with golden tests."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Num
+
+from bitzero.config import Config
+from bitzero.model import transformer
+from bitzero.state import Baselines
+
+
+def token_logprobs(logits: Float[Array, "B T V"], tokens: Int[Array, "B T"]) -> Float[Array, "B T"]:
+    """log p of token t + 1 given the ones before, at index t; the last index is 0."""
+    logp = jnp.take_along_axis(jax.nn.log_softmax(logits[:, :-1]), tokens[:, 1:, None], axis=-1)[..., 0]
+    return jnp.pad(logp, ((0, 0), (0, 1)))
+
+
+def supervised_loss(
+    params: dict[str, Any],
+    precision: dict[str, Any],
+    tokens: Num[Array, "B T"],
+    mask: Bool[Array, "B T"],
+    cfg: Config,
+    operand: str,
+    lam: Float[Array, ""] | None,
+) -> tuple[Float[Array, ""], tuple[Float[Array, "B T"], Bool[Array, "B T"]]]:
+    """Mean cross-entropy in nats a target token; also hits: whether the greedy token is the target, and the mask."""
+    tokens = tokens.astype(jnp.int32)
+    logits = transformer.apply(params, precision, tokens, tokens != 0, cfg.model, operand, lam)
+    target = jnp.pad(mask[:, 1:], ((0, 0), (0, 1)))
+    nll = -token_logprobs(logits, tokens)
+    following = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1)))
+    hits = (jnp.argmax(jax.lax.stop_gradient(logits), axis=-1) == following) & target
+    return jnp.sum(nll * target) / jnp.maximum(jnp.sum(target), 1), (hits, target)
+
+
+def success_rate(correct: Num[Array, "N G"], counted: Bool[Array, "N G"]) -> Float[Array, " N"]:
+    """r̄ of each task over its counted rollouts; 0 where none counts."""
+    return jnp.sum(correct * counted, axis=1) / jnp.maximum(jnp.sum(counted, axis=1), 1)
+
+
+def proposer_reward(rate: Float[Array, " N"], valid: Bool[Array, " N"], trivial: Bool[Array, " N"], form: str) -> Float[Array, " N"]:
+    """Learnability reward of each proposal (Absolute Zero, arXiv 2505.03335, eq. 4).
+
+    paper: 1 − r̄ for 0 < r̄ < 1, else 0. code: the same with −0.5 instead of 0, as AZR's code has it. balanced:
+    min(r̄, 1 − r̄) (R-Zero, arXiv 2508.05004). A task that a trivial answer solves earns 0; an invalid proposal −1.
+    """
+    between = (rate > 0) & (rate < 1)
+    if form == "balanced":
+        value = jnp.minimum(rate, 1 - rate)
+    else:
+        value = jnp.where(between, 1 - rate, -0.5 if form == "code" else 0.0)
+    return jnp.where(valid, jnp.where(trivial, 0.0, value), -1.0)
+
+
+def empty_baselines() -> Baselines:
+    """No reward seen yet."""
+    zeros = jnp.zeros((3, 2))
+    return Baselines(mean=zeros, square=zeros, weight=zeros)
+
+
+def observe(
+    base: Baselines, rewards: Float[Array, " B"], kind: Int[Array, " B"], role: int, counted: Bool[Array, " B"], decay: float
+) -> Baselines:
+    """Baselines after the rewards of one role in one step; a kind without a counted reward keeps its own."""
+    member = (kind[None] == jnp.arange(3)[:, None]) & counted[None]
+    count = jnp.sum(member, axis=1)
+    mean = jnp.sum(member * rewards[None], axis=1) / jnp.maximum(count, 1)
+    square = jnp.sum(member * jnp.square(rewards)[None], axis=1) / jnp.maximum(count, 1)
+    blend = lambda old, new: old.at[:, role].set(
+        jnp.where(count > 0, decay * old[:, role] + (1 - decay) * new, old[:, role])
+    )
+    return Baselines(
+        mean=blend(base.mean, mean), square=blend(base.square, square), weight=blend(base.weight, jnp.ones(3))
+    )
+
+
+def mean_and_sigma(base: Baselines, kind: Int[Array, " B"], role: int, floor: float) -> tuple[Array, Array]:
+    """Bias-corrected EMA mean and σ (at least ``floor``) for each row's kind."""
+    weight = jnp.maximum(base.weight[:, role], 1e-6)
+    mean, square = base.mean[:, role] / weight, base.square[:, role] / weight
+    sigma = jnp.maximum(jnp.sqrt(jnp.maximum(square - mean**2, 0.0)), floor)
+    return mean[kind], sigma[kind]
+
+
+def leave_one_out(rewards: Float[Array, "N G"], counted: Bool[Array, "N G"]) -> Float[Array, "N G"]:
+    """Reward minus the mean of the task's other counted rollouts (RLOO, arXiv 2402.14740); 0 where alone."""
+    total = jnp.sum(rewards * counted, axis=1, keepdims=True)
+    others = jnp.sum(counted, axis=1, keepdims=True) - counted
+    mean = (total - rewards * counted) / jnp.maximum(others, 1)
+    return jnp.where(counted & (others > 0), rewards - mean, 0.0)
+
+
+def policy_loss(
+    logp: Float[Array, "B C"],
+    logprobs: Float[Array, "B C"],
+    mask: Bool[Array, "B C"],
+    advantage: Float[Array, " B"],
+    max_weight: float,
+) -> tuple[Float[Array, ""], Float[Array, "B C"]]:
+    """REINFORCE on one role: token sum ÷ the fixed length C, then the mean over sequences.
+
+    One update a rollout, so the old log-probs are the training forward's own; exp(train − sampler), detached and
+    capped, corrects for what the sampler computed otherwise (truncated importance sampling). Returns it as well.
+    """
+    weight = jax.lax.stop_gradient(jnp.minimum(jnp.exp(logp - logprobs), max_weight))
+    per_token = -advantage[:, None] * weight * logp * mask
+    return jnp.mean(jnp.sum(per_token, axis=1) / logp.shape[1]), weight

@@ -1,0 +1,74 @@
+"""Sampling: prefill, then one token at a time through the cache until every row has ended."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Integer, PRNGKeyArray
+
+from bitzero.config import Model
+from bitzero.model import transformer
+from bitzero.state import Rollout
+
+PAD, EOS = 0, 1
+
+
+def sample(
+    key: PRNGKeyArray,
+    weights: dict[str, Any],
+    prompts: Integer[Array, "B P"],
+    cfg: Model,
+    operand: str,
+    *,
+    max_new: int,
+    temperature: Float[Array, ""] | float,
+) -> Rollout:
+    """Completions of left-padded prompts, at most ``max_new`` tokens; temperature 0 is greedy.
+
+    ``weights`` come from ``quant.materialise``. The log-probs are those of temperature 1, to compare with training.
+    """
+    prompts = prompts.astype(jnp.int32)
+    b, p = prompts.shape
+    slots = p + max_new
+    valid = jnp.pad(prompts != PAD, ((0, 0), (0, max_new)), constant_values=True)
+    positions = transformer.positions_of(valid)
+    cache = transformer.empty_cache(cfg, operand, b, slots)
+    mask = jnp.pad(transformer.causal_mask(valid[:, :p]), ((0, 0), (0, 0), (0, max_new)))
+    logits, cache = transformer.apply_cached(
+        weights, prompts, positions[:, :p], mask, cache, jnp.int32(0), cfg, operand
+    )
+
+    def draw(i: Array, logits: Array, done: Array) -> tuple[Array, Array]:
+        noise = jax.random.gumbel(jax.random.fold_in(key, i), logits.shape)
+        token = jnp.argmax(logits + temperature * noise, axis=-1)
+        logp = jnp.take_along_axis(jax.nn.log_softmax(logits), token[:, None], axis=-1)[:, 0]
+        return jnp.where(done, PAD, token), jnp.where(done, 0.0, logp)
+
+    def more(carry: Any) -> Array:
+        i, _, _, _, _, done = carry
+        return (i < max_new) & ~jnp.all(done)
+
+    def step(carry: Any) -> Any:
+        i, logits, cache, tokens, logprobs, done = carry
+        token, logp = draw(i, logits, done)
+        tokens, logprobs = tokens.at[:, i].set(token), logprobs.at[:, i].set(logp)
+        done |= token == EOS
+        at = p + i
+        seen = (jnp.arange(slots) <= at)[None] & valid
+        where = jax.lax.dynamic_slice_in_dim(positions, at, 1, axis=1)
+        logits, cache = transformer.apply_cached(
+            weights, token[:, None], where, seen[:, None], cache, at, cfg, operand
+        )
+        return i + 1, logits[:, 0], cache, tokens, logprobs, done
+
+    start = (
+        jnp.int32(0),
+        logits[:, -1],
+        cache,
+        jnp.zeros((b, max_new), jnp.int32),
+        jnp.zeros((b, max_new)),
+        jnp.zeros((b,), bool),
+    )
+    _, _, _, tokens, logprobs, _ = jax.lax.while_loop(more, step, start)
+    ended = jnp.cumsum(tokens == EOS, axis=1) - (tokens == EOS) > 0
+    return Rollout(tokens=tokens, logprobs=logprobs, mask=(tokens != PAD) & ~ended)

@@ -1,0 +1,45 @@
+"""Every schedule, a function of the step and never of the clock."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from bitzero.config import Config
+
+
+def ramp_steps(cfg: Config) -> tuple[int, int]:
+    """First step with λ > 0 and first step with λ = 1."""
+    return round(cfg.warmup.ramp_start * cfg.warmup.steps), round(cfg.warmup.ramp_end * cfg.warmup.steps)
+
+
+def total_steps(cfg: Config) -> int:
+    """Updates of the whole job."""
+    return cfg.warmup.steps + cfg.selfplay.steps
+
+
+def phase(step: int, cfg: Config) -> str:
+    """Phase in which update number ``step`` runs: ramp (λ < 1) · integer (λ = 1) · selfplay · done."""
+    if step >= total_steps(cfg):
+        return "done"
+    if step >= cfg.warmup.steps:
+        return "selfplay"
+    return "integer" if step >= ramp_steps(cfg)[1] else "ramp"
+
+
+def boundaries(cfg: Config) -> list[int]:
+    """Steps at which the phase changes; no chunk crosses one."""
+    return sorted({ramp_steps(cfg)[1], cfg.warmup.steps, total_steps(cfg)})
+
+
+def lam(step: Int[Array, ""] | int, cfg: Config) -> Float[Array, ""]:
+    """λ of the full → ternary ramp: 0, then linear, then 1."""
+    start, end = ramp_steps(cfg)
+    return jnp.clip((jnp.asarray(step, jnp.float32) - start) / max(end - start, 1), 0.0, 1.0)
+
+
+def lr(step: Int[Array, ""] | int, cfg: Config) -> Float[Array, ""]:
+    """Learning rate: linear rise, cosine to ``lr_end`` over the warm-up; constant in self-play."""
+    opt, at = cfg.optimiser, jnp.asarray(step, jnp.float32)
+    rise = jnp.minimum((at + 1) / max(opt.lr_warmup, 1), 1.0)
+    done = jnp.clip(at / max(cfg.warmup.steps, 1), 0.0, 1.0)
+    fall = opt.lr_end + (1 - opt.lr_end) * 0.5 * (1 + jnp.cos(jnp.pi * done))
+    return jnp.where(at < cfg.warmup.steps, opt.lr * rise * fall, cfg.selfplay.lr)

@@ -1,0 +1,68 @@
+"""One optimiser step: AdamW on the latents, non-finite steps skipped and counted, flips measured."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from bitzero.config import Config
+from bitzero.model import quant
+from bitzero.selfplay import schedule
+from bitzero.state import TrainState
+
+
+def optimiser(cfg: Config) -> optax.GradientTransformation:
+    """Clip by global norm, Adam moments, decoupled weight decay; the learning rate is applied outside."""
+    opt = cfg.optimiser
+    return optax.chain(
+        optax.clip_by_global_norm(opt.clip),
+        optax.scale_by_adam(b1=opt.beta1, b2=opt.beta2),
+        optax.add_decayed_weights(opt.weight_decay),
+    )
+
+
+def update(
+    state: TrainState, grads: Any, loss: Float[Array, ""], cfg: Config
+) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
+    """The state after one step and its metrics.
+
+    A non-finite loss or gradient leaves parameters and moments untouched; the step still advances, so that schedules
+    and data stay a function of it.
+    """
+    norm = optax.global_norm(grads)
+    good = jnp.isfinite(loss) & jnp.isfinite(norm)
+    lr = schedule.lr(state.step, cfg) * 0.5 ** state.retries.astype(jnp.float32)
+    updates, moments = optimiser(cfg).update(grads, state.opt_state, state.params)
+    params = jax.tree.map(lambda p, u: p - lr * u, state.params, updates)
+    keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(good, n, o), new, old)
+    params, moments = keep(params, state.params), keep(moments, state.opt_state)
+    bad = 1 - good.astype(jnp.int32)
+    metrics = {
+        "loss/total": loss,
+        "loss/grad_norm": norm,
+        "loss/lr": lr,
+        "loss/nonfinite": bad.astype(jnp.float32),
+        "quant/flip_rate": flip_rate(state.params, params, cfg),
+    }
+    new = dataclasses.replace(
+        state,
+        step=state.step + 1,
+        params=params,
+        opt_state=moments,
+        bad_steps=jnp.where(good, 0, state.bad_steps + 1),
+        skipped=state.skipped + bad,
+    )
+    return new, metrics
+
+
+def flip_rate(old: dict[str, Any], new: dict[str, Any], cfg: Config) -> Float[Array, ""]:
+    """Share of ternary codes that the step changed: the discrete size of a policy step."""
+    flips, total = jnp.float32(0), 0
+    for name, parts in quant.matrices(cfg.model).items():
+        before, after = (quant.ternary_codes(tree["layers"][name]["kernel"], parts)[0] for tree in (old, new))
+        flips += jnp.sum(before != after)
+        total += before.size
+    return flips / total

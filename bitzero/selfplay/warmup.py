@@ -1,0 +1,75 @@
+"""Warm-up: supervised steps on executor-labelled programs of the random grammar, as one scan."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from bitzero.config import Config
+from bitzero.model import transformer
+from bitzero.selfplay import buffer, objective, schedule
+from bitzero.selfplay.update import optimiser, update
+from bitzero.state import Supervised, TrainState
+
+FORMS = ("deduction", "abduction", "induction", "propose")
+NUM_LEVELS = 6
+
+
+def init_state(cfg: Config) -> TrainState:
+    """Random weights and empty buffers for ``cfg.seed``."""
+    init_key, key = jax.random.split(jax.random.key(cfg.seed))
+    params, precision = transformer.init(init_key, cfg.model)
+    zero = jnp.int32(0)
+    state = TrainState(
+        step=zero,
+        params=params,
+        precision=precision,
+        opt_state=optimiser(cfg).init(params),
+        ring=buffer.empty_ring(cfg),
+        history=buffer.empty_set(cfg.selfplay.history),
+        baselines=objective.empty_baselines(),
+        reference=None,
+        key=key,
+        frontier=zero,
+        open_levels=jnp.int32(cfg.tasks.open_levels),
+        trace_mode=jnp.int32(1),
+        retries=zero,
+        bad_steps=zero,
+        skipped=zero,
+    )
+    return jax.tree.map(jnp.copy, state)  # one buffer a leaf: donation refuses shared ones
+
+
+@functools.partial(jax.jit, static_argnames=("cfg", "operand", "phase"), donate_argnames="state")
+def run_chunk(
+    state: TrainState, batch: Supervised, cfg: Config, operand: str, phase: str
+) -> tuple[TrainState, dict[str, Float[Array, " k"]]]:
+    """k supervised steps; ``phase`` is "ramp" (λ from the schedule, floating point) or "integer" (λ = 1)."""
+
+    def step(state: TrainState, items: Supervised) -> tuple[TrainState, dict[str, Array]]:
+        lam = schedule.lam(state.step, cfg) if phase == "ramp" else None
+        grad = jax.value_and_grad(objective.supervised_loss, has_aux=True)
+        (loss, (hits, target)), grads = grad(
+            state.params, state.precision, items.tokens, items.mask, cfg, operand, lam
+        )
+        state, metrics = update(state, grads, loss, cfg)
+        metrics["quant/lambda"] = jnp.float32(1) if lam is None else lam
+        return state, {**metrics, **_accuracy(hits, target, items)}
+
+    return jax.lax.scan(step, state, batch)
+
+
+def _accuracy(hits: Array, target: Array, items: Supervised) -> dict[str, Any]:
+    """Teacher-forced share of target tokens predicted, by form and by level; −1 where the batch holds none."""
+
+    def share(rows: Array) -> Array:
+        count = jnp.sum(target * rows[:, None])
+        return jnp.where(count > 0, jnp.sum(hits * rows[:, None]) / jnp.maximum(count, 1), -1.0)
+
+    metrics = {f"loss/token_accuracy_{form}": share(items.kind == i) for i, form in enumerate(FORMS)}
+    metrics |= {f"loss/token_accuracy_L{i}": share((items.level == i) & (items.kind == 0)) for i in range(NUM_LEVELS)}
+    metrics["perf/target_share"] = jnp.mean(target.astype(jnp.float32))
+    metrics["perf/filled"] = jnp.mean((items.tokens != 0).astype(jnp.float32))
+    return metrics

@@ -1,0 +1,89 @@
+"""The pytrees: everything that a run carries, each field with its shape and meaning."""
+
+import dataclasses
+import typing
+from typing import Any, TypeVar
+
+import jax
+from jaxtyping import Array, Bool, Float, Int, Int8, PRNGKeyArray, UInt16, UInt32
+
+T = TypeVar("T")
+
+
+@typing.dataclass_transform(kw_only_default=True, frozen_default=True)
+def pytree(cls: type[T]) -> type[T]:
+    """A frozen, keyword-only dataclass registered with JAX; change it with ``dataclasses.replace``."""
+    cls = typing.no_type_check(dataclasses.dataclass(frozen=True, kw_only=True)(cls))
+    fields = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    return jax.tree_util.register_dataclass(cls, data_fields=fields, meta_fields=[])
+
+
+@pytree
+class Ring:
+    """Tasks on the device, newest overwriting oldest (AZR kept the oldest; its buffers went stale)."""
+
+    prompt: UInt16[Array, "cap P"]  # solver prompt, left-padded
+    record: UInt16[Array, "cap R"]  # the whole task as tokens, for the judge
+    kind: Int8[Array, " cap"]  # 0 deduction, 1 abduction, 2 induction
+    level: Int8[Array, " cap"]
+    born: Int[Array, " cap"]  # step of arrival
+    head: Int[Array, ""]  # next slot to write
+    count: Int[Array, ""]  # filled slots
+
+
+@pytree
+class HashSet:
+    """A fixed-size set of 64-bit hashes: buckets of 4, oldest of a bucket replaced when full."""
+
+    slots: UInt32[Array, "buckets 4 2"]  # (high, low); (0, 0) is empty
+    inserted: Int[Array, ""]  # hashes put in
+    evicted: Int[Array, ""]  # hashes overwritten by a newer one
+
+
+@pytree
+class Baselines:
+    """EMA of reward mean and second moment, per kind (rows) and role (0 propose, 1 solve)."""
+
+    mean: Float[Array, "3 2"]
+    square: Float[Array, "3 2"]
+    weight: Float[Array, "3 2"]  # Σ of the EMA weights, for the bias correction
+
+
+@pytree
+class TrainState:
+    """All that a run carries from step to step; a checkpoint is this and a small JSON."""
+
+    step: Int[Array, ""]  # updates done, warm-up and self-play together
+    params: dict[str, Any]  # latent weights, f32
+    precision: dict[str, Any]  # per 16-row block: tier (bits) and its ramp λ_r
+    opt_state: Any  # Adam moments
+    ring: Ring
+    history: HashSet  # (kind, program, input) and program hashes of all proposals
+    baselines: Baselines
+    reference: Any  # Dense integers frozen at self-play start, or None when the KL weight is 0
+    key: PRNGKeyArray  # folded with (retries, step), never split
+    frontier: Int[Array, ""]  # lowest level not yet mastered
+    open_levels: Int[Array, ""]  # levels 0 … open_levels − 1 are trained on
+    trace_mode: Int[Array, ""]  # deduction answers in self-play: 1 trace, 0 direct; chosen on dev
+    retries: Int[Array, ""]  # restores after non-finite steps
+    bad_steps: Int[Array, ""]  # non-finite steps in a row
+    skipped: Int[Array, ""]  # non-finite steps in all
+
+
+@pytree
+class Rollout:
+    """Sampled completions; positions after the first EOS are PAD and masked."""
+
+    tokens: Int[Array, "B C"]
+    logprobs: Float[Array, "B C"]  # of the sampler, at temperature 1
+    mask: Bool[Array, "B C"]  # True up to and including EOS
+
+
+@pytree
+class Supervised:
+    """Generator sequences; in a chunk every field has the steps as an axis in front."""
+
+    tokens: UInt16[Array, "*k B T"]  # right-padded with PAD (0)
+    mask: Bool[Array, "*k B T"]  # True: this token is a target
+    kind: Int8[Array, "*k B"]  # 0 deduction, 1 abduction, 2 induction, 3 propose
+    level: Int8[Array, "*k B"]
