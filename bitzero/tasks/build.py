@@ -78,7 +78,7 @@ def wanted(scope: Scope, tier: int, kind: str) -> str:
     able = [
         result
         for result in ROOT_TYPES[tier]
-        if any(waiting & set(item.types) for item in grammar.BY_TYPE[tier][result])
+        if any(waiting & item.types for item in grammar.BY_TYPE[tier][result])
     ]
     return scope.rng.choice(able) if able and kind not in able else kind
 
@@ -219,7 +219,7 @@ def straight(scope: Scope, lines: int) -> list[Stmt]:
     """`lines` statements and a return."""
     rng = scope.rng
     body = [line(scope, 1 if rng.random() < 0.75 else 2) for _ in range(lines)]
-    body.append(returned(scope, rng.choice((0, 1, 1, 2)) if lines else rng.randint(1, 2)))
+    body.append(returned(scope, rng.choice((0, 1, 1, 2)) if lines else rng.choice((1, 2, 2, 2))))
     return body
 
 

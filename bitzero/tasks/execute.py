@@ -136,7 +136,7 @@ class Instrumented:
         """Canonical result, or None where the program fails."""
         try:
             return text_of(self.call(values))
-        except (ValueError, IndexError, KeyError, TypeError, ZeroDivisionError, OverflowError, NameError, OutOfFuel):
+        except (ValueError, IndexError, KeyError, TypeError, AttributeError, ZeroDivisionError, OverflowError, NameError, OutOfFuel):
             return None
 
     def record(self, values: tuple[Any, ...]) -> list[tuple[int, str]]:

@@ -302,6 +302,7 @@ class Production:
     result: str  # type of the value; of the changed variable for a statement
     tier: int  # 1…3
     slots: tuple[str, ...]  # operands, left to right
+    types: frozenset[str]  # of the operands
     pieces: tuple[str, ...]  # len(slots) + 1 texts around them
     binders: int  # names the template binds itself (lambda, comprehension); they are written {x} and {y}
     prec: int  # of the whole
@@ -309,10 +310,6 @@ class Production:
     inner: tuple[bool, ...]  # the operand is evaluated many times, inside a lambda or a comprehension
     call: Callable[..., Any]  # operand values → value
 
-    @property
-    def types(self) -> tuple[str, ...]:
-        """Types of the operands."""
-        return tuple(slot_type(slot) for slot in self.slots)
 
 
 def slot_type(slot: str) -> str:
@@ -397,7 +394,7 @@ def production(line: str, tier: int) -> Production:
     need = _needs(body)
     call = eval(f"lambda {', '.join(names)}: {_fill(pieces, names)}", {"__builtins__": BUILTINS})
     return Production(
-        result=result, tier=tier, slots=slots, pieces=pieces, binders=("{x}" in text) + ("{y}" in text),
+        result=result, tier=tier, slots=slots, types=frozenset(map(slot_type, slots)), pieces=pieces, binders=("{x}" in text) + ("{y}" in text),
         prec=own_prec(body), needs=tuple(need.get(name, 0) for name in names), inner=_inner(body, names), call=call,
     )  # fmt: skip
 
@@ -413,7 +410,7 @@ def statement(line: str, tier: int) -> Production:
     space: dict[str, Any] = {"__builtins__": BUILTINS, "copy": fresh}
     exec(source, space)
     return Production(
-        result=result, tier=tier, slots=slots, pieces=pieces, binders=("{x}" in text) + ("{y}" in text),
+        result=result, tier=tier, slots=slots, types=frozenset(map(slot_type, slots)), pieces=pieces, binders=("{x}" in text) + ("{y}" in text),
         prec=TEST, needs=tuple(need.get(name, 0) for name in names), inner=_inner(tree, names), call=space["change"],
     )  # fmt: skip
 

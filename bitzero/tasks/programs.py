@@ -55,9 +55,12 @@ class Counts:
 
 def generate(
     seed: int, unit: int, index: int, level: int, split: str = "train", *, pairs: int = PAIRS, fuel: int = FUEL,
-    counts: Counts | None = None,
+    inverse: bool = False, counts: Counts | None = None,
 ) -> Program:  # fmt: skip
-    """The program of these arguments: of that measured level and split. Raises ValueError for a level outside 0…5."""
+    """The program of these arguments: of that measured level and split. Raises ValueError for a level outside 0…5.
+
+    With `inverse`, programs whose inputs are mostly guessed from the output by a trivial rule are capped as well.
+    """
     if not 0 <= level < levels.NUM_LEVELS:
         raise ValueError(f"level {level} is not one of 0 to {levels.NUM_LEVELS - 1}")
     rng = random.Random(f"{seed}/{unit}/{index}/{level}/{split}")
@@ -65,7 +68,7 @@ def generate(
     trivial = rng.random() < TRIVIAL_SHARE
     for _ in range(MAX_DRAWS):
         counts.drawn += 1
-        made = _attempt(rng, level, split, trivial, pairs, fuel, counts)
+        made = _attempt(rng, level, split, trivial, inverse, pairs, fuel, counts)
         if made is not None:
             counts.kept += 1
             return made
@@ -73,7 +76,7 @@ def generate(
 
 
 def _attempt(
-    rng: random.Random, level: int, split: str, trivial: bool, pairs: int, fuel: int, counts: Counts
+    rng: random.Random, level: int, split: str, trivial: bool, inverse: bool, pairs: int, fuel: int, counts: Counts
 ) -> Program | None:
     """One candidate, carried as far as it goes."""
     try:
@@ -94,7 +97,7 @@ def _attempt(
     if len(set(outputs)) < 2:
         counts.constant += 1
         return None
-    if not trivial and easy(drawn, texts, outputs):
+    if not trivial and (easy(drawn, texts, outputs) or (inverse and guessed(program, inputs, outputs))):
         counts.trivial += 1
         return None
     try:
@@ -115,7 +118,7 @@ def _finish(
 ) -> Program | None:  # fmt: skip
     """Record the runs, measure the level, name the variables."""
     drawn = program.made
-    head, body = text.rsplit("def f(", 1)[1].split("\n", 1)
+    body = text.rsplit("def f(", 1)[1].split("\n", 1)[1]
     program.tape.truth.clear()
     recorded = [program.record(values) for values in inputs]
     changes = max(sum(report >= 0 for report, _ in events) for events in recorded)
@@ -167,6 +170,20 @@ def easy(drawn: Candidate, texts: list[str], outputs: list[str]) -> bool:
     hits = 0
     for text, output in zip(texts, outputs, strict=True):
         hits += output in CONSTANTS or output == text or text.startswith(output + ", ") or text.endswith(", " + output)
+    return 3 * hits > len(outputs)
+
+
+def guessed(program: Instrumented, inputs: list[tuple[Any, ...]], outputs: list[str]) -> bool:
+    """Whether the output itself, put in the place of an argument beside '' or 0, leads to more than a third of the outputs."""
+    hits = 0
+    for values, gold in zip(inputs, outputs, strict=True):
+        output = program.call(values)
+        guesses = [
+            tuple(output if i == place else fill for i in range(len(values)))
+            for place in range(len(values))
+            for fill in (("", 0) if len(values) > 1 else ("",))
+        ]
+        hits += any(program.output(guess) == gold for guess in guesses)
     return 3 * hits > len(outputs)
 
 

@@ -1,0 +1,166 @@
+"""What a generator worker computes: rows of training batches, self-play's first tasks, held-out programs.
+
+Each is a pure function of the configuration and its arguments, so the same items come back from any worker, in any
+order, after any restart.
+"""
+
+import dataclasses
+import random
+from typing import Any
+
+import numpy as np
+
+from bitzero.config import Config
+from bitzero.tasks import kinds, levels, programs, tokens
+from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, PROPOSE, Task, TooLong
+from bitzero.tasks.programs import Program
+
+HELDOUT_UNIT = -1  # the unit number that held-out programs are drawn under
+PHASES = {"warmup": 0, "selfplay": 1 << 40, "tasks": 1 << 41}  # keep the units of the phases apart
+RETRY = 1 << 20  # distance between the indices one item may try
+REFERENCE = 1 << 40  # index of the program shown to a proposal
+TRIES = 6  # programs of a level tried for a row before the next lower level
+AUDIT = 100  # one program in so many is run again in the sandbox
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Unit:
+    """One generator order: `steps` training batches, identical for identical arguments."""
+
+    step: int  # of the first batch
+    steps: int
+    batch_size: int  # sequences a step
+    context: int  # tokens a sequence
+    open_levels: int
+    frontier: int  # half of the sequences come from this level
+    phase: str = "warmup"  # warmup | selfplay
+
+
+@dataclasses.dataclass(slots=True)
+class Row:
+    """One training sequence."""
+
+    ids: list[int]
+    mask: list[bool]
+    form: int
+    level: int
+    program: Program
+
+
+def spares(unit: Unit) -> int:
+    """Rows made beyond the unit's own, to take the place of programs that occur in it before."""
+    return unit.steps * unit.batch_size // 3 + 4
+
+
+def rows_in_all(unit: Unit) -> int:
+    """Rows of the unit with its spares."""
+    return unit.steps * unit.batch_size + spares(unit)
+
+
+def row(cfg: Config, unit: Unit, place: int) -> Row:
+    """Row `place` of a unit; rows past the last batch are spares, numbered on at the first step."""
+    step, index = unit.step + place // unit.batch_size, place % unit.batch_size
+    if place >= unit.steps * unit.batch_size:
+        step, index = unit.step, unit.batch_size + place - unit.steps * unit.batch_size
+    number = PHASES[unit.phase] + step
+    rng = random.Random(f"row/{cfg.seed}/{number}/{index}")
+    level = levels.mix(rng, unit.open_levels, unit.frontier)
+    form = draw_form(rng, cfg)
+    fitted = dataclasses.replace(cfg, tasks=dataclasses.replace(cfg.tasks, context=unit.context))
+    while True:
+        for turn in range(TRIES):
+            item = index + turn * RETRY
+            made = programs.generate(
+                cfg.seed, number, item, level, pairs=cfg.tasks.pairs, fuel=cfg.tasks.fuel, inverse=form == ABDUCTION
+            )
+            reference = None
+            if form == PROPOSE:
+                reference = programs.generate(cfg.seed, number, item + REFERENCE, level, pairs=cfg.tasks.pairs).code
+            try:
+                ids, mask = kinds.training_sequence(form, made, rng, fitted, reference=reference)
+            except TooLong:
+                continue
+            return Row(ids, mask, form, made.level, made)
+        if level:
+            level -= 1
+        elif form != DEDUCTION:
+            form, level = DEDUCTION, min(unit.open_levels - 1, 1)
+        else:
+            raise TooLong(f"config.tasks.context={unit.context} holds no program with a pair; make it larger")
+
+
+def draw_form(rng: random.Random, cfg: Config) -> int:
+    """A kind or PROPOSE, by the shares of `config.warmup`."""
+    warm = cfg.warmup
+    shares = (warm.deduction, warm.abduction, warm.induction, warm.propose)
+    return rng.choices((DEDUCTION, ABDUCTION, INDUCTION, PROPOSE), shares)[0]
+
+
+def rows(cfg: Config, unit: Unit, start: int, stop: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Rows `start` … `stop` − 1 as arrays, and the programs among them that the sandbox is to confirm."""
+    size = stop - start
+    arrays = {
+        "tokens": np.full((size, unit.context), tokens.PAD, np.uint16),
+        "mask": np.zeros((size, unit.context), bool),
+        "kind": np.zeros(size, np.int8),
+        "level": np.zeros(size, np.int8),
+        "hash": np.zeros(size, np.uint64),
+    }
+    audit = []
+    for i in range(size):
+        made = row(cfg, unit, start + i)
+        arrays["tokens"][i, : len(made.ids)] = made.ids
+        arrays["mask"][i, : len(made.mask)] = made.mask
+        arrays["kind"][i], arrays["level"][i], arrays["hash"][i] = made.form, made.level, made.program.hash
+        if made.program.hash % AUDIT == 0:
+            audit.append(dataclasses.asdict(made.program))
+    return {"audit": audit}, arrays
+
+
+def heldout(cfg: Config, split: str, level: int, start: int, stop: int) -> list[dict[str, Any]]:
+    """Candidates `start` … `stop` − 1 of a held-out set, duplicates among them."""
+    made = (programs.generate(cfg.seed, HELDOUT_UNIT, i, level, split, pairs=cfg.tasks.pairs) for i in range(start, stop))
+    return [dataclasses.asdict(program) for program in made]
+
+
+def task(cfg: Config, step: int, place: int, open_levels: int) -> Task:
+    """Generator task `place` for self-play's ring: kinds in turn, levels evenly, within the lengths a rollout has."""
+    number = PHASES["tasks"] + step
+    kind = place % len(kinds.KINDS)
+    rng = random.Random(f"task/{cfg.seed}/{number}/{place}")
+    level = rng.randrange(open_levels)
+    turn = 0
+    while True:
+        made = programs.generate(
+            cfg.seed, number, place + turn * RETRY, level, pairs=cfg.tasks.pairs, inverse=kind == ABDUCTION
+        )
+        found = task_of(cfg, made, kind)
+        if usable(cfg, found):
+            return found
+        turn += 1
+        if turn % TRIES == 0:
+            level = max(0, level - 1)
+        if turn > 100 * TRIES:
+            raise TooLong("config.tasks.prompt or config.tasks.record holds no generated task; make them larger")
+
+
+def task_of(cfg: Config, program: Program, kind: int) -> Task:
+    """The task of one kind that a program makes."""
+    if kind == INDUCTION:
+        return kinds.induction_task(program, range(len(program.inputs)), cfg)
+    return Task(
+        kind=kind, level=program.level, code=program.code, inputs=program.inputs[:1], outputs=program.outputs[:1], shown=1
+    )
+
+
+def usable(cfg: Config, found: Task) -> bool:
+    """Whether the task fits the ring and a prompt in either mode, and no trivial answer solves it."""
+    fits = len(kinds.record(found)) <= cfg.tasks.record and len(kinds.solve_prompt(found, True)) <= cfg.tasks.prompt
+    if found.kind == INDUCTION:
+        fits = fits and len(tokens.encode(found.code)) < cfg.tasks.completion
+    return fits and not kinds.is_trivial(found)
+
+
+def tasks(cfg: Config, step: int, open_levels: int, start: int, stop: int) -> list[dict[str, Any]]:
+    """Tasks `start` … `stop` − 1."""
+    return [dataclasses.asdict(task(cfg, step, place, open_levels)) for place in range(start, stop)]
