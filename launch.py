@@ -37,6 +37,9 @@ def main(argv: list[str]) -> int:
     except ConfigError as error:
         print(f"launch.py: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("launch.py: stopped at once; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
 
 
 def _run(mode: str, cfg: Config, workdir: pathlib.Path) -> int:

@@ -164,7 +164,7 @@ def default() -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(dataclasses.asdict(Config())).lock()
 
 
-def freeze(config: ml_collections.ConfigDict) -> Config:
+def freeze(config: ml_collections.ConfigDict | dict[str, Any]) -> Config:
     """The checked, hashable ``Config`` of an experiment; raises ``ConfigError`` with one line."""
     cfg = _build(Config, config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config, "config")
     for problem in _problems(cfg):

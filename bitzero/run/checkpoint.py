@@ -105,7 +105,8 @@ class Checkpoints:
         except Exception as error:
             raise RunError(f"checkpoint {self.path / str(step)} is damaged ({_first_line(error)})") from None
         self._same_model(step, version, theirs, shapes(like))
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), like)
         try:
             state = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))).state
         except Exception as error:

@@ -1,0 +1,80 @@
+"""What held-out dev programs decide: which levels are open, and whether deduction is answered with a trace.
+
+Decided only at steps that are a function of the configuration, from the state at that step: a resumed run decides the
+same. Test programs decide nothing.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from bitzero.config import Config
+from bitzero.run import asking
+from bitzero.sandbox import Sandbox
+from bitzero.state import TrainState
+from bitzero.tasks.kinds import DEDUCTION, Task
+from bitzero.tasks.programs import Program
+
+NUM_LEVELS = 6
+Heldout = Callable[[str, int, int], list[Program]]  # (split, level, n) → programs
+
+
+def deduction_task(program: Program) -> Task:
+    """The deduction question about the program's first pair."""
+    return Task(
+        kind=DEDUCTION,
+        level=program.level,
+        code=program.code,
+        inputs=program.inputs[:1],
+        outputs=program.outputs[:1],
+        shown=1,
+    )
+
+
+def unlocks(step: int, cfg: Config) -> bool:
+    """Whether dev accuracy is read before update number ``step``."""
+    return step > 0 and step % cfg.tasks.unlock_every == 0
+
+
+def dev_accuracy(solver: asking.Solver, level: int, heldout: Heldout, sandbox: Sandbox) -> float:
+    """Share of the level's dev deductions answered right, decoding freely and greedily."""
+    tasks = [deduction_task(program) for program in heldout("dev", level, solver.cfg.tasks.dev_items)]
+    return float(asking.right(sandbox, tasks, asking.ask(solver, tasks)).mean())
+
+
+def unlock(
+    state: TrainState, operand: str, cfg: Config, heldout: Heldout, sandbox: Sandbox
+) -> tuple[TrainState, dict[int, float]]:
+    """The state with ``frontier`` and ``open_levels`` after a dev measurement, and the accuracies measured.
+
+    The frontier is the lowest level not yet mastered (dev accuracy ≥ ``unlock_at``); mastering level k − 1 opens level
+    k. A level once mastered or open stays so.
+    """
+    solver = asking.solver(state, operand, cfg)
+    frontier, measured = int(state.frontier), {}
+    while frontier < NUM_LEVELS:
+        measured[frontier] = dev_accuracy(solver, frontier, heldout, sandbox)
+        if measured[frontier] < cfg.tasks.unlock_at:
+            break
+        frontier += 1
+    frontier = min(frontier, NUM_LEVELS - 1)
+    state = dataclasses.replace(
+        state,
+        frontier=jnp.int32(frontier),
+        open_levels=jnp.maximum(state.open_levels, jnp.int32(frontier + 1)),
+    )
+    return state, measured
+
+
+def choose_mode(
+    state: TrainState, operand: str, cfg: Config, heldout: Heldout, sandbox: Sandbox
+) -> tuple[TrainState, dict[str, float]]:
+    """The state with the better ``trace_mode`` over the dev deductions of the open levels, and both accuracies."""
+    levels = range(int(state.open_levels))
+    shares = {}
+    for name, trace in (("direct", False), ("trace", True)):
+        solver = asking.solver(state, operand, cfg, trace=trace)
+        shares[name] = sum(dev_accuracy(solver, level, heldout, sandbox) for level in levels) / len(levels)
+    chosen = shares["trace"] >= shares["direct"]
+    return dataclasses.replace(state, trace_mode=jnp.int32(chosen)), shares

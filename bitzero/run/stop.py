@@ -1,0 +1,54 @@
+"""Ending a sitting on purpose: Ctrl-C, SIGTERM or the configured minutes ask once, at a place where nothing is lost."""
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+
+class Stop:
+    """Context manager; ``asked`` is '' or the reason to stop. A second signal ends the process at once."""
+
+    def __init__(self, say: Callable[[str], None] = print) -> None:
+        self.asked = ""
+        self._say = say
+        self._tell: list[Callable[[], object]] = []
+        self._timer: threading.Timer | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "Stop":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer:
+            self._timer.cancel()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def also(self, tell: Callable[[], object]) -> None:
+        """Calls ``tell`` when the sitting is asked to end; at once if it was."""
+        self._tell.append(tell)
+        if self.asked:
+            tell()
+
+    def after(self, minutes: float | int) -> None:
+        """Asks after ``minutes`` from now; 0 is never."""
+        if minutes:
+            self._timer = threading.Timer(60 * minutes, self.ask, [f"{minutes:g} minutes are over"])
+            self._timer.daemon = True
+            self._timer.start()
+
+    def ask(self, reason: str) -> None:
+        """Asks the sitting to end after the work in hand."""
+        self.asked = self.asked or reason
+        for tell in self._tell:
+            tell()
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.ask(signal.Signals(number).name)
+        self._say("finishing this chunk and saving; once more to stop at once")

@@ -1,0 +1,361 @@
+"""A sitting: chunks of steps from where the run stands to its end, saved on the way, resumed by the same command.
+
+Everything that shapes the result is a function of the step and the state; the clock and signals only end a sitting.
+Before the chunk that starts at a boundary the curriculum is read; a checkpoint is taken before that, so that a run
+resumed there reads it again and goes on bit for bit alike.
+"""
+
+import dataclasses
+import os
+import pathlib
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bitzero import config as configuration
+from bitzero.config import Config
+from bitzero.model import quant
+from bitzero.run import curriculum, device, evaluate, workdir
+from bitzero.run.checkpoint import Checkpoints, digest
+from bitzero.run.metrics import Metrics
+from bitzero.run.progress import Progress, Status, clock
+from bitzero.run.stop import Stop
+from bitzero.run.workdir import RunError
+from bitzero.sandbox import Limits, Sandbox, SandboxUnavailable
+from bitzero.selfplay import loop, schedule, warmup
+from bitzero.selfplay.verify import Door
+from bitzero.state import Supervised, TrainState
+from bitzero.tasks.worker import GeneratorFailed, Stream, Unit
+
+AHEAD = 2  # chunks of generator data ordered before they are needed
+MAX_BAD = 3  # non-finite steps in a row that mean collapse
+MAX_RETRIES = 2
+
+
+@dataclasses.dataclass(kw_only=True)
+class Ledger:
+    """What a checkpoint's JSON carries beside the state: figures for the person, nothing the training reads."""
+
+    operand: str  # operand type of the products, chosen once for the whole run
+    seconds: float = 0.0  # wall time of all sittings
+    tokens: int = 0  # tokens trained on
+    accuracy: dict[str, float] = dataclasses.field(default_factory=dict)  # level → last dev accuracy
+    spent: dict[str, float] = dataclasses.field(default_factory=dict)  # activity → seconds
+
+
+@dataclasses.dataclass(kw_only=True)
+class Sitting:
+    """The open parts of one process's turn at a run."""
+
+    cfg: Config
+    home: pathlib.Path
+    store: Checkpoints
+    stream: Stream
+    sandbox: Sandbox
+    door: Door
+    metrics: Metrics
+    progress: Progress
+    stop: Stop
+    ledger: Ledger
+    began: float  # time.monotonic() at its start
+    counted: float = 0.0  # seconds of this sitting already in the ledger
+    rate: float = 0.0  # seconds a step, of late
+    fresh: bool = True  # the next chunk compiles, so its time says nothing about the rate
+    means: dict[str, float] = dataclasses.field(default_factory=dict)  # of the last chunk
+
+
+def train(cfg: Config, home: pathlib.Path) -> int:
+    """Trains ``cfg`` in ``home`` to its end or to the end of this sitting; the value is the exit code.
+
+    Raises ``RunError``, ``ShapeError`` or ``ConfigError``: one line each.
+    """
+    began = time.monotonic()
+    with workdir.owned(home), Progress() as progress, Stop(progress.say) as stop:
+        workdir.settle_config(home, cfg)
+        os.nice(cfg.run.nice)
+        with sandbox_of(cfg) as sandbox, Stream(cfg, sandbox) as stream:
+            device.configure()
+            exempt = [cfg.warmup.steps]
+            with Checkpoints(home / "checkpoints", keep=cfg.run.keep, exempt=exempt, say=progress.say) as store:
+                state, ledger = begin(cfg, store, progress)
+                door = Door(sandbox, cfg)
+                stop.also(door.request_stop)
+                with Metrics(home / "tb", int(state.step)) as metrics:
+                    sitting = Sitting(
+                        cfg=cfg, home=home, store=store, stream=stream, sandbox=sandbox, door=door, metrics=metrics,
+                        progress=progress, stop=stop, ledger=ledger, began=began,
+                    )  # fmt: skip
+                    try:
+                        return sit(sitting, state)
+                    except GeneratorFailed as error:
+                        raise RunError(f"the program generator stopped: {error}") from None
+
+
+def sandbox_of(cfg: Config) -> Sandbox:
+    """The executor with the limits of ``cfg``; raises ``RunError`` where this machine cannot confine programs."""
+    box = cfg.sandbox
+    limits = Limits(fuel=box.fuel, cpu_s=box.cpu_s, memory_mb=box.memory_mb, value_bytes=box.value_bytes)
+    try:
+        return Sandbox(limits=limits, workers=box.workers, allow_unsafe=box.allow_unsafe)
+    except SandboxUnavailable as error:
+        raise RunError(str(error)) from None
+
+
+def begin(cfg: Config, store: Checkpoints, progress: Progress) -> tuple[TrainState, Ledger]:
+    """The newest good checkpoint, or random weights."""
+    found = store.latest(jax.eval_shape(lambda: warmup.init_state(cfg)))
+    if found:
+        state, meta = found
+        progress.say(f"resuming at step {int(state.step):,} of {configuration.steps_in_all(cfg):,}")
+        return state, Ledger(**meta)
+    state = warmup.init_state(cfg)
+    size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    operand = quant.measure_operand(cfg.model) if cfg.model.compute == "auto" else cfg.model.compute
+    progress.say(f"{size / 1e6:.2f}M parameters from random weights · {operand} operands · seed {cfg.seed}")
+    return state, Ledger(operand=operand)
+
+
+def sit(sitting: Sitting, state: TrainState) -> int:
+    """Chunks until the run is done or the sitting ends."""
+    cfg, total = sitting.cfg, configuration.steps_in_all(sitting.cfg)
+    sitting.stop.after(cfg.run.minutes)
+    if int(state.step) == total:
+        sitting.progress.say("this run is finished; evaluating it again")
+    while int(state.step) < total and not sitting.stop.asked:
+        ready = boundary(sitting, state)
+        if sitting.stop.asked:  # decided again by the next sitting: a checkpoint is from before its boundary
+            save(sitting, state)
+            break
+        state = chunk(sitting, ready)
+    if int(state.step) < total:
+        place = sitting.store.path / str(int(state.step))
+        sitting.progress.say(
+            f"{sitting.stop.asked}: saved step {int(state.step):,} in {place}; the same command goes on"
+        )
+        write_run(sitting, state)
+        return 0
+    write_run(sitting, state)
+    if cfg.warmup.steps == total:  # no self-play, whose start would have chosen
+        state = settle_mode(sitting, state)
+    evaluate.evaluate(
+        state, cfg, sitting.home,
+        operand=sitting.ledger.operand, store=sitting.store, stream=sitting.stream, sandbox=sitting.sandbox,
+        progress=sitting.progress, metrics=sitting.metrics,
+    )  # fmt: skip
+    write_run(sitting, state)
+    sitting.progress.say(f"parameter hash {digest(state.params)}")
+    sitting.progress.say(f"{clock(sitting.ledger.seconds)} in all · {sitting.home}")
+    return 0
+
+
+def boundary(sitting: Sitting, state: TrainState) -> TrainState:
+    """The state as the chunk at its step wants it: levels unlocked, mode chosen, self-play started."""
+    cfg, step, operand = sitting.cfg, int(state.step), sitting.ledger.operand
+    with spent(sitting, "dev"):
+        if curriculum.unlocks(step, cfg):
+            order(sitting, state, chunks=1)  # a guess that is right wherever no level opens
+            state, measured = curriculum.unlock(state, operand, cfg, sitting.stream.heldout, sitting.sandbox)
+            sitting.ledger.accuracy |= {str(level): share for level, share in measured.items()}
+            sitting.metrics.scalars(step, {f"eval/dev_L{level}": share for level, share in measured.items()})
+    if step == cfg.warmup.steps:
+        state = settle_mode(sitting, state)
+        tasks = sitting.stream.tasks(cfg.selfplay.seed_tasks, step, open_levels=int(state.open_levels))
+        state = loop.start(state, tasks, cfg)
+        sitting.fresh = True
+    if step == configuration.ramp_end_step(cfg):
+        sitting.fresh = True
+    return state
+
+
+def settle_mode(sitting: Sitting, state: TrainState) -> TrainState:
+    """The state at the end of warm-up with the better way of answering deductions, trace or direct, on dev."""
+    with spent(sitting, "dev"):
+        state, shares = curriculum.choose_mode(
+            state, sitting.ledger.operand, sitting.cfg, sitting.stream.heldout, sitting.sandbox
+        )
+    sitting.metrics.scalars(int(state.step), {f"eval/dev_{name}": share for name, share in shares.items()})
+    sitting.progress.say(
+        f"deduction answers: {'trace' if int(state.trace_mode) else 'direct'} "
+        f"(dev: trace {100 * shares['trace']:.0f}%, direct {100 * shares['direct']:.0f}%)"
+    )
+    return state
+
+
+def chunk(sitting: Sitting, state: TrainState) -> TrainState:
+    """Runs the steps up to the next multiple of ``run.chunk``, records them, and saves where a save is due."""
+    cfg, first = sitting.cfg, int(state.step)
+    phase = schedule.phase(first, cfg)
+    batch = take(sitting, state)
+    bad_before = int(state.bad_steps)
+    began = time.monotonic()
+    with spent(sitting, phase):
+        if phase == "selfplay":
+            state, values = loop.run_chunk(state, batch, cfg, sitting.ledger.operand, sitting.door)
+        else:
+            state, values = warmup.run_chunk(state, batch, cfg, sitting.ledger.operand, phase)
+        step = int(state.step)  # waits for the device
+        jax.effects_barrier()
+    if sitting.door.error:
+        raise RuntimeError(f"the executor's door failed at step {step}:\n{sitting.door.error}")
+    values = {tag: np.asarray(column) for tag, column in values.items()}
+    record(sitting, phase, first, step, values, batch, time.monotonic() - began)
+    if worst_run(bad_before, values["loss/nonfinite"][: step - first]) >= MAX_BAD:
+        return restore(sitting, state)
+    total = configuration.steps_in_all(cfg)
+    due = step % cfg.run.save_every == 0 or step in (cfg.warmup.steps, total)
+    if due or sitting.stop.asked:
+        with spent(sitting, "save"):
+            save(sitting, state)
+    return state
+
+
+def unit(cfg: Config, state: TrainState, start: int) -> Unit:
+    """The generator order of the chunk that begins at ``start``; the levels are those of ``state``."""
+    playing = start >= cfg.warmup.steps
+    return Unit(
+        step=start,
+        steps=cfg.run.chunk,
+        batch_size=cfg.selfplay.supervised_batch if playing else cfg.warmup.batch_size,
+        context=cfg.tasks.context,
+        open_levels=int(state.open_levels),
+        frontier=int(state.frontier),
+        phase="selfplay" if playing else "warmup",
+    )
+
+
+def order(sitting: Sitting, state: TrainState, chunks: int = AHEAD + 1) -> None:
+    """Asks the workers for the coming chunks; none beyond the next dev measurement, whose outcome is unknown."""
+    cfg = sitting.cfg
+    start = int(state.step) - int(state.step) % cfg.run.chunk
+    known = min((start // cfg.tasks.unlock_every + 1) * cfg.tasks.unlock_every, configuration.steps_in_all(cfg))
+    for at in range(start, min(start + chunks * cfg.run.chunk, known), cfg.run.chunk):
+        sitting.stream.request(unit(cfg, state, at))
+
+
+def take(sitting: Sitting, state: TrainState) -> Supervised:
+    """The sequences of the steps from the state's to the end of its chunk, shape [k, B, T]."""
+    done = int(state.step) % sitting.cfg.run.chunk  # steps of this chunk that an earlier sitting ran
+    order(sitting, state)
+    with spent(sitting, "generator"):
+        batch = sitting.stream.take(unit(sitting.cfg, state, int(state.step) - done))
+    return Supervised(
+        tokens=jnp.asarray(batch.tokens[done:]),
+        mask=jnp.asarray(batch.mask[done:]),
+        kind=jnp.asarray(batch.kind[done:]),
+        level=jnp.asarray(batch.level[done:]),
+    )
+
+
+def worst_run(before: int, nonfinite: np.ndarray) -> int:
+    """Longest run of non-finite steps, ``before`` of them directly ahead of ``nonfinite`` (0/1 a step)."""
+    longest, current = before, before
+    for bad in nonfinite:
+        current = current + 1 if bad else 0
+        longest = max(longest, current)
+    return longest
+
+
+def restore(sitting: Sitting, state: TrainState) -> TrainState:
+    """The last checkpoint taken in good health, with one more retry; raises ``RunError`` after two.
+
+    Not saved by itself: killed before the next save, a run collapses at the same step again and comes back here.
+    """
+    retries = int(state.retries) + 1
+    step = int(state.step)
+    if retries > MAX_RETRIES:
+        raise RunError(
+            f"training collapsed at step {step:,} for the third time (non-finite loss); lower the learning rate; "
+            f"checkpoints up to step {max(sitting.store.steps(), default=0):,} are in {sitting.store.path}"
+        )
+    like = jax.eval_shape(lambda: warmup.init_state(sitting.cfg))
+    found = sitting.store.latest(like, accept=lambda good: int(good.bad_steps) == 0)
+    good = found[0] if found else warmup.init_state(sitting.cfg)
+    sitting.store.drop_after(int(good.step))
+    sitting.progress.say(
+        f"{MAX_BAD} non-finite steps in a row at step {step:,}: back to step {int(good.step):,}, "
+        f"retry {retries} of {MAX_RETRIES} with half the learning rate"
+    )
+    return dataclasses.replace(good, retries=jnp.int32(retries))
+
+
+def record(
+    sitting: Sitting, phase: str, first: int, step: int, values: dict[str, Any], batch: Supervised, seconds: float
+) -> None:
+    """Metrics and the live line of the steps from ``first`` to ``step``."""
+    cfg, ran = sitting.cfg, step - first
+    trained = int(np.count_nonzero(np.asarray(batch.tokens[:ran])))
+    if "perf/rollout_tokens" in values:
+        trained += int(values["perf/rollout_tokens"][:ran].sum())
+    sitting.ledger.tokens += trained
+    if not ran:
+        return
+    sitting.means = sitting.metrics.chunk(first, values, ran=ran, each=phase == "selfplay")
+    if not sitting.fresh:
+        sitting.rate = seconds / ran
+        speed = {"perf/tokens_s": trained / seconds, "perf/step_ms": 1000 * seconds / ran}
+        sitting.metrics.scalars(step, speed)
+    sitting.fresh = False
+    end = configuration.steps_in_all(cfg) if phase == "selfplay" else cfg.warmup.steps
+    sitting.progress.show(
+        Status(
+            phase={"ramp": "warm-up", "integer": "warm-up (ternary)", "selfplay": "self-play"}[phase],
+            step=step,
+            total=end,
+            tokens_s=trained / seconds,
+            loss=sitting.means.get("loss/total"),
+            accuracy={int(level): share for level, share in sorted(sitting.ledger.accuracy.items())},
+            valid=sitting.means.get("selfplay/valid"),
+            left_s=sitting.rate * (end - step) if sitting.rate else None,
+        )
+    )
+
+
+def save(sitting: Sitting, state: TrainState) -> None:
+    """Checkpoint and ``run.json`` of the state's step."""
+    write_run(sitting, state)
+    sitting.store.save(int(state.step), state, dataclasses.asdict(sitting.ledger))
+
+
+def write_run(sitting: Sitting, state: TrainState) -> None:
+    """``run.json``: where the run stands, what it cost, on what it ran."""
+    ledger = sitting.ledger
+    now = time.monotonic() - sitting.began
+    ledger.seconds += now - sitting.counted
+    sitting.counted = now
+    workdir.write_json(
+        sitting.home / "run.json",
+        {
+            "step": int(state.step),
+            "steps": configuration.steps_in_all(sitting.cfg),
+            "minutes": round(ledger.seconds / 60, 2),
+            "tokens": ledger.tokens,
+            "tokens_per_second": round(ledger.tokens / max(ledger.seconds, 1e-9), 1),
+            "seconds": {name: round(value, 2) for name, value in ledger.spent.items()},
+            "door_seconds": {name: round(value, 2) for name, value in sitting.door.seconds.items()},
+            "parameter_hash": digest(state.params),
+            "operand": ledger.operand,
+            "trace_mode": bool(state.trace_mode),
+            "open_levels": int(state.open_levels),
+            "retries": int(state.retries),
+            "skipped_steps": int(state.skipped),
+            "sandbox": sitting.sandbox.report(),
+            "machine": device.describe(),
+        },
+    )
+
+
+class spent:
+    """Context manager that adds its wall seconds to an activity of the ledger."""
+
+    def __init__(self, sitting: Sitting, activity: str) -> None:
+        self._sitting, self._activity = sitting, activity
+
+    def __enter__(self) -> None:
+        self._began = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        seconds = self._sitting.ledger.spent
+        seconds[self._activity] = seconds.get(self._activity, 0.0) + time.monotonic() - self._began

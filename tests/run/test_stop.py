@@ -1,0 +1,41 @@
+"""A sitting ends on purpose: once asks, twice insists, and the handlers go back."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from bitzero.run.stop import Stop
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_asks_and_tells(number):
+    said, told = [], []
+    before = signal.getsignal(number)
+    with Stop(said.append) as stop:
+        stop.also(lambda: told.append(stop.asked))
+        assert not stop.asked
+        os.kill(os.getpid(), number)
+        assert stop.asked == number.name and told == [number.name]
+        assert said == ["finishing this chunk and saving; once more to stop at once"]
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+            time.sleep(1)  # the handler runs at the next bytecode
+    assert signal.getsignal(number) is before
+
+
+def test_minutes_ask_and_zero_is_never():
+    with Stop() as stop:
+        stop.after(0)
+        stop.after(0.001)
+        time.sleep(0.3)
+        assert stop.asked == "0.001 minutes are over"
+
+
+def test_who_comes_late_is_told_at_once():
+    told = []
+    with Stop() as stop:
+        stop.ask("over")
+        stop.also(lambda: told.append(True))
+    assert told == [True] and stop.asked == "over"

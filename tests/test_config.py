@@ -1,0 +1,85 @@
+"""A configuration that cannot run is one line that a person can act on."""
+
+import dataclasses
+
+import pytest
+
+from bitzero import config as configuration
+from bitzero.config import Config, ConfigError
+
+
+def refused(**settings):
+    """The sentence for the defaults with ``settings`` (``group__name=value``) changed."""
+    config = configuration.default()
+    with pytest.raises(ConfigError) as caught:
+        for key, value in settings.items():
+            configuration.override(config, key.replace("__", "."), str(value))
+        configuration.freeze(config)
+    sentence = str(caught.value)
+    assert "\n" not in sentence
+    return sentence
+
+
+def test_the_defaults_freeze_to_the_dataclasses_and_hash():
+    cfg = configuration.freeze(configuration.default())
+    assert cfg == Config() and hash(cfg) == hash(Config())
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        cfg.seed = 1
+
+
+def test_overrides_take_the_type_of_the_default():
+    config = configuration.default()
+    for key, text in {"seed": "3", "optimiser.lr": "1e-3", "model.remat": "true", "model.compute": "f32"}.items():
+        configuration.override(config, key, text)
+    cfg = configuration.freeze(config)
+    assert (cfg.seed, cfg.optimiser.lr, cfg.model.remat, cfg.model.compute) == (3, 1e-3, True, "f32")
+
+
+def test_a_whole_number_may_stand_for_a_number():
+    config = configuration.default()
+    config.optimiser.lr = 1
+    assert configuration.freeze(config).optimiser.lr == 1.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"warmup__stpes": 3}, "unknown key config.warmup.stpes; did you mean config.warmup.steps?"),
+        ({"modle__width": 3}, "unknown key config.modle; did you mean config.model?"),
+        ({"group_sise": 3}, "unknown key config.group_sise; did you mean config.selfplay.group_size?"),
+        ({"seed__x": 3}, "unknown key config.seed.x; did you mean config.seed?"),
+        ({"model__width": "wide"}, "config.model.width must be a whole number, not 'wide'"),
+        ({"model__width": 1.5}, "config.model.width must be a whole number, not '1.5'"),
+        ({"optimiser__lr": "nan"}, "config.optimiser.lr must be finite, not nan"),
+        ({"model__remat": "maybe"}, "config.model.remat must be true or false, not 'maybe'"),
+        ({"model__width": -128}, "config.model.width must be at least 1; it is -128"),
+        ({"warmup__batch_size": 0}, "config.warmup.batch_size must be at least 1; it is 0"),
+        ({"optimiser__lr": -1}, "config.optimiser.lr must not be negative; it is -1.0"),
+        ({"model__compute": "f64"}, "config.model.compute must be one of auto, f32, bf16, int8; it is 'f64'"),
+        ({"model__num_kv_heads": 3}, "config.model.num_kv_heads=3 must divide num_heads=4"),
+        ({"model__head_dim": 31}, "config.model.head_dim=31 must be even: RoPE turns pairs"),
+        ({"selfplay__group_size": 1}, "config.selfplay.group_size=1 must be at least 2: the baseline leaves one out"),
+        ({"selfplay__history": 1000}, "config.selfplay.history=1000 must be a power of two"),
+        (
+            {"warmup__deduction": 0.5},
+            "config.warmup.deduction, abduction, induction and propose must sum to 1; they sum to 0.9",
+        ),
+        ({"run__chunk": 7}, "config.run.chunk=7 must divide run.save_every=200: chunks end at every boundary"),
+        ({"selfplay__steps": 170}, "config.run.chunk=20 must divide selfplay.steps=170: chunks end at every boundary"),
+        ({"tasks__shown": 6}, "config.tasks.shown=6 must be below pairs=6: the rest is hidden"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else next(iter(value)),
+)
+def test_what_cannot_run_is_refused(settings, sentence):
+    assert refused(**settings) == sentence
+
+
+def test_a_group_is_not_a_setting():
+    assert refused(eval=3).startswith("config.eval is a group of settings; set one of: batch_size, items")
+
+
+def test_an_experiment_with_a_wrong_type_is_refused():
+    tree = dataclasses.asdict(Config())
+    tree["model"]["width"] = "wide"
+    with pytest.raises(ConfigError, match=r"config\.model\.width must be a whole number, not 'wide'"):
+        configuration.freeze(tree)
