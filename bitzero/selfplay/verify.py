@@ -5,8 +5,7 @@ pool that the callback itself may be holding. So the host side is numpy only, it
 cross in pieces under that size. It never raises, which would lose the donated state: a fault becomes the `infra` code,
 the stop bit and `Door.error`, which the driver raises after the chunk.
 
-The calls are not `ordered` (ordered effects are refused on more than one device); data orders them: the answers of a
-step follow from its tasks, and the next step's proposals from the updated weights.
+The calls are `ordered`, so a step's proposals are gated before its answers are judged and steps never overlap.
 """
 
 import time
@@ -81,9 +80,9 @@ class Door:
         def work() -> Arrays:
             out = _unjudged(*completions.shape[:2])
             filled = [i for i, ids in enumerate(records) if ids.any()]
-            tasks = [kinds.task_of(records[i]) for i in filled]
+            tasks = [kinds.task_of(records[i].tolist()) for i in filled]
             answers = [
-                [kinds.answer_of(task.kind, ids) for ids in completions[i]]
+                [kinds.answer_of(task.kind, ids) for ids in completions[i].tolist()]
                 for i, task in zip(filled, tasks, strict=True)
             ]
             judged = judge(self.sandbox, tasks, answers)
@@ -245,7 +244,7 @@ def propose_door(
         "stop": jax.ShapeDtypeStruct((), jnp.bool_),
     }
     sent = (pieces(_narrow(prompts)), pieces(_narrow(completions)), proposal_kinds, levels, step, trace)
-    return io_callback(door.propose, shapes, *sent)
+    return io_callback(door.propose, shapes, *sent, ordered=True)
 
 
 def solve_door(
@@ -264,7 +263,7 @@ def solve_door(
         "trivial": jax.ShapeDtypeStruct((count,), jnp.bool_),
         "stop": jax.ShapeDtypeStruct((), jnp.bool_),
     }
-    return io_callback(door.solve, shapes, pieces(records), pieces(_narrow(completions)), step)
+    return io_callback(door.solve, shapes, pieces(records), pieces(_narrow(completions)), step, ordered=True)
 
 
 def _narrow(tokens: Integer[Array, "..."]) -> UInt16[Array, "..."]:
