@@ -212,7 +212,7 @@ MESH = """
 import os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 import jax, jax.numpy as jnp, numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from bitzero.config import Config
 from bitzero.sandbox import Limits, Sandbox
 from bitzero.selfplay.verify import Door, solve_door
@@ -226,7 +226,7 @@ records = np.zeros((16, cfg.tasks.record), np.uint16)
 records[:, : len(ids)] = ids
 texts = np.zeros((16, 80, 64), np.int32)
 texts[:, :, :2] = [*encode("2"), EOS]
-mesh = jax.make_mesh((2,), ("data",))
+mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
 rows = NamedSharding(mesh, PartitionSpec("data"))
 with Sandbox(Limits(), workers=2) as box:
     door = Door(box, cfg)
