@@ -1,5 +1,6 @@
 """Losses, rewards and advantages: pure functions with golden tests."""
 
+import functools
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Num
 
 from bitzero.config import Config
 from bitzero.model import transformer
-from bitzero.state import Baselines
+from bitzero.state import Baselines, Rollout, Supervised, TrainState
 
 
 def token_logprobs(logits: Float[Array, "B T V"], tokens: Int[Array, "B T"]) -> Float[Array, "B T"]:
@@ -108,3 +109,64 @@ def policy_loss(
     weight = jax.lax.stop_gradient(jnp.minimum(jnp.exp(logp - logprobs), max_weight))
     per_token = -advantage[:, None] * weight * logp * mask
     return jnp.mean(jnp.sum(per_token, axis=1) / logp.shape[1]), weight
+
+
+def task_relative(
+    rewards: Float[Array, " B"], kind: Int[Array, " B"], counted: Bool[Array, " B"], floor: float
+) -> Float[Array, " B"]:
+    """(R − μ)/σ over the batch's counted rewards of the same kind and role: AZR's task-relative REINFORCE++.
+
+    AZR weights μ and σ by token, which favours short wrong and long right answers; these are per sequence.
+    """
+    member = (kind[None] == jnp.arange(3)[:, None]) & counted[None]
+    count = jnp.maximum(jnp.sum(member, axis=1), 1)
+    mean = jnp.sum(member * rewards[None], axis=1) / count
+    variance = jnp.sum(member * jnp.square(rewards[None] - mean[:, None]), axis=1) / count
+    return jnp.where(counted, (rewards - mean[kind]) / jnp.maximum(jnp.sqrt(variance), floor)[kind], 0.0)
+
+
+def selfplay_loss(
+    params: dict[str, Any],
+    *,
+    state: TrainState,
+    prompt: Int[Array, "B P"],
+    rows: Rollout,
+    gain: Float[Array, " B"],
+    items: Supervised,
+    cfg: Config,
+    operand: str,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Policy loss of both roles, entropy term, optional KL to the frozen integers, and the generator's cross-entropy.
+
+    The first ``cfg.selfplay.num_tasks`` rows are the proposer's, the others the solver's.
+    """
+    sp, n = cfg.selfplay, cfg.selfplay.num_tasks
+    tokens = jnp.concatenate([prompt, rows.tokens], axis=1)
+    forward = functools.partial(transformer.apply, tokens=tokens, valid=tokens != 0, cfg=cfg.model, operand=operand)
+    window = lambda logits: logits[:, prompt.shape[1] - 1 : -1]  # the logits that drew the completion
+    logits = jax.nn.log_softmax(window(forward(params, state.precision)))
+    logp = jnp.take_along_axis(logits, rows.tokens[..., None], axis=-1)[..., 0]
+    loss = functools.partial(policy_loss, max_weight=sp.max_weight)
+    propose, weight_p = loss(logp[:n], rows.logprobs[:n], rows.mask[:n], gain[:n])
+    solve, weight_s = loss(logp[n:], rows.logprobs[n:], rows.mask[n:], gain[n:])
+    entropy = -jnp.sum(jnp.exp(logits) * logits, axis=-1)
+    mean = lambda values, keep: jnp.sum(values * keep) / jnp.maximum(jnp.sum(keep), 1)
+    entropy_p, entropy_s = mean(entropy[:n], rows.mask[:n]), mean(entropy[n:], rows.mask[n:])
+    supervised, _ = supervised_loss(params, state.precision, items.tokens, items.mask, cfg, operand, None)
+    total = solve + sp.proposer * propose + sp.supervised * supervised - sp.entropy * (entropy_p + entropy_s)
+    ratio = (logp - rows.logprobs) * rows.mask  # log of train ÷ sampler
+    metrics = {
+        "loss/solve": solve,
+        "loss/propose": propose,
+        "loss/supervised": supervised,
+        "selfplay/entropy_propose": entropy_p,
+        "selfplay/entropy_solve": entropy_s,
+        "quant/kl_rollout_train": mean(jnp.exp(ratio) - 1 - ratio, rows.mask),
+        "quant/max_ratio": jnp.max(jnp.exp(ratio)),
+        "quant/capped_ratio": mean(jnp.concatenate([weight_p, weight_s]) >= sp.max_weight, rows.mask),
+    }
+    if sp.kl > 0:
+        frozen = jax.nn.log_softmax(window(forward(state.reference, state.precision)))
+        kl = mean(jnp.sum(jnp.exp(logits) * (logits - frozen), axis=-1), rows.mask)
+        total, metrics["loss/kl"] = total + sp.kl * kl, kl
+    return total, metrics

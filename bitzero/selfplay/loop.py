@@ -1,0 +1,263 @@
+"""Self-play as one scan: propose → verify → solve → verify → advantage → update → precision.
+
+Absolute Zero (arXiv 2505.03335) with three deviations: every rollout trains (AZR throws the difficulty samples away),
+advantages are sequence-level and leave-one-out (AZR whitens by token), and at least a quarter of an update's tokens
+are supervised generator data. The host is reached through ``verify.py`` alone.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray
+
+from bitzero.config import Config
+from bitzero.model import precision, quant
+from bitzero.selfplay import buffer, objective, rollout, verify
+from bitzero.selfplay.measure import measure
+from bitzero.selfplay.update import optimiser, update
+from bitzero.state import Rollout, Supervised, TrainState, pytree
+from bitzero.tasks import tokens
+
+Metrics = dict[str, Float[Array, ""]]
+PROPOSER, SOLVER = 0, 1  # roles: columns of the baselines
+
+
+@pytree
+class Proposals:
+    """What the proposer wrote, and on which prompts."""
+
+    prompt: Integer[Array, "N P"]
+    kind: Int[Array, " N"]
+    level: Int[Array, " N"]  # the level asked for
+    rollout: Rollout
+
+
+@pytree
+class Slots:
+    """The N tasks of a step: a valid proposal's own, or one from the ring in the place of an invalid proposal."""
+
+    prompt: Integer[Array, "N P"]
+    record: Integer[Array, "N R"]
+    kind: Int[Array, " N"]
+    own: Bool[Array, " N"]  # the slot holds this step's proposal
+    gate: Int[Array, " N"]  # what became of the proposal: index into verify.GATES
+    level: Int[Array, " N"]  # measured level of an accepted proposal
+    novel: Bool[Array, " N"]  # accepted, and the program was never seen before
+    first: Bool[Array, " N"]  # accepted, and no earlier slot of this step has its program
+
+
+@pytree
+class Judged:
+    """The judge's word on N × G answers."""
+
+    reward: Float[Array, "N G"]
+    counted: Bool[Array, "N G"]  # False for infrastructure faults
+    trivial: Bool[Array, " N"]  # a trivial answer solves the task
+
+
+@pytree
+class Credit:
+    """Rewards and advantages of both roles."""
+
+    rate: Float[Array, " N"]  # r̄ of each slot
+    propose_reward: Float[Array, " N"]
+    propose_advantage: Float[Array, " N"]
+    solve_advantage: Float[Array, "N G"]
+
+
+@functools.partial(jax.jit, static_argnames=("cfg", "operand", "door"), donate_argnames="state")
+def run_chunk(
+    state: TrainState, batch: Supervised, cfg: Config, operand: str, door: verify.Door
+) -> tuple[TrainState, dict[str, Float[Array, " k"]]]:
+    """k self-play steps in one scan; after a stop bit from the host the rest are skipped (``selfplay/ran`` 0)."""
+
+    def body(carry: tuple[TrainState, Array], items: Supervised) -> Any:
+        def idle(state: TrainState) -> Any:
+            shapes = jax.eval_shape(lambda s: step(s, items, cfg, operand, door), state)
+            return state, jnp.bool_(True), jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes[2])
+
+        state, stopped = carry
+        state, stopped, metrics = jax.lax.cond(
+            stopped, idle, lambda s: step(s, items, cfg, operand, door), state
+        )
+        return (state, stopped), metrics
+
+    (state, _), metrics = jax.lax.scan(body, (state, jnp.bool_(False)), batch)
+    return state, metrics
+
+
+def step(
+    state: TrainState, items: Supervised, cfg: Config, operand: str, door: verify.Door
+) -> tuple[TrainState, Array, Metrics]:
+    """One self-play step; returns the state, the host's stop bit and the metrics."""
+    keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(state.key, state.retries), state.step), 4)
+    weights = quant.materialise(state.params, state.precision, cfg.model, operand)
+    proposals = propose(keys[0], state, weights, cfg, operand)
+    verdict = verify.propose_door(
+        door, proposals.prompt, proposals.rollout.tokens, proposals.kind, proposals.level, state.step, state.trace_mode
+    )
+    state, slots = admit(keys[1], state, proposals, verdict)
+    answers = solve(keys[2], weights, slots, cfg, operand)
+    answer_tokens = answers.tokens.reshape(*slots.kind.shape, cfg.selfplay.group_size, -1)
+    answer_verdict = verify.solve_door(door, slots.record, answer_tokens, state.step)
+    judged = Judged(
+        reward=answer_verdict["reward"],
+        counted=answer_verdict["outcome"] != verify.INFRA,
+        trivial=answer_verdict["trivial"],
+    )
+    state, credit = advantage(state, slots, judged, cfg)
+    state, metrics = learn(state, proposals, slots, answers, judged, credit, items, cfg, operand)
+    state = dataclasses.replace(state, precision=precision.advance(state.precision))
+    metrics |= measure(state, proposals, slots, answers, judged, credit, cfg)
+    metrics["selfplay/ran"] = jnp.float32(1)
+    return state, verdict["stop"] | answer_verdict["stop"], metrics
+
+
+def start(state: TrainState, tasks: dict[str, Any], cfg: Config, operand: str) -> TrainState:
+    """The state at the first self-play step: fresh moments, the ring seeded with generator tasks (``verify.pack``)."""
+    rows = {name: jnp.asarray(array) for name, array in tasks.items()}
+    keep = jnp.ones(rows["kind"].shape, bool)
+    ring = buffer.push(state.ring, rows["prompt"], rows["record"], rows["kind"], rows["level"], state.step, keep)
+    reference = quant.materialise(state.params, state.precision, cfg.model, operand) if cfg.selfplay.kl > 0 else None
+    fresh = dataclasses.replace(state, opt_state=optimiser(cfg).init(state.params), ring=ring, reference=reference)
+    return jax.tree.map(jnp.copy, fresh)
+
+
+def propose(
+    key: PRNGKeyArray, state: TrainState, weights: dict[str, Any], cfg: Config, operand: str
+) -> Proposals:
+    """N proposals, kinds in turn, half of them at the frontier level and half at any open one."""
+    count = cfg.selfplay.num_tasks
+    pick_key, level_key, half_key, ref_key, sample_key = jax.random.split(key, 5)
+    kind = (jnp.arange(count) + state.step) % 3
+    any_level = jax.random.randint(level_key, (count,), 0, state.open_levels)
+    level = jnp.where(jax.random.bernoulli(half_key, 0.5, (count,)), state.frontier, any_level)
+    reference = state.ring.record[buffer.pick(state.ring, pick_key, jnp.minimum(kind, 1))]
+    shown = jax.random.bernoulli(ref_key, 0.5, (count,)) | (kind == 2)  # induction is about the program it is shown
+    prompt = proposal_prompts(kind, level, reference, shown, cfg.tasks.prompt)
+    sampled = rollout.sample(
+        sample_key, weights, prompt, cfg.model, operand,
+        max_new=cfg.tasks.completion, temperature=cfg.selfplay.temperature,
+    )  # fmt: skip
+    return Proposals(prompt=prompt, kind=kind, level=level, rollout=sampled)
+
+
+def proposal_prompts(
+    kind: Int[Array, " N"],
+    level: Int[Array, " N"],
+    record: Integer[Array, "N R"],
+    shown: Bool[Array, " N"],
+    width: int,
+) -> Int[Array, "N P"]:
+    """`<propose><kind><level> [<prog> CODE] <prog|in>`, left-padded; CODE is that of the record (`kinds.record`)."""
+    n = kind.shape[0]
+    record = record.astype(jnp.int32)
+    code_length = jnp.argmax(record == tokens.IN, axis=1) - 2  # a record is <kind><level> CODE <in> …
+    fits = code_length <= width - 5
+    body = jnp.where(shown & fits, code_length + 1, 0)  # <prog> and CODE
+    tags = jnp.stack(
+        [jnp.full((n,), tokens.PROPOSE), jnp.asarray(tokens.KIND_TAGS)[kind], jnp.asarray(tokens.LEVELS)[level]], axis=1
+    )
+    last = jnp.where(kind == 2, tokens.IN, tokens.PROG)
+    at = jnp.arange(width)[None] - (width - 4 - body)[:, None]  # index within the prompt; negative is padding
+    from_record = jnp.take_along_axis(record, jnp.clip(at - 2, 0, record.shape[1] - 1), axis=1)
+    middle = jnp.where(at == 3, tokens.PROG, from_record)
+    prompt = jnp.where(at < 3, jnp.take_along_axis(tags, jnp.clip(at, 0, 2), axis=1), middle)
+    prompt = jnp.where(at == 3 + body[:, None], last[:, None], prompt)
+    return jnp.where(at < 0, tokens.PAD, prompt)
+
+
+def admit(
+    key: PRNGKeyArray, state: TrainState, proposals: Proposals, verdict: dict[str, Array]
+) -> tuple[TrainState, Slots]:
+    """Accepted proposals enter ring and history; the other slots are filled from the ring, kind by kind."""
+    gate = jnp.where(
+        (verdict["gate"] == verify.OK) & buffer.contains(state.history, verdict["task_hash"]),
+        verify.DUPLICATE,
+        verdict["gate"],
+    )
+    own = gate == verify.OK
+    program = verdict["program_hash"]
+    novel = own & ~buffer.contains(state.history, program)
+    first = buffer.first_of(program, own)
+    at = buffer.pick(state.ring, key, proposals.kind)
+    fill = lambda new, old: jnp.where(own.reshape(-1, *(1,) * (new.ndim - 1)), new, old[at])
+    slots = Slots(
+        prompt=fill(verdict["prompt"], state.ring.prompt),
+        record=fill(verdict["record"], state.ring.record),
+        kind=jnp.where(own, proposals.kind, state.ring.kind[at].astype(jnp.int32)),
+        own=own,
+        gate=gate,
+        level=verdict["level"],
+        novel=novel & first,
+        first=first,
+    )
+    ring = buffer.push(
+        state.ring, verdict["prompt"], verdict["record"], proposals.kind, verdict["level"], state.step, own
+    )
+    history = buffer.insert(buffer.insert(state.history, verdict["task_hash"], own), program, own)
+    return dataclasses.replace(state, ring=ring, history=history), slots
+
+
+def solve(key: PRNGKeyArray, weights: dict[str, Any], slots: Slots, cfg: Config, operand: str) -> Rollout:
+    """G answers to every slot, as N·G rows."""
+    prompts = jnp.repeat(slots.prompt, cfg.selfplay.group_size, axis=0)
+    return rollout.sample(
+        key, weights, prompts, cfg.model, operand,
+        max_new=cfg.tasks.completion, temperature=cfg.selfplay.temperature,
+    )  # fmt: skip
+
+
+def advantage(state: TrainState, slots: Slots, judged: Judged, cfg: Config) -> tuple[TrainState, Credit]:
+    """Rewards to advantages; only a valid proposal's own slot pays its proposer, every slot pays the solver."""
+    sp = cfg.selfplay
+    rate = objective.success_rate(judged.reward, judged.counted)
+    paid = objective.proposer_reward(rate, slots.own, judged.trivial, sp.reward)
+    proposer_counts = (slots.gate != verify.INFRA_GATE) & (jnp.any(judged.counted, axis=1) | ~slots.own)
+    flat = lambda a: a.reshape(-1)
+    rows = jnp.repeat(slots.kind, sp.group_size)
+    base = objective.observe(state.baselines, paid, slots.kind, PROPOSER, proposer_counts, sp.ema)
+    base = objective.observe(base, flat(judged.reward), rows, SOLVER, flat(judged.counted), sp.ema)
+    if sp.advantage == "task_relative":
+        propose_advantage = objective.task_relative(paid, slots.kind, proposer_counts, sp.min_sigma)
+        solve_advantage = objective.task_relative(flat(judged.reward), rows, flat(judged.counted), sp.min_sigma)
+    else:
+        mean, sigma = objective.mean_and_sigma(base, slots.kind, PROPOSER, sp.min_sigma)
+        propose_advantage = jnp.where(proposer_counts, (paid - mean) / sigma, 0.0)
+        _, sigma = objective.mean_and_sigma(base, rows, SOLVER, sp.min_sigma)
+        solve_advantage = flat(objective.leave_one_out(judged.reward, judged.counted)) / sigma
+    credit = Credit(
+        rate=rate,
+        propose_reward=paid,
+        propose_advantage=propose_advantage,
+        solve_advantage=solve_advantage.reshape(judged.reward.shape),
+    )
+    return dataclasses.replace(state, baselines=base), credit
+
+
+def learn(
+    state: TrainState,
+    proposals: Proposals,
+    slots: Slots,
+    answers: Rollout,
+    judged: Judged,
+    credit: Credit,
+    items: Supervised,
+    cfg: Config,
+    operand: str,
+) -> tuple[TrainState, Metrics]:
+    """One update on all rollouts of both roles and on the generator's sequences."""
+    group = cfg.selfplay.group_size
+    prompt = jnp.concatenate([proposals.prompt, jnp.repeat(slots.prompt, group, axis=0).astype(jnp.int32)])
+    rows = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), proposals.rollout, answers)
+    gain = jnp.concatenate([credit.propose_advantage, credit.solve_advantage.reshape(-1)])
+    counted = jnp.concatenate([jnp.ones(proposals.kind.shape, bool), judged.counted.reshape(-1)])
+    rows = dataclasses.replace(rows, mask=rows.mask & counted[:, None])
+    loss = functools.partial(objective.selfplay_loss, state=state, prompt=prompt, rows=rows, gain=gain, items=items)
+    grad = jax.value_and_grad(loss, has_aux=True)
+    (value, parts), grads = grad(state.params, cfg=cfg, operand=operand)
+    state, metrics = update(state, grads, value, cfg)
+    return state, {**metrics, **parts}

@@ -1,0 +1,89 @@
+"""Collapse alarms and counters of one self-play step, computed in the scan."""
+
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from bitzero.config import Config
+from bitzero.model import precision
+from bitzero.selfplay import buffer, verify
+from bitzero.state import Rollout, TrainState
+
+if TYPE_CHECKING:
+    from bitzero.selfplay.loop import Credit, Judged, Proposals, Slots
+
+KINDS = ("deduction", "abduction", "induction")
+
+
+def share(hit: Bool[Array, "*B"], of: Bool[Array, "*B"]) -> Float[Array, ""]:
+    """Share of ``of`` that is ``hit``; 0 where ``of`` is empty."""
+    return jnp.sum(hit & of) / jnp.maximum(jnp.sum(of), 1)
+
+
+def mean(values: Float[Array, "*B"], of: Bool[Array, "*B"]) -> Float[Array, ""]:
+    """Mean of ``values`` where ``of``; 0 where ``of`` is empty."""
+    return jnp.sum(values * of) / jnp.maximum(jnp.sum(of), 1)
+
+
+def measure(
+    state: TrainState,
+    proposals: "Proposals",
+    slots: "Slots",
+    answers: Rollout,
+    judged: "Judged",
+    credit: "Credit",
+    cfg: Config,
+) -> dict[str, Float[Array, ""]]:
+    """All metrics of the step but those of the update."""
+    return {
+        **_tasks(slots, judged, credit),
+        **_lengths(proposals.rollout, answers, judged),
+        **{f"gates/{name}": jnp.sum(slots.gate == i).astype(jnp.float32) for i, name in enumerate(verify.GATES)},
+        "selfplay/ring_age": buffer.age(state.ring, state.step),
+        "selfplay/ring_filled": state.ring.count.astype(jnp.float32),
+        "selfplay/history_load": buffer.load(state.history),
+        "selfplay/history_evicted": state.history.evicted.astype(jnp.float32),
+        "precision/stored_bits": precision.stored_bits(state.precision, cfg.model),
+        "executor/infra": jnp.sum(~judged.counted).astype(jnp.float32),
+    }
+
+
+def _tasks(slots: "Slots", judged: "Judged", credit: "Credit") -> dict[str, Array]:
+    own, rate = slots.own, credit.rate
+    everyone = jnp.ones_like(own)
+    spread = jnp.max(judged.reward, axis=1) > jnp.min(judged.reward, axis=1)
+    metrics = {
+        "selfplay/valid_rate": jnp.mean(own.astype(jnp.float32)),
+        "selfplay/rate_zero": share(rate == 0, everyone),
+        "selfplay/rate_one": share(rate == 1, everyone),
+        "selfplay/own_rate_zero": share(rate == 0, own),
+        "selfplay/own_rate_one": share(rate == 1, own),
+        "selfplay/learnable": share((rate > 0) & (rate < 1) & ~judged.trivial, own),
+        "selfplay/trivial": share(judged.trivial, everyone),
+        "selfplay/zero_sigma_groups": jnp.mean(1.0 - spread),
+        "selfplay/unique_batch": share(slots.first, own),
+        "selfplay/unique_history": share(slots.novel, own),
+        "selfplay/reward_propose": jnp.mean(credit.propose_reward),
+        "selfplay/reward_solve": mean(judged.reward, judged.counted),
+    }
+    for i, kind in enumerate(KINDS):
+        metrics[f"selfplay/solve_{kind}"] = mean(rate, slots.kind == i)
+        metrics[f"selfplay/valid_{kind}"] = share(own, slots.kind == i)
+    for level in range(6):
+        metrics[f"selfplay/accepted_L{level}"] = jnp.sum(own & (slots.level == level)).astype(jnp.float32)
+    return metrics
+
+
+def _lengths(written: Rollout, answers: Rollout, judged: "Judged") -> dict[str, Array]:
+    length = lambda r: jnp.sum(r.mask, axis=1).astype(jnp.float32)
+    capped = lambda r: jnp.mean(jnp.all(r.tokens != 1, axis=1).astype(jnp.float32))
+    right = judged.reward.reshape(-1) > 0
+    return {
+        "selfplay/length_propose": jnp.mean(length(written)),
+        "selfplay/length_solve": jnp.mean(length(answers)),
+        "selfplay/length_right": mean(length(answers), right),
+        "selfplay/length_wrong": mean(length(answers), ~right),
+        "selfplay/capped_propose": capped(written),
+        "selfplay/capped_solve": capped(answers),
+    }
