@@ -38,6 +38,12 @@ class Refused(Exception):
 def work(task: Task) -> NoReturn:
     """Do all of ``task``, write the results, leave with status 0. Never returns, runs no finaliser of a program."""
     results = Results(task)
+    each(task, results)
+    results.leave()
+
+
+def each(task: Task, results: "Results") -> None:
+    """A verdict of every input, collected in ``results``."""
     steps: dict[str, Callable[[str], None]] = {
         "run": Program(task, results).call,
         "literal": results.literal,
@@ -50,7 +56,6 @@ def work(task: Task) -> NoReturn:
             one(text)
         except BaseException as error:
             results.failure(error)
-    results.leave()
 
 
 class Results:
@@ -126,7 +131,7 @@ EXCEPTIONS = {
     if isinstance(kind, type) and issubclass(kind, BaseException) and kind.__name__ == name
 }
 REMOVED = screen.FORBIDDEN_NAMES | {"__import__", "__loader__", "__spec__", "__debug__", "__doc__"}
-PLAIN = {name: item for name, item in vars(builtins).items() if name not in REMOVED}
+PLAIN: dict[str, Any] = {name: item for name, item in vars(builtins).items() if name not in REMOVED}
 
 
 class Program:
@@ -141,11 +146,13 @@ class Program:
     def prepare(self) -> types.CodeType:
         try:
             tree = ast.parse(self.source, FILENAME)
-            self.results.touched = screen.order_sensitive(tree)
-            refusal = screen.refusal(tree)
+            nodes = screen.walk(tree)
+            self.results.touched = screen.order_sensitive(nodes)
+            refusal = screen.refusal(nodes)
             if refusal is not None:
                 raise Refused(refusal)
-            return compile(fuel.instrument(tree), FILENAME, "exec")
+            fuel.instrument(nodes)
+            return compile(tree, FILENAME, "exec")
         except (SyntaxError, ValueError, OverflowError) as error:
             raise SyntaxError from error
 
@@ -167,7 +174,6 @@ class Program:
 
     def namespace(self) -> dict[str, Any]:
         """Fresh globals: built-ins without doors, ticks, and modules that are copies."""
-        allowed = dict(PLAIN)
         modules: dict[str, types.ModuleType] = {}
 
         def import_(name: str, *rest: Any) -> types.ModuleType:
@@ -175,8 +181,9 @@ class Program:
                 modules[name] = self.module(name)
             return modules[name]
 
-        allowed |= {"__import__": import_, "print": _print, "getattr": self.getattr, "hasattr": self.hasattr}
-        return {"__builtins__": allowed, "__name__": "program", fuel.TICK: self.results.tick}
+        # One dictionary for all inputs of a child: copying it would touch, and so copy, the pages of every built-in.
+        PLAIN.update({"__import__": import_, "getattr": self.getattr, "hasattr": self.hasattr})
+        return {"__builtins__": PLAIN, "__name__": "program", fuel.TICK: self.results.tick}
 
     def module(self, name: str) -> types.ModuleType:
         if name == "collections.abc":
@@ -200,8 +207,7 @@ class Program:
         return hasattr(item, name)
 
 
-def _print(*_: Any, **__: Any) -> None:
-    """Printing is allowed and goes nowhere."""
+PLAIN["print"] = lambda *_, **__: None  # printing is allowed and goes nowhere
 
 
 def _holds_set(items: list[Any]) -> bool:

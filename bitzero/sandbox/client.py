@@ -7,6 +7,7 @@ wrote: a value is accepted only if ``values.read`` finds it to be canonical text
 
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ import zlib
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from bitzero.sandbox import values, wire
 from bitzero.sandbox.jobs import LITERAL_CODE, Job, Limits, Outcome, Parsed, SandboxUnavailable
@@ -69,6 +70,7 @@ class Zygote:
         self.retried = False
         self.replies: list[list[bytes]] = []
         self.deadline = 0.0
+        self.inner = 0  # process number of the first process in the zygote's own namespace, 0 without one
         self.buffer = b""
         self.process = self._start()
         self.report = self._hello()
@@ -95,10 +97,12 @@ class Zygote:
             selector.register(self.fileno(), selectors.EVENT_READ)
             while selector.select(max(0.0, deadline - time.monotonic())):
                 messages = self.receive()
-                if messages:
-                    return dict(field.decode().split("=", 1) for field in messages[0])
                 if messages is None:
                     break
+                said = dict(field.decode().split("=", 1) for fields in messages for field in fields)
+                self.inner = int(said.pop("pid", self.inner))
+                if said:
+                    return said
         self.kill()
         raise SandboxUnavailable("sandbox: the executor process did not start; is this Python complete?")
 
@@ -133,8 +137,24 @@ class Zygote:
         bodies, self.buffer = wire.split(self.buffer + data)
         return [wire.unpack(body) for body in bodies]
 
+    def close(self) -> None:
+        """Let an idle process leave by itself; then make sure."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(timeout=1.0 if self.order is None else 0.0)
+        except subprocess.TimeoutExpired:
+            pass
+        self.kill()
+
     def kill(self) -> None:
-        """End the process and everything in it, and reap it."""
+        """End the process and everything in it, and reap it. The inner one first: the outer one then reaps it."""
+        if self.inner and self.process.poll() is None:
+            try:
+                os.kill(self.inner, signal.SIGKILL)
+                self.process.wait(timeout=1.0)
+            except (OSError, subprocess.TimeoutExpired):
+                pass
         self.process.kill()
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
@@ -180,7 +200,7 @@ class Sandbox:
                 "sandbox.allow_unsafe=True runs them all the same"
             )
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Sandbox":
         return self
 
     def __exit__(
@@ -398,7 +418,7 @@ class Sandbox:
 def _close(zygotes: dict[int, list[Zygote]]) -> None:
     for pool in zygotes.values():
         for zygote in pool:
-            zygote.kill()
+            zygote.close()
     zygotes.clear()
 
 

@@ -9,37 +9,27 @@ import ast
 TICK = "tick "  # the trailing space makes it unwritable in source, so a program can neither call nor rebind it
 
 
-def instrument(tree: ast.Module) -> ast.Module:
-    """``tree`` itself, with ticks inserted. The global ``TICK`` must be a function that returns True."""
-    _Ticker().visit(tree)
-    return tree
+def instrument(nodes: list[ast.AST]) -> None:
+    """Insert ticks into the tree whose nodes are ``nodes``. The global ``TICK`` must be a function that returns True."""
+    for node in nodes:
+        kind = type(node)
+        if kind is ast.For or kind is ast.While or kind is ast.FunctionDef:
+            node.body.insert(0, _statement(node.body[0]))  # type: ignore[attr-defined]
+        elif kind is ast.Lambda:
+            body = node.body  # type: ignore[attr-defined]
+            node.body = ast.BoolOp(op=ast.And(), values=[_call(body), body], **_place(body))  # type: ignore[attr-defined]
+        elif kind is ast.comprehension:
+            node.ifs.insert(0, _call(node.iter))  # type: ignore[attr-defined]
+
+
+def _place(at: ast.AST) -> dict[str, int]:
+    return {name: getattr(at, name) for name in ("lineno", "col_offset", "end_lineno", "end_col_offset")}
 
 
 def _call(at: ast.AST) -> ast.Call:
-    call = ast.Call(func=ast.Name(id=TICK, ctx=ast.Load()), args=[], keywords=[])
-    for node in (call, call.func):
-        ast.copy_location(node, at)
-    return call
+    place = _place(at)
+    return ast.Call(func=ast.Name(id=TICK, ctx=ast.Load(), **place), args=[], keywords=[], **place)
 
 
 def _statement(at: ast.AST) -> ast.Expr:
-    return ast.copy_location(ast.Expr(value=_call(at)), at)
-
-
-class _Ticker(ast.NodeTransformer):
-    def _body(self, node: ast.For | ast.While | ast.FunctionDef) -> ast.AST:
-        self.generic_visit(node)
-        node.body.insert(0, _statement(node.body[0]))
-        return node
-
-    visit_For = visit_While = visit_FunctionDef = _body
-
-    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
-        self.generic_visit(node)
-        node.body = ast.copy_location(ast.BoolOp(op=ast.And(), values=[_call(node.body), node.body]), node.body)
-        return node
-
-    def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
-        self.generic_visit(node)
-        node.ifs.insert(0, _call(node.iter))
-        return node
+    return ast.Expr(value=_call(at), **_place(at))

@@ -9,6 +9,8 @@ import errno
 import os
 import socket
 
+from bitzero.sandbox import wire
+
 NOBODY = 65534
 _NAMESPACES = {"mount": 0x0002_0000, "ipc": 0x0800_0000, "uts": 0x0400_0000, "net": 0x4000_0000, "pid": 0x2000_0000}
 _NEWUSER = 0x1000_0000
@@ -90,6 +92,7 @@ def become_first_process(kernel: Kernel) -> None:
     """Fork into the new process namespace; the outer process waits and passes on how the inner one ended."""
     inner = os.fork()
     if inner:
+        os.write(1, wire.pack([f"pid={inner}".encode()]))  # the host ends the inner process, so that we reap it
         os.close(0)
         os.close(1)
         _, status = os.waitpid(inner, 0)

@@ -29,49 +29,63 @@ ORDER_NAMES = frozenset(("set", "frozenset", "hash", "id", "object"))
 VIEWS = frozenset(("keys", "items"))
 
 
-def refusal(tree: ast.AST) -> str | None:
-    """The first thing in ``tree`` that no program may name ("import os", "attribute __class__"), or None.
+def walk(tree: ast.AST) -> list[ast.AST]:
+    """All nodes of ``tree``, each before its children."""
+    nodes = [tree]
+    for node in nodes:  # grows while it is read
+        for name in node._fields:
+            field = getattr(node, name, None)
+            if isinstance(field, ast.AST):
+                nodes.append(field)
+            elif type(field) is list:
+                nodes += [item for item in field if isinstance(item, ast.AST)]
+    return nodes
 
-    The words come from the program's own identifiers, cut to 40 characters; callers treat them as hostile text.
+
+def refusal(nodes: list[ast.AST]) -> str | None:
+    """The first thing in a program that no program may name ("import os", "attribute __class__"), or None.
+
+    The words come from the program's own identifiers, cut to 60 characters; callers treat them as hostile text.
     """
-    bound = _bound(tree)
-    for node in ast.walk(tree):
-        found = _refused(node, bound)
-        if found is not None:
-            return found[:60]
-    return None
-
-
-def _bound(tree: ast.AST) -> set[str]:
-    """Names the program binds itself: an argument called ``input`` is no call of the built-in."""
+    suspects = []
     bound = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.arg):
-            bound.add(node.arg)
-        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            bound.add(node.id)
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            bound.add(node.name)
-    return bound
+    for node in nodes:
+        kind = type(node)
+        if kind is ast.Name:
+            if type(node.ctx) is ast.Store:  # type: ignore[attr-defined]
+                bound.add(node.id)  # type: ignore[attr-defined]
+            elif node.id in FORBIDDEN_NAMES or node.id[:2] == "__":  # type: ignore[attr-defined]
+                suspects.append(node)
+        elif kind is ast.arg:
+            bound.add(node.arg)  # type: ignore[attr-defined]
+        elif kind is ast.FunctionDef or kind is ast.ClassDef:
+            bound.add(node.name)  # type: ignore[attr-defined]
+        elif kind in _SUSPECTS:
+            suspects.append(node)
+    found = (_refused(node, bound) for node in suspects)
+    return next((reason[:60] for reason in found if reason is not None), None)
+
+
+_SUSPECTS = (ast.Attribute, ast.Import, ast.ImportFrom, ast.MatchClass, ast.AsyncFunctionDef)
+_SUSPECTS += (ast.Await, ast.AsyncFor, ast.AsyncWith)
 
 
 def _refused(node: ast.AST, bound: set[str]) -> str | None:
-    if isinstance(node, ast.Import):
-        return next((f"import {alias.name}" for alias in node.names if not _importable(alias.name)), None)
-    if isinstance(node, ast.ImportFrom):
-        if node.level or not _importable(node.module or ""):
-            return f"import {node.module}"
-        return next((f"import {alias.name}" for alias in node.names if _hidden(alias.name)), None)
-    if isinstance(node, ast.Attribute) and _hidden(node.attr):
-        return f"attribute {node.attr}"
-    if isinstance(node, ast.Name):
-        if node.id.startswith("__") or (node.id in FORBIDDEN_NAMES and node.id not in bound):
-            return f"name {node.id}"
-    if isinstance(node, ast.MatchClass):
-        return next((f"attribute {name}" for name in node.kwd_attrs if _hidden(name)), None)
-    if isinstance(node, ast.AsyncFunctionDef | ast.Await | ast.AsyncFor | ast.AsyncWith):
-        return "async"
-    return None
+    """Why ``node`` is refused. A name the program binds itself, as an argument called ``input``, is its own affair."""
+    match node:
+        case ast.Attribute(attr=attr):
+            return f"attribute {attr}" if _hidden(attr) else None
+        case ast.Name(id=name):
+            return f"name {name}" if name.startswith("__") or name not in bound else None
+        case ast.Import(names=names):
+            return next((f"import {alias.name}" for alias in names if not _importable(alias.name)), None)
+        case ast.ImportFrom(module=module, names=names, level=level):
+            if level or not _importable(module or ""):
+                return f"import {module}"
+            return next((f"import {alias.name}" for alias in names if _hidden(alias.name)), None)
+        case ast.MatchClass(kwd_attrs=attributes):
+            return next((f"attribute {name}" for name in attributes if _hidden(name)), None)
+    return "async"
 
 
 def _importable(name: str) -> bool:
@@ -87,20 +101,21 @@ def hidden_attribute(name: object) -> bool:
     return type(name) is not str or _hidden(name)
 
 
-def order_sensitive(tree: ast.AST) -> bool:
+def order_sensitive(nodes: list[ast.AST]) -> bool:
     """Whether the program mentions sets, ``hash``, ``id`` or a set operation on a dict view.
 
     Two seeds miss the order of a two-string set in 39 % of cases, eight seeds in 0.5 % (measured), so such
     programs are run on eight.
     """
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Set | ast.SetComp):
-            return True
-        if isinstance(node, ast.Name) and node.id in ORDER_NAMES:
-            return True
-        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr | ast.BitAnd | ast.Sub | ast.BitXor):
-            if _is_view(node.left) or _is_view(node.right):
+    for node in nodes:
+        match node:
+            case ast.Name(id=name) if name in ORDER_NAMES:
                 return True
+            case ast.Set() | ast.SetComp():
+                return True
+            case ast.BinOp(left=left, op=ast.BitOr() | ast.BitAnd() | ast.Sub() | ast.BitXor(), right=right):
+                if _is_view(left) or _is_view(right):
+                    return True
     return False
 
 

@@ -22,6 +22,14 @@ from bitzero.sandbox import child, layers, limits, screen, seccomp, wire
 OUT_OF_MEMORY, BROKEN = 97, 98  # exit statuses of a child that could not write its verdict
 MAX_CPU_DEATHS = 2  # a job that ran out of processor time this often is not run further
 CODECS = ("ascii", "latin-1", "utf-8", "utf-16", "utf-32", "unicode_escape", "raw_unicode_escape", "cp1252", "rot13")
+WARM_RUNS = 12  # enough for the interpreter to specialise the code of this package before it is shared with children
+WARM = (
+    ("run", "def g(a, *, k=1): return a + k\ndef f(xs, s='b'):\n    t = 0\n    for x in xs:\n        if x % 2:\n"
+     "            t += g(x)\n    return [t, s.upper(), {x: (x,) for x in xs}, {1}, 0.5, None, f'{t:>{3}}']", "[1, -2], s='b'"),
+    ("run", "def f(x): return lambda: x", "{'a': 1}"),
+    ("literal", "", "[1, -2.5, ('a', b'b'), {1: None}, {True}]"),
+    ("parse", "", "def g(a): return [b for b in a]\ndef f(a):\n    'text'\n    c = g(a=a)\n    c.sort()\n    return c"),
+)  # fmt: skip
 
 
 class Settings(NamedTuple):
@@ -76,7 +84,10 @@ def preload() -> None:
     for name in CODECS:
         codecs.lookup(name)
     unicodedata.lookup("SPACE")
-    compile("f'{1!r:>{3}}'", "<warm>", "eval")
+    for _ in range(WARM_RUNS):
+        for mode, code, text in WARM:
+            task = child.Task(mode, code, [text, text], 1000, 8192, 32)
+            child.each(task, child.Results(task))
 
 
 def close_doors() -> None:
