@@ -2,25 +2,10 @@
 
 import dataclasses
 import re
-from typing import Any
 
 from bitzero.tasks import grammar
-from bitzero.tasks.grammar import CHANGES, TYPES, fresh
-from bitzero.tasks.sample import (
-    COMPREHENSION,
-    POOL,
-    Dead,
-    Expr,
-    Scope,
-    Var,
-    apply,
-    comprehension,
-    expression,
-    fits,
-    leaf,
-    operands_of,
-    uses,
-)
+from bitzero.tasks.grammar import CHANGES, TYPES
+from bitzero.tasks.sample import Dead, Expr, Scope, Var, apply, comprehension, expression, operands_of, uses
 
 NAME = re.compile(r"_\d+")
 ROOT_TYPES = {1: ("int", "str", "list"), 2: ("int", "str", "list", "strs", "tup", "dict"), 3: TYPES[:1] + TYPES[2:]}
@@ -53,10 +38,18 @@ def stmt(text: str, made: Expr, *names: str, traced: str = "") -> Stmt:
 
 
 @dataclasses.dataclass(slots=True)
+class Helper:
+    """A function before f."""
+
+    text: str  # source
+    traced: str  # source that reports the parts of its returns
+
+
+@dataclasses.dataclass(slots=True)
 class Candidate:
     """A drawn program, not yet run."""
 
-    helpers: list[str]  # source of helper functions, before f
+    helpers: list[Helper]
     args: list[Var]
     body: list[Stmt]
 
@@ -106,8 +99,22 @@ def bound(scope: Scope, kind: str, made: Expr) -> Stmt:
     return stmt(text, made, target.name)
 
 
-def change(scope: Scope, kinds: tuple[str, ...] = TYPES, ops: int = 0) -> Stmt:
+def change(scope: Scope, kinds: tuple[str, ...] = TYPES, ops: int = 0, target: Var | None = None) -> Stmt:
     """A statement that changes a variable in place: augmented or item assignment, a mutating method."""
+    rng, tier = scope.rng, scope.tier
+    target = target or _target(scope, kinds)
+    item = rng.choice(CHANGES[tier][target.kind])
+    first = Expr(target.name, target.name, grammar.ATOM, target.vals)
+    made = apply(scope, item, operands_of(scope, item, ops, [first]))
+    target.vals = made.vals
+    settle(scope, made.text, target.name)
+    done = stmt(made.text, made, target.name)
+    done.marks = ("builds",) if target.kind == "dict" else ()
+    return done
+
+
+def _target(scope: Scope, kinds: tuple[str, ...]) -> Var:
+    """A variable that a statement may change, one that waits first; else a new argument."""
     rng, tier = scope.rng, scope.tier
     known = [var for var in scope.vars if not var.fixed and var.kind in kinds and CHANGES[tier][var.kind]]
     waiting = [var for var in known if var.pending]
@@ -118,15 +125,7 @@ def change(scope: Scope, kinds: tuple[str, ...] = TYPES, ops: int = 0) -> Stmt:
         if len(scope.args) >= scope.max_args:
             raise Dead
         known = [scope.new_arg(kind)]
-    target = rng.choice(waiting if waiting and rng.random() < 0.8 else known)
-    item = rng.choice(CHANGES[tier][target.kind])
-    first = Expr(target.name, target.name, grammar.ATOM, target.vals)
-    made = apply(scope, item, operands_of(scope, item, ops, [first]))
-    target.vals = made.vals
-    settle(scope, made.text, target.name)
-    done = stmt(made.text, made, target.name)
-    done.marks = ("builds",) if target.kind == "dict" else ()
-    return done
+    return rng.choice(waiting if waiting and rng.random() < 0.8 else known)
 
 
 def line(scope: Scope, ops: int = 1) -> Stmt:
@@ -255,18 +254,3 @@ def comprehending(scope: Scope) -> list[Stmt]:
     body.append(bound(scope, kind, made))
     body.append(returned(scope, rng.choice((1, 1, 2))))
     return body
-
-
-def candidate(scope: Scope, level: int) -> Candidate:
-    """Draw a program meant for a level; its real level is measured after it ran. Raises `Dead`."""
-    rng = scope.rng
-    if level == 0:
-        body = straight(scope, 0)
-    elif level == 1:
-        body = straight(scope, rng.randint(1, 2))
-    else:
-        shape = rng.choice((straight, comprehending, branching))
-        body = straight(scope, rng.randint(0, 4)) if shape is straight else shape(scope)
-    if not scope.args:
-        raise Dead
-    return Candidate([], scope.args, body)

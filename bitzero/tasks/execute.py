@@ -14,17 +14,21 @@ from bitzero.sandbox.values import canonical
 from bitzero.tasks.build import Candidate, Stmt
 from bitzero.tasks.grammar import BUILTINS, fresh
 
-MAX_INT = 10**9
+MAX_INT = 10**5  # of a variable; repetitions and ranges take variables only, so no expression allocates more than MBs
 MAX_LEN = 64
 INDENT = "    "
+
+
+class OutOfFuel(Exception):
+    """More events than the program may have, or a value out of bounds."""
 
 
 class Rejected(Exception):
     """The candidate is not kept; `args[0]` is the reason, one word."""
 
 
-class OutOfFuel(Exception):
-    """More events than the program may have, or a value out of bounds."""
+# What a run may end in; none of these is a fault of the generator.
+FAILURES = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, NameError, RecursionError, OutOfFuel)
 
 
 def text_of(value: Any) -> str:
@@ -33,6 +37,20 @@ def text_of(value: Any) -> str:
     if kind is int or kind is bool:
         return repr(value)
     return canonical(value)
+
+
+def small(value: Any) -> bool:
+    """Whether a variable may hold the value: what it takes to keep the next statement from running away."""
+    kind = type(value)
+    if kind is int:
+        return -MAX_INT < value < MAX_INT
+    if kind is bool:
+        return True
+    if len(value) > MAX_LEN:
+        return False
+    if kind is str:
+        return True
+    return all(map(small, value.values() if kind is dict else value))
 
 
 class Tape:
@@ -47,8 +65,7 @@ class Tape:
     def change(self, report: int, value: Any) -> None:
         """`T`: a variable has a new value."""
         self.fuel -= 1
-        kind = type(value)
-        if self.fuel < 0 or (not -MAX_INT < value < MAX_INT if kind is int else kind is not bool and len(value) > MAX_LEN):
+        if self.fuel < 0 or not small(value):
             raise OutOfFuel
         if self.events is not None:
             self.events.append((report, text_of(value)))
@@ -84,7 +101,7 @@ class Instrumented:
         self.reports: list[Report] = []
         self.stmts: list[Stmt] = []  # by switch
         self.tape = Tape(fuel)
-        lines = [*made.helpers, f"def f({', '.join(arg.name for arg in made.args)}):"]
+        lines = [*(helper.traced for helper in made.helpers), f"def f({', '.join(arg.name for arg in made.args)}):"]
         self._block(made.body, 1, lines)
         tape = self.tape
         self.switches = [True] * len(self.stmts)
@@ -103,7 +120,7 @@ class Instrumented:
                 lines.append(f"{pad}if S[{switch}]: {item.traced}" if depth > 1 else pad + item.traced)
                 continue
             if item.kind == "plain":
-                lines.append(f"{pad}if S[{switch}]: {item.text}; {self._told(item)}")
+                lines.append(f"{pad}if S[{switch}]: {'; '.join([item.text, *self._told(item)])}")
                 continue
             lines.append(f"{pad}if S[{switch}]:")
             self._compound(item, depth + 1, lines, switch)
@@ -112,7 +129,7 @@ class Instrumented:
         pad = INDENT * depth
         if item.kind == "for":
             lines.append(pad + item.text)
-            lines.append(f"{pad}{INDENT}{self._told(item)}")
+            lines.append(f"{pad}{INDENT}{'; '.join(self._told(item))}")
         else:
             lines.append(f"{pad}{item.kind} C({switch}, {item.traced}):")
         self._block(item.body, depth + 1, lines)
@@ -120,12 +137,12 @@ class Instrumented:
             lines.append(f"{pad}else:")
             self._block(item.orelse, depth + 1, lines)
 
-    def _told(self, item: Stmt) -> str:
+    def _told(self, item: Stmt) -> list[str]:
         calls = []
         for name in item.names:
             calls.append(f"T({len(self.reports)}, {name})")
             self.reports.append(Report(item, name))
-        return "; ".join(calls)
+        return calls
 
     def call(self, values: tuple[Any, ...]) -> Any:
         """Result on fresh copies of the argument values; whatever the program raises."""
@@ -136,7 +153,7 @@ class Instrumented:
         """Canonical result, or None where the program fails."""
         try:
             return text_of(self.call(values))
-        except (ValueError, IndexError, KeyError, TypeError, AttributeError, ZeroDivisionError, OverflowError, NameError, OutOfFuel):
+        except FAILURES:
             return None
 
     def record(self, values: tuple[Any, ...]) -> list[tuple[int, str]]:
@@ -187,7 +204,7 @@ def _prune(body: list[Stmt], alive: set[int]) -> list[Stmt]:
 
 def source(made: Candidate) -> tuple[str, dict[int, int]]:
     """The program's text, names still written _1, _2 …, and the line of each statement (by id), the first line being 0."""
-    lines = [row for helper in made.helpers for row in helper.split("\n")]
+    lines = [row for helper in made.helpers for row in helper.text.split("\n")]
     lines.append(f"def f({', '.join(arg.name for arg in made.args)}):")
     places: dict[int, int] = {}
 

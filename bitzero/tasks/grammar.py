@@ -102,7 +102,7 @@ int   {dict}[{key}]
 int   {dict}.get({key}, {int})
 int   sum({dict}.values())
 int   max({dict}.values())
-int   sum(range({int}))
+int   sum(range({leaf_int}))
 int   len(set({list}))
 int   len(set({str}))
 bool  {str}.startswith({ch})
@@ -130,7 +130,7 @@ str   min({strs})
 str   max({str})
 str   min({str})
 str   {str} if {bool} else {str}
-list  list(range({int}))
+list  list(range({leaf_int}))
 list  list(reversed({list}))
 list  sorted({list}, reverse=True)
 list  {list}[{idx}:{idx}]

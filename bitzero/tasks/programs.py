@@ -15,12 +15,13 @@ from typing import Any
 
 from bitzero.tasks import levels
 from bitzero.tasks.alpha import canonical, hash_text, split_text
-from bitzero.tasks.build import NAME, Candidate, Stmt, candidate
+from bitzero.tasks.build import NAME, Candidate, Stmt
 from bitzero.tasks.execute import Instrumented, Rejected, minimise, source, text_of, trace_text
-from bitzero.tasks.sample import COMPREHENSION, CONDITIONAL, POOL, WIDTH, Dead, Scope, uses
+from bitzero.tasks.loops import candidate
+from bitzero.tasks.sample import COMPREHENSION, POOL, WIDTH, Dead, Scope, uses
 
 PAIRS = 6
-FUEL = 2_000  # reports of one run; a program with more events than the last level allows is dropped long before
+FUEL = 128  # reports of one run: three times the events of the last level, so that a `while` gone astray ends soon
 TRIVIAL_SHARE = 0.05  # of the draws may give a constant, identity or otherwise trivially answered program
 CONSTANTS = frozenset(("''", "0", "1", "True", "False", "[]"))
 MAX_DRAWS = 200_000
@@ -88,7 +89,7 @@ def _attempt(
     if split_text(normal(text, drawn)) != split:
         counts.split += 1
         return None
-    program = Instrumented(drawn, fuel)
+    program = Instrumented(drawn, min(fuel, FUEL))
     chosen = choose(program, pairs, WIDTH[levels.TIERS[level] - 1])
     if chosen is None:
         counts.failed += 1
@@ -192,7 +193,7 @@ def facts(drawn: Candidate, events: int) -> levels.Facts:
     found = list(_walk(drawn.body, 0))
     stmts = [item for item, _ in found]
     looped = [item for item, depth in found if depth]
-    text = "\n".join([item.text for item in stmts] + drawn.helpers)
+    text = "\n".join(item.text for item in stmts)
     return levels.Facts(
         statements=sum(item.kind != "return" for item in stmts),
         operations=sum(item.ops for item in stmts),

@@ -6,6 +6,7 @@ values guide only; labels come from running the finished source (`execute.py`).
 """
 
 import dataclasses
+import functools
 import random
 from typing import Any
 
@@ -14,7 +15,7 @@ from bitzero.tasks.grammar import ATOM, BY_TYPE, FACTOR, Production, fresh
 
 POOL = 12  # inputs a candidate is drawn on; the kept program uses some of them
 COMPREHENSION, CONDITIONAL, CALL = 1, 2, 4  # features that an expression's level depends on
-INT_BOUNDS = ((-9, 99), (-999, 9_999), (-99_999, 999_999))  # by tier
+INT_BOUNDS = ((-9, 99), (-999, 9_999), (-99_999, 99_999))  # by tier
 WIDTH = (24, 24, 40)  # characters of a value, by tier
 
 
@@ -62,13 +63,14 @@ class Scope:
         letters = rng.sample("abcdefghijklmnopqrstuvwxyz", rng.randint(3, 6))
         self.letters = letters
         self.least = rng.choice((0, 1, 1, 2, 3))  # shortest text or list among the inputs
+        self.longest = 5  # longest list, and one below the longest text, among the inputs
         self.max_args = rng.choice((1, 2, 2, 3))
 
     def inside(self, rows: list[int]) -> "Scope":
         """The scope of a body that runs once for each entry of `rows` (the input it belongs to)."""
         inner = object.__new__(Scope)
         inner.rng, inner.tier, inner.args, inner.letters = self.rng, self.tier, self.args, self.letters
-        inner.booleans = False
+        inner.booleans, inner.longest = False, self.longest
         inner.least, inner.max_args, inner.count, inner.outer, inner.rows = self.least, self.max_args, 0, self, rows
         inner.vars = [dataclasses.replace(var, vals=[var.vals[i] for i in rows]) for var in self.vars]
         return inner
@@ -122,11 +124,11 @@ def _values(scope: Scope, slot: str, kind: str) -> Any:
     if kind == "bool":
         return lambda: rng.random() < 0.5
     if kind == "str":
-        low, high = (1, 2) if slot in ("ch", "key") else (least, 6)
+        low, high = (1, 2) if slot in ("ch", "key") else (least, scope.longest + 1)
         return lambda: word(scope, low, high)
     digit = _int(scope, "int") if scope.tier > 1 and rng.random() < 0.3 else lambda: rng.randint(0, 9)
     if kind == "list":
-        return lambda: [digit() for _ in range(rng.randint(least, 5))]
+        return lambda: [digit() for _ in range(rng.randint(least, scope.longest))]
     if kind == "tup":
         return lambda: tuple(digit() for _ in range(rng.randint(max(least, 2), 4)))
     if kind == "set":
@@ -283,6 +285,9 @@ def expression(scope: Scope, kind: str, ops: int, slot: str = "") -> Expr:
     if ops == 0:
         return leaf(scope, slot or kind)
     choices = BY_TYPE[scope.tier][kind]
+    waiting = frozenset(var.kind for var in scope.vars if var.pending)
+    if waiting and scope.rng.random() < 0.6:
+        choices = taking(scope.tier, kind, waiting) or choices
     if not choices:
         raise Dead
     for _ in range(3):
@@ -292,6 +297,12 @@ def expression(scope: Scope, kind: str, ops: int, slot: str = "") -> Expr:
         except Dead:
             continue
     raise Dead
+
+
+@functools.cache
+def taking(tier: int, kind: str, waiting: frozenset[str]) -> tuple[Production, ...]:
+    """The productions of a type that take an operand of a type that waits."""
+    return tuple(item for item in BY_TYPE[tier][kind] if item.types & waiting)
 
 
 def operands_of(scope: Scope, item: Production, ops: int, done: list[Expr] | None = None) -> list[Expr]:
