@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray, UInt16
 from bitzero.config import Config, Model
 from bitzero.model import quant
 from bitzero.sandbox import Sandbox
-from bitzero.selfplay import rollout, schedule
+from bitzero.selfplay import rollout, schedule, warmup
 from bitzero.state import TrainState
 from bitzero.tasks import judge, kinds, tokens
 from bitzero.tasks.kinds import Task
@@ -35,6 +35,22 @@ def solver(state: TrainState, operand: str, cfg: Config, *, trace: bool | None =
     lam = schedule.lam(state.step, cfg) if ramp else None
     weights = _materialise(state.params, state.precision, cfg.model, operand, lam)
     return Solver(weights=weights, operand=operand, cfg=cfg, trace=bool(state.trace_mode) if trace is None else trace)
+
+
+def abstract(cfg: Config) -> Callable[[int, dict[str, Any]], TrainState]:
+    """What a checkpoint of ``cfg`` holds: step and meta → the state's structure, shapes and types.
+
+    From self-play on it may hold the frozen reference policy, in the run's operand type.
+    """
+
+    def like(step: int, meta: dict[str, Any]) -> TrainState:
+        state = jax.eval_shape(lambda: warmup.init_state(cfg))
+        if step <= cfg.warmup.steps or not cfg.selfplay.kl:
+            return state
+        freeze = functools.partial(quant.materialise, cfg=cfg.model, operand=meta["operand"])
+        return dataclasses.replace(state, reference=jax.eval_shape(freeze, state.params, state.precision))
+
+    return like
 
 
 def ask(

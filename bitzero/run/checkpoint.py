@@ -16,6 +16,7 @@ from absl import logging
 
 from bitzero.run.workdir import RunError
 
+Like = Callable[[int, dict[str, Any]], Any]  # (step, meta of the checkpoint) → arrays or their abstract shapes
 FORMAT = 1  # raised when the meaning of a saved state changes
 
 
@@ -75,11 +76,11 @@ class Checkpoints:
             ) from None
         return self.path / str(step)
 
-    def latest(self, like: Any, *, accept: Callable[[Any], bool] = lambda state: True) -> Any:
+    def latest(self, like: Like, *, accept: Callable[[Any], bool] = lambda state: True) -> Any:
         """The newest readable ``(state, meta)`` that ``accept`` takes, or None where there is no checkpoint.
 
-        ``like`` gives structure, shapes and types. A damaged checkpoint is passed over with a warning line; raises
-        ``RunError`` for a checkpoint of another model, or when not one of several can be read.
+        ``like`` gives structure, shapes and types of the state of a step. A damaged checkpoint is passed over with a
+        warning line; raises ``RunError`` for a checkpoint of another model, or when not one of several can be read.
         """
         steps = self.steps()[::-1]
         damaged = 0
@@ -96,24 +97,24 @@ class Checkpoints:
             raise RunError(f"no checkpoint in {self.path} can be read; start again in another --workdir")
         return None
 
-    def read(self, step: int, like: Any) -> tuple[Any, dict[str, Any]]:
+    def read(self, step: int, like: Like) -> tuple[Any, dict[str, Any]]:
         """Checkpoint ``step`` as ``(state, meta)``; raises ``RunError`` (damaged) or ``ShapeError`` (another model)."""
         try:
             sealed = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
-            theirs = dict(sealed["shapes"])
-            version = sealed["format"]
+            theirs, version, meta = dict(sealed["shapes"]), sealed["format"], sealed["meta"]
         except Exception as error:
             raise RunError(f"checkpoint {self.path / str(step)} is damaged ({_first_line(error)})") from None
-        self._same_model(step, version, theirs, shapes(like))
+        model = like(step, meta)
+        self._same_model(step, version, theirs, shapes(model))
         place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), like)
+        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), model)
         try:
             state = self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))).state
         except Exception as error:
             raise RunError(f"checkpoint {self.path / str(step)} is damaged ({_first_line(error)})") from None
         if digest(state) != sealed["sha256"]:
             raise RunError(f"checkpoint {self.path / str(step)} is damaged (its bits changed on disk)")
-        return state, sealed["meta"]
+        return state, meta
 
     def drop_after(self, step: int) -> None:
         """Removes checkpoints newer than ``step``: after a restore their steps are run again."""

@@ -11,9 +11,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
-import rich.box
 import rich.table
 from jaxtyping import Bool
 
@@ -27,7 +25,6 @@ from bitzero.run.progress import Progress
 from bitzero.run.statistics import paired_gain, wilson
 from bitzero.run.workdir import RunError
 from bitzero.sandbox import Sandbox
-from bitzero.selfplay import warmup
 from bitzero.state import TrainState
 from bitzero.tasks import kinds
 from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, KINDS, Task
@@ -56,7 +53,7 @@ def main(cfg: Config, home: pathlib.Path) -> int:
         workdir.settle_config(home, cfg)
         device.configure()
         with Checkpoints(home / "checkpoints", keep=cfg.run.keep, exempt=[cfg.warmup.steps], say=progress.say) as store:
-            found = store.latest(jax.eval_shape(lambda: warmup.init_state(cfg)))
+            found = store.latest(asking.abstract(cfg))
             if not found:
                 raise RunError(f"no checkpoint in {store.path}; train first, with --mode=train")
             state, meta = found
@@ -207,12 +204,13 @@ def share(right: Bool[np.ndarray, "..."]) -> float | None:
 
 def table(rows: Sequence[dict[str, Any]]) -> rich.table.Table:
     """The rows as a table for people, 80 columns wide."""
-    out = rich.table.Table(title="held-out accuracy, %", title_justify="left", box=rich.box.SIMPLE, pad_edge=False)
+    title = "held-out accuracy, % (before: the same items before self-play)"
+    out = rich.table.Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     passk = next((name for row in rows for name in row if name.startswith("pass@")), "pass@k")
     for name in ("", "kind", "mode"):
         out.add_column(name, no_wrap=True)
-    for name in ("n", "right", "95 % interval", "trivial", "shuffled", passk, "before self-play"):
-        out.add_column(name, justify="right", no_wrap=name != "before self-play", min_width=5)
+    for name in ("n", "right", "95 % range", "trivial", "shuffled", passk, "before"):
+        out.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         out.add_row(
             f"L{row['level']}", row["kind"], row["mode"], str(row["n"]), _percent(row["accuracy"]),
@@ -243,7 +241,7 @@ def _before_selfplay(state: TrainState, operand: str, cfg: Config, store: Checkp
     """The model at the end of warm-up, asked in the same mode; None where the run has not come past it."""
     if int(state.step) <= cfg.warmup.steps or cfg.warmup.steps not in store.steps():
         return None
-    earlier, _ = store.read(cfg.warmup.steps, jax.eval_shape(lambda: warmup.init_state(cfg)))
+    earlier, _ = store.read(cfg.warmup.steps, asking.abstract(cfg))
     return asking.solver(earlier, operand, cfg, trace=bool(state.trace_mode))
 
 

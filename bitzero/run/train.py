@@ -19,13 +19,14 @@ from bitzero import config as configuration
 from bitzero.config import Config
 from bitzero.model import quant
 from bitzero.run import curriculum, device, evaluate, workdir
+from bitzero.run.asking import abstract
 from bitzero.run.checkpoint import Checkpoints, digest
 from bitzero.run.metrics import Metrics
 from bitzero.run.progress import Progress, Status, clock
 from bitzero.run.stop import Stop
 from bitzero.run.workdir import RunError
 from bitzero.sandbox import Limits, Sandbox, SandboxUnavailable
-from bitzero.selfplay import loop, schedule, warmup
+from bitzero.selfplay import loop, schedule, verify, warmup
 from bitzero.selfplay.verify import Door
 from bitzero.state import Supervised, TrainState
 from bitzero.tasks.worker import GeneratorFailed, Stream, Unit
@@ -106,7 +107,7 @@ def sandbox_of(cfg: Config) -> Sandbox:
 
 def begin(cfg: Config, store: Checkpoints, progress: Progress) -> tuple[TrainState, Ledger]:
     """The newest good checkpoint, or random weights."""
-    found = store.latest(jax.eval_shape(lambda: warmup.init_state(cfg)))
+    found = store.latest(abstract(cfg))
     if found:
         state, meta = found
         progress.say(f"resuming at step {int(state.step):,} of {configuration.steps_in_all(cfg):,}")
@@ -138,6 +139,9 @@ def sit(sitting: Sitting, state: TrainState) -> int:
         write_run(sitting, state)
         return 0
     write_run(sitting, state)
+    if sitting.stop.asked:
+        sitting.progress.say(f"{sitting.stop.asked}: training is done and saved; the same command evaluates it")
+        return 0
     if cfg.warmup.steps == total:  # no self-play, whose start would have chosen
         state = settle_mode(sitting, state)
     evaluate.evaluate(
@@ -163,7 +167,8 @@ def boundary(sitting: Sitting, state: TrainState) -> TrainState:
     if step == cfg.warmup.steps:
         state = settle_mode(sitting, state)
         tasks = sitting.stream.tasks(cfg.selfplay.seed_tasks, step, open_levels=int(state.open_levels))
-        state = loop.start(state, tasks, cfg)
+        rows = verify.pack(tasks, bool(state.trace_mode), cfg)
+        state = loop.start(state, rows, cfg, operand)
         sitting.fresh = True
     if step == configuration.ramp_end_step(cfg):
         sitting.fresh = True
@@ -270,8 +275,7 @@ def restore(sitting: Sitting, state: TrainState) -> TrainState:
             f"training collapsed at step {step:,} for the third time (non-finite loss); lower the learning rate; "
             f"checkpoints up to step {max(sitting.store.steps(), default=0):,} are in {sitting.store.path}"
         )
-    like = jax.eval_shape(lambda: warmup.init_state(sitting.cfg))
-    found = sitting.store.latest(like, accept=lambda good: int(good.bad_steps) == 0)
+    found = sitting.store.latest(abstract(sitting.cfg), accept=lambda good: int(good.bad_steps) == 0)
     good = found[0] if found else warmup.init_state(sitting.cfg)
     sitting.store.drop_after(int(good.step))
     sitting.progress.say(
@@ -292,6 +296,9 @@ def record(
     sitting.ledger.tokens += trained
     if not ran:
         return
+    for at, text in sitting.door.samples:
+        sitting.metrics.text(at, "selfplay/samples", f"```\n{text}\n```")
+    sitting.door.samples.clear()
     sitting.means = sitting.metrics.chunk(first, values, ran=ran, each=phase == "selfplay")
     if not sitting.fresh:
         sitting.rate = seconds / ran
@@ -307,7 +314,7 @@ def record(
             tokens_s=trained / seconds,
             loss=sitting.means.get("loss/total"),
             accuracy={int(level): share for level, share in sorted(sitting.ledger.accuracy.items())},
-            valid=sitting.means.get("selfplay/valid"),
+            valid=sitting.means.get("selfplay/valid_rate"),
             left_s=sitting.rate * (end - step) if sitting.rate else None,
         )
     )

@@ -28,6 +28,11 @@ def make(seed: int, width: int = 8):
     }
 
 
+def like(width: int = 8):
+    """What tells a store the structure and shapes of ``make``."""
+    return lambda step, meta: make(0, width)
+
+
 @pytest.fixture
 def store(tmp_path):
     with checkpoint.Checkpoints(tmp_path / "checkpoints", keep=2, exempt=[10]) as store:
@@ -44,14 +49,14 @@ def damage(place: pathlib.Path) -> None:
 
 def test_a_state_comes_back_bit_for_bit_with_its_meta(store):
     store.save(20, make(7), {"operand": "bf16", "seconds": 1.5})
-    state, meta = store.latest(make(0))
+    state, meta = store.latest(like())
     assert checkpoint.digest(state) == checkpoint.digest(make(7))
     assert meta == {"operand": "bf16", "seconds": 1.5}
     assert jax.random.key_data(state["key"]).tolist() == jax.random.key_data(make(7)["key"]).tolist()
 
 
 def test_no_checkpoint_is_none(store):
-    assert store.latest(make(0)) is None
+    assert store.latest(like()) is None
 
 
 def test_the_newest_stay_and_the_exempt_one_for_ever(store):
@@ -63,7 +68,7 @@ def test_the_newest_stay_and_the_exempt_one_for_ever(store):
 def test_saving_a_step_again_replaces_it(store):
     store.save(20, make(1), {})
     store.save(20, make(2), {})
-    state, _ = store.latest(make(0))
+    state, _ = store.latest(like())
     assert int(state["step"]) == 2
 
 
@@ -79,7 +84,7 @@ def test_a_damaged_newest_checkpoint_falls_back_with_a_sentence(tmp_path, how):
             for file in (place / how.split()[0]).rglob("*"):
                 if file.is_file():
                     file.unlink()
-        state, _ = store.latest(make(0))
+        state, _ = store.latest(like())
     assert int(state["step"]) == 20
     assert len(said) == 1 and "30 is damaged" in said[0] and said[0].endswith("falling back to the one before it")
 
@@ -87,7 +92,7 @@ def test_a_damaged_newest_checkpoint_falls_back_with_a_sentence(tmp_path, how):
 def test_when_none_can_be_read_the_run_does_not_start_over(store):
     damage(store.save(20, make(20), {}))
     with pytest.raises(RunError, match=r"no checkpoint in .* can be read"):
-        store.latest(make(0))
+        store.latest(like())
 
 
 def test_another_shape_is_refused_by_the_name_of_the_array(store):
@@ -95,13 +100,13 @@ def test_another_shape_is_refused_by_the_name_of_the_array(store):
     with pytest.raises(
         checkpoint.ShapeError, match=r"\['params'\]\['w'\] is float32\[4,8\] there and float32\[4,16\] here"
     ):
-        store.latest(make(0, width=16))
+        store.latest(like(width=16))
 
 
 def test_a_state_that_is_not_accepted_is_passed_over(store):
     for step in (20, 30):
         store.save(step, make(step), {})
-    state, _ = store.latest(make(0), accept=lambda state: int(state["step"]) < 30)
+    state, _ = store.latest(like(), accept=lambda state: int(state["step"]) < 30)
     assert int(state["step"]) == 20
     store.drop_after(20)
     assert store.steps() == [20]
@@ -128,7 +133,7 @@ for step in range(1, 1000):
 
 def test_a_kill_during_a_save_leaves_the_last_one_whole(tmp_path):
     """Kills a process that does nothing but save, at three moments; each time the newest checkpoint reads back."""
-    like = {"w": jnp.zeros((1500, 1500)), "step": jnp.int32(0)}
+    model = {"w": jnp.zeros((1500, 1500)), "step": jnp.int32(0)}
     for moment in (0.0, 0.03, 0.11):
         child = subprocess.Popen(
             [sys.executable, "-c", _SAVES_FOR_EVER, str(tmp_path / str(moment))],
@@ -143,7 +148,7 @@ def test_a_kill_during_a_save_leaves_the_last_one_whole(tmp_path):
             child.send_signal(signal.SIGKILL)
             child.communicate()
         with checkpoint.Checkpoints(tmp_path / str(moment), keep=2, say=pytest.fail) as store:
-            state, meta = store.latest(like)
+            state, meta = store.latest(lambda step, meta: model)
             assert meta["step"] >= seen
             assert float(state["w"][-1, -1]) == meta["step"] == int(state["step"])
             store.save(meta["step"] + 1, state, meta)  # and saving goes on over the debris
@@ -172,5 +177,5 @@ def test_a_disk_that_refuses_is_one_sentence_and_the_one_before_stays(tmp_path):
     assert done.returncode == 3, done.stderr
     assert "cannot save step 2" in done.stdout and len(done.stdout.splitlines()) == 1
     with checkpoint.Checkpoints(tmp_path, keep=2) as store:
-        state, _ = store.latest({"w": jnp.zeros((400, 400))})
+        state, _ = store.latest(lambda step, meta: {"w": jnp.zeros((400, 400))})
     np.testing.assert_array_equal(state["w"], jax.random.normal(jax.random.key(0), (400, 400)))

@@ -1,0 +1,24 @@
+"""The main job: a ternary reasoner from random weights with zero external data, on two CPU cores or a small GPU.
+
+    python launch.py --config=experiments/azr_small.py          about 25 minutes on 2 cores
+    python launch.py --config=experiments/azr_small.py:hour     the same job for about an hour
+
+Expected: see the README for the table that the last measured run printed.
+"""
+
+import ml_collections
+
+from bitzero import config as configuration
+
+
+def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
+    """The job as measured (None), or with steps for an hour ("hour")."""
+    config = configuration.default()
+    config.name = "azr_small"
+    if variant == "hour":
+        config.name = "azr_small_hour"
+        config.warmup.steps = 8_000
+        config.selfplay.steps = 320
+    elif variant is not None:
+        raise configuration.ConfigError(f"unknown variant {variant!r}; there is: hour")
+    return config
