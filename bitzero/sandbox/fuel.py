@@ -10,7 +10,7 @@ TICK = "tick "  # the trailing space makes it unwritable in source, so a program
 
 
 def instrument(nodes: list[ast.AST]) -> None:
-    """Insert ticks into the tree whose nodes are ``nodes``. The global ``TICK`` must be a function that returns True."""
+    """Insert ticks into the tree with these ``nodes``. The global ``TICK`` must be a function that returns True."""
     for node in nodes:
         kind = type(node)
         if kind is ast.For or kind is ast.While or kind is ast.FunctionDef:

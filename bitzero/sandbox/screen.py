@@ -66,7 +66,7 @@ def refusal(nodes: list[ast.AST]) -> str | None:
     return next((reason[:60] for reason in found if reason is not None), None)
 
 
-_SUSPECTS = (ast.Attribute, ast.Import, ast.ImportFrom, ast.MatchClass, ast.AsyncFunctionDef)
+_SUSPECTS: tuple[type[ast.AST], ...] = (ast.Attribute, ast.Import, ast.ImportFrom, ast.MatchClass, ast.AsyncFunctionDef)
 _SUSPECTS += (ast.Await, ast.AsyncFor, ast.AsyncWith)
 
 

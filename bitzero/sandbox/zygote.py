@@ -25,7 +25,8 @@ CODECS = ("ascii", "latin-1", "utf-8", "utf-16", "utf-32", "unicode_escape", "ra
 WARM_RUNS = 12  # enough for the interpreter to specialise the code of this package before it is shared with children
 WARM = (
     ("run", "def g(a, *, k=1): return a + k\ndef f(xs, s='b'):\n    t = 0\n    for x in xs:\n        if x % 2:\n"
-     "            t += g(x)\n    return [t, s.upper(), {x: (x,) for x in xs}, {1}, 0.5, None, f'{t:>{3}}']", "[1, -2], s='b'"),
+     "            t += g(x)\n    return [t, s.upper(), {x: (x,) for x in xs}, {1}, 0.5, None, f'{t:>{3}}']",
+     "[1, -2], s='b'"),
     ("run", "def f(x): return lambda: x", "{'a': 1}"),
     ("literal", "", "[1, -2.5, ('a', b'b'), {1: None}, {True}]"),
     ("parse", "", "def g(a): return [b for b in a]\ndef f(a):\n    'text'\n    c = g(a=a)\n    c.sort()\n    return c"),

@@ -22,8 +22,35 @@ def test_argument_lists(text: str, positional: list[Any], keywords: dict[str, An
 
 
 BROKEN = ["0) or (1", "1)(2", "1).x(2", "**{}", "a=1, a=2", "1 2", "(", "a=1, 2", "1); f(2"]
-NO_LITERAL = ["*[1]", "x for x in y", "f(1)", "a", "1 + 1", "--1", "+1", "not 1", "[x for x in 'a']", "lambda: 0", "f'{1}'", "...", "1j", "-True"]
-NO_LITERAL += ["set([1])", "{[]: 1}", "{[1]}", "{**{}}", "[*[1]]", "a.b", "a[0]", "-'a'", "(x := 1)", "1 if 1 else 2", "1 < 2"]
+NO_LITERAL = [
+    "*[1]",
+    "x for x in y",
+    "f(1)",
+    "a",
+    "1 + 1",
+    "--1",
+    "+1",
+    "not 1",
+    "[x for x in 'a']",
+    "lambda: 0",
+    "f'{1}'",
+    "...",
+    "1j",
+    "-True",
+]
+NO_LITERAL += [
+    "set([1])",
+    "{[]: 1}",
+    "{[1]}",
+    "{**{}}",
+    "[*[1]]",
+    "a.b",
+    "a[0]",
+    "-'a'",
+    "(x := 1)",
+    "1 if 1 else 2",
+    "1 < 2",
+]
 
 
 @pytest.mark.parametrize("text", BROKEN)

@@ -1,0 +1,151 @@
+"""One warm zygote as the host sees it: started with ``Popen``, fed one order at a time, heard without blocking."""
+
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from bitzero.sandbox import wire
+from bitzero.sandbox.jobs import Limits, SandboxUnavailable
+
+GRACE_S = 5.0  # beyond the hang guard of a child, before a silent zygote is given up
+START_S = 60.0
+_BOOT = (
+    "import sys, types\n"  # not the package itself: its host side would only make every fork dearer
+    "for name, path in (('bitzero', sys.argv[1]), ('bitzero.sandbox', sys.argv[1] + '/sandbox')):\n"
+    "    package = sys.modules[name] = types.ModuleType(name)\n"
+    "    package.__path__ = [path]\n"
+    "from bitzero.sandbox import zygote\n"
+    "zygote.main(sys.argv[2:])\n"
+)
+
+
+class Order(NamedTuple):
+    """One request: a program with its inputs, or a group of texts to parse."""
+
+    mode: str  # "run" | "literal" | "parse"
+    code: str
+    inputs: tuple[str, ...]
+
+
+class Reply(NamedTuple):
+    """What a zygote says of one input."""
+
+    word: str  # how the child ended (``zygote.status_word``)
+    cpu_us: int  # of the whole child
+    body: bytes  # the child's own message: hostile
+
+
+class Process:
+    """A zygote with one hash seed, and the order it is at work on. Raises ``SandboxUnavailable`` if it cannot start."""
+
+    def __init__(self, seed: int, limits: Limits, allow_unsafe: bool) -> None:
+        self.seed = seed
+        self.patience_s = max(4.0, 20 * limits.cpu_s) + GRACE_S
+        self.order: Order | None = None
+        self.replies: list[Reply] = []
+        self.deadline = 0.0
+        self.buffer = b""
+        self.inner = 0  # process number of the first process in the zygote's own namespace, 0 without one
+        self.popen = _start(seed, limits, allow_unsafe)
+        self.layers = self._hello()
+
+    def _hello(self) -> dict[str, str]:
+        """State of each layer, which a zygote sends when it is ready."""
+        deadline = time.monotonic() + START_S
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.fileno(), selectors.EVENT_READ)
+            while selector.select(max(0.0, deadline - time.monotonic())):
+                messages = self._messages()
+                if messages is None:
+                    break
+                said = dict(field.decode().split("=", 1) for fields in messages for field in fields)
+                self.inner = int(said.pop("pid", self.inner))
+                if said:
+                    return said
+        self.kill()
+        raise SandboxUnavailable("sandbox: the executor process did not start; is this Python installation complete?")
+
+    def fileno(self) -> int:
+        """Descriptor that becomes readable when the zygote says something or ends."""
+        assert self.popen.stdout is not None
+        return self.popen.stdout.fileno()
+
+    def send(self, order: Order) -> None:
+        """Begin ``order``. A zygote that is dead already shows itself as end of file later."""
+        self.order, self.replies = order, []
+        self.deadline = time.monotonic() + self.patience_s
+        data = wire.pack([text.encode() for text in (order.mode, order.code, *order.inputs)])
+        assert self.popen.stdin is not None
+        try:
+            while data:
+                data = data[os.write(self.popen.stdin.fileno(), data) :]
+        except OSError:
+            pass
+
+    def hear(self) -> list[Reply] | None:
+        """All replies if the order is finished, an empty list if it is not yet. Raises ``EOFError`` if it died."""
+        messages = self._messages()
+        if messages is None:
+            raise EOFError
+        self.deadline = time.monotonic() + self.patience_s
+        for fields in messages:
+            if fields == [b"end"]:
+                self.order = None
+                return self.replies
+            if fields:  # an empty message only says that it is alive
+                self.replies.append(Reply(fields[0].decode(), int(fields[1]), fields[2]))
+        return []
+
+    def _messages(self) -> list[list[bytes]] | None:
+        """Messages that have arrived, or None at end of file."""
+        try:
+            data = os.read(self.fileno(), 1 << 16)
+        except OSError:
+            return None
+        bodies, self.buffer = wire.split(self.buffer + data)
+        return [wire.unpack(body) for body in bodies] if data else None
+
+    def close(self) -> None:
+        """Let an idle process leave by itself; then make sure."""
+        assert self.popen.stdin is not None
+        self.popen.stdin.close()
+        try:
+            self.popen.wait(timeout=1.0 if self.order is None else 0.0)
+        except subprocess.TimeoutExpired:
+            pass
+        self.kill()
+
+    def kill(self) -> None:
+        """End the process and everything in it, and reap it. The inner one first: the outer one then reaps it."""
+        if self.inner and self.popen.poll() is None:
+            try:
+                os.kill(self.inner, signal.SIGKILL)
+                self.popen.wait(timeout=1.0)
+            except (OSError, subprocess.TimeoutExpired):
+                pass
+        self.popen.kill()
+        for pipe in (self.popen.stdin, self.popen.stdout):
+            if pipe is not None:
+                pipe.close()
+        self.popen.wait()
+
+
+def _start(seed: int, limits: Limits, allow_unsafe: bool) -> "subprocess.Popen[bytes]":
+    """A Python of its own with nothing inherited but the hash seed: ``-E`` and ``-I`` would ignore that too."""
+    numbers = (limits.fuel, round(limits.cpu_s * 1e6), limits.memory_mb, limits.value_bytes, limits.depth)
+    command = [sys.executable, "-S", "-s", "-P", "-B", "-c", _BOOT, str(Path(__file__).parent.parent)]
+    kept = {key: value for key, value in os.environ.items() if key == "LD_LIBRARY_PATH"}
+    return subprocess.Popen(
+        command + [str(number) for number in (*numbers, limits.code_bytes, int(allow_unsafe))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        bufsize=0,
+        cwd="/",
+        env={"PYTHONHASHSEED": str(seed)} | kept,
+    )

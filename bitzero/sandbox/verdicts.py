@@ -1,0 +1,129 @@
+"""From what a zygote says of a child to a typed outcome, and from several runs of one input to one.
+
+The child's bytes are hostile: they are taken apart by length, decoded as ASCII, and a value is accepted only if
+``values.read`` finds it to be canonical text. A forger gains nothing, as no expected value is in the child.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from bitzero.sandbox import values, wire
+from bitzero.sandbox.jobs import Limits, Outcome, Parsed
+from bitzero.sandbox.process import Reply
+
+MISS_TWO, MISS_EIGHT = 0.39, 0.005  # measured chance that agreeing runs hide the order of a two-string set
+PRECEDENCE = ("timeout", "memory", "forbidden", "oversize", "infra")
+_WORDS = ("ok", "exception", "timeout", "memory", "forbidden", "oversize")
+_DEATHS = {
+    "cpu": Outcome(kind="timeout", detail="cpu"),
+    "budget": Outcome(kind="timeout", detail="budget"),
+    "syscall": Outcome(kind="forbidden", detail="syscall"),
+    "memory": Outcome(kind="memory", detail="memory"),
+    "crash": Outcome(kind="exception", exc="Crash"),
+    "silent": Outcome(kind="forbidden", detail="no result"),
+    "done": Outcome(kind="forbidden", detail="no result"),
+    "flood": Outcome(kind="forbidden", detail="forged result"),
+}
+
+
+class Verdict(NamedTuple):
+    """One run of one input: the outcome, and what only the sandbox itself uses."""
+
+    outcome: Outcome
+    touched: bool = False  # the program mentions sets, hash or id, or an argument holds a set
+    payload: bytes = b""  # of a parse
+
+
+INFRA = Verdict(Outcome(kind="infra", detail="executor"))
+
+
+def of_text(text: str, limits: Limits) -> Verdict | None:
+    """The verdict on a text that cannot be sent to a zygote, or None."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        return Verdict(Outcome(kind="exception", exc="SyntaxError", detail="text"))
+    return None if size <= limits.code_bytes else Verdict(Outcome(kind="oversize", detail="code"))
+
+
+def of_reply(reply: Reply, mode: str, limits: Limits) -> Verdict:
+    """The verdict on one input. Never raises: what is not well-formed is ``forbidden``."""
+    if reply.word not in _DEATHS:
+        return INFRA  # hung, or killed from outside
+    if reply.word != "done" or not reply.body:
+        return Verdict(dataclasses.replace(_DEATHS[reply.word], cpu_us=reply.cpu_us))
+    try:
+        return _of_message(wire.unpack(reply.body), mode, limits)
+    except ValueError:
+        return Verdict(Outcome(kind="forbidden", detail="forged result", cpu_us=reply.cpu_us))
+
+
+def _of_message(fields: list[bytes], mode: str, limits: Limits) -> Verdict:
+    """Raises ``ValueError`` unless ``fields`` are six, well-formed, and the value canonical."""
+    _, kind_field, exc_field, detail_field, numbers, value = fields
+    kind, exc, detail = (field.decode("ascii") for field in (kind_field, exc_field, detail_field))
+    cpu_us, fuel, touched = (int(number) for number in numbers.decode("ascii").split())
+    if kind not in _WORDS or len(exc) > 40 or len(detail) > 60 or not 0 <= fuel <= limits.fuel or len(numbers) > 60:
+        raise ValueError("field")
+    text = None
+    if kind == "ok" and mode != "parse":
+        text = value.decode("ascii")
+        values.read(text, limits.value_bytes, limits.depth)
+    cpu_us = min(max(cpu_us, 0), 10**9)
+    outcome = Outcome(kind=kind, value=text, exc=exc or None, detail=detail, cpu_us=cpu_us, fuel=fuel)
+    return Verdict(outcome, bool(touched), value)
+
+
+def of_parse(verdict: Verdict, limits: Limits) -> Parsed | Outcome:
+    """The shape of a program out of the payload of a ``parse``, or why there is none."""
+    if verdict.outcome.kind != "ok":
+        return verdict.outcome
+    try:
+        numbers, canonical, source, *rest = [field.decode("utf-8") for field in wire.unpack(verdict.payload)]
+        statements, loops, branches, deletions = (int(number) for number in numbers.split())
+        if max(map(len, (canonical, source, *rest))) > 4 * limits.code_bytes or not 0 <= deletions <= len(rest):
+            raise ValueError("size")
+    except ValueError:
+        return Outcome(kind="forbidden", detail="forged result")
+    return Parsed(
+        canonical=canonical,
+        source=source,
+        deletions=tuple(rest[:deletions]),
+        statements=statements,
+        loops=loops,
+        branches=branches,
+        names=tuple(rest[deletions:]),
+    )
+
+
+def single(verdict: Verdict) -> Outcome:
+    """The outcome of one run: it says nothing about determinism where hashes or addresses may matter."""
+    return dataclasses.replace(verdict.outcome, confidence=0.0) if verdict.touched else verdict.outcome
+
+
+def agree(runs: Sequence[Verdict]) -> Outcome:
+    """One outcome of several runs of the same input; the first of ``PRECEDENCE`` that any run met decides."""
+    outcomes = [verdict.outcome for verdict in runs]
+    for kind in PRECEDENCE:
+        for outcome in outcomes:
+            if outcome.kind == kind:
+                return outcome
+    first = outcomes[0]
+    if any(_key(outcome) != _key(first) for outcome in outcomes):
+        return Outcome(kind="nondeterministic", cpu_us=first.cpu_us, fuel=first.fuel, confidence=0.0)
+    if not any(verdict.touched for verdict in runs):
+        return first
+    return dataclasses.replace(first, confidence=1.0 - (MISS_EIGHT if len(runs) >= 8 else MISS_TWO))
+
+
+def needs_more_runs(runs: Sequence[Sequence[Verdict]]) -> bool:
+    """Whether the first seeds agree on a program whose order or addresses more seeds may still tell apart."""
+    if not any(verdict.touched for run in runs for verdict in run):
+        return False
+    columns = list(zip(*runs, strict=True))
+    return any(agree(column).kind in ("ok", "exception") for column in columns)
+
+
+def _key(outcome: Outcome) -> tuple[str, str | None, str | None]:
+    return outcome.kind, outcome.value, outcome.exc
