@@ -196,15 +196,16 @@ def _minimise(sandbox: Sandbox, drafts: list[_Draft], cfg: Config) -> None:
 
 def _delete_one(sandbox: Sandbox, drafts: list[_Draft]) -> list[_Draft]:
     """One round; returns the drafts that became shorter."""
+    candidates = [_deletions(draft) for draft in drafts]
     jobs = [
         Job(id=f"{i}:{j}", code=code, inputs=draft.inputs + draft.probes)
         for i, draft in enumerate(drafts)
-        for j, code in enumerate(draft.program.deletions)
+        for j, code in enumerate(candidates[i])
     ]
     results = iter(sandbox.run(jobs)) if jobs else iter(())
     shorter: list[tuple[_Draft, str]] = []
-    for draft in drafts:
-        same = [code for code in draft.program.deletions if _signature(next(results)) == _signature(draft.outcomes)]
+    for draft, codes in zip(drafts, candidates, strict=True):
+        same = [code for code in codes if _signature(next(results)) == _signature(draft.outcomes)]
         if same:
             shorter.append((draft, min(same, key=len)))
     parsed = sandbox.parse([code for _, code in shorter]) if shorter else []
@@ -214,6 +215,13 @@ def _delete_one(sandbox: Sandbox, drafts: list[_Draft]) -> list[_Draft]:
             draft.parsed = found
             kept.append(draft)
     return kept
+
+
+def _deletions(draft: _Draft) -> list[str]:
+    """Candidates worth a run: without its last `return` a program that has a value certainly changes."""
+    head, _, last = draft.program.source.rpartition("\n")
+    ends = last.startswith("    return ") and draft.given()[0].value != "None"
+    return [code for code in draft.program.deletions if not (ends and code == head)]
 
 
 def _signature(outcomes: Sequence[Outcome]) -> list[tuple[str, str | None, str | None]]:

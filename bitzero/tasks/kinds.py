@@ -323,21 +323,33 @@ def trivial_answers(task: Task) -> list[str]:
     A task with more than three arguments gets the further ones at the end.
     """
     args = split_args(task.inputs[0]) or ()
-    places = range(max(_MAX_RULED_ARGS, len(args)))
+    first, further = range(_MAX_RULED_ARGS), range(_MAX_RULED_ARGS, len(args))
     if task.kind == DEDUCTION:
-        return [*CONSTANTS, *(args[k] if k < len(args) else "" for k in places)]
+        return [*CONSTANTS, *(args[k] if k < len(args) else "" for k in first), *args[_MAX_RULED_ARGS:]]
     if task.kind == ABDUCTION:
         same = [", ".join([text] * len(args)) for text in CONSTANTS]
-        return same + [_placed(task.outputs[0], k, fill, len(args)) for fill in ("''", "0") for k in places]
-    names = [f"a{k}" for k in range(len(args))]
-    head = f"def f({', '.join(names)}):\n    return "
-    bodies = ["{}", "len({})", "sorted({})"]
-    answers = [head + body.format(names[k]) if k < len(args) else "" for body in bodies for k in places]
-    return [*answers, head + task.outputs[0], _lookup(task)]
+        return same + _placed(task.outputs[0], first, len(args)) + _placed(task.outputs[0], further, len(args))
+    return [*_copies(first, len(args)), _constant(task, len(args)), _lookup(task), *_copies(further, len(args))]
 
 
-def _placed(output: str, k: int, fill: str, count: int) -> str:
-    return ", ".join(output if i == k else fill for i in range(count)) if k < count else ""
+def _placed(output: str, places: range, count: int) -> list[str]:
+    """Argument lists with the output in one place and an empty value in the others."""
+    return [
+        ", ".join(output if i == k else fill for i in range(count)) if k < count else ""
+        for fill in ("''", "0")
+        for k in places
+    ]
+
+
+def _copies(places: range, count: int) -> list[str]:
+    """Programs that return an argument, its length, or it sorted."""
+    names = ", ".join(f"a{k}" for k in range(count))
+    bodies = ("a{}", "len(a{})", "sorted(a{})")
+    return [f"def f({names}):\n    return {body.format(k)}" if k < count else "" for body in bodies for k in places]
+
+
+def _constant(task: Task, count: int) -> str:
+    return f"def f({', '.join(f'a{k}' for k in range(count))}):\n    return {task.outputs[0]}"
 
 
 def _lookup(task: Task) -> str:

@@ -214,6 +214,18 @@ def test_rules_and_answers_are_aligned(kind):
     assert len(kinds.trivial_answers(made)) == len(kinds.trivial_rules(kind))
 
 
+@pytest.mark.parametrize("kind", [DEDUCTION, ABDUCTION, INDUCTION])
+def test_further_arguments_do_not_move_the_rules(kind):
+    four = tuple(f"{n}, 20, 30, 40" for n in range(5))
+    made = task(kind, inputs=four, outputs=tuple("56789"), shown=3)
+    three = task(kind, inputs=tuple(given[:-4] for given in four), outputs=tuple("56789"), shown=3)
+    count = len(kinds.trivial_rules(kind))
+    assert len(kinds.trivial_answers(made)) > count == len(kinds.trivial_answers(three))
+    place = kinds.trivial_rules(kind).index("output as argument 2, others 0" if kind == ABDUCTION else "argument 2")
+    wanted = {DEDUCTION: "30", ABDUCTION: "0, 0, 5, 0", INDUCTION: "def f(a0, a1, a2, a3):\n    return a2"}
+    assert kinds.trivial_answers(made)[place] == wanted[kind]
+
+
 def test_trivial_answers_by_hand():
     answers = dict(zip(kinds.trivial_rules(ABDUCTION), kinds.trivial_answers(task(ABDUCTION)), strict=True))
     assert answers["all []"] == "[], []"
