@@ -14,7 +14,7 @@ def structural_hash(code: str) -> int:
 
 
 def split_of(code: str) -> str:
-    """"test" (1/16), "dev" (1/16) or "train", by crc32 of the canonical source. Raises SyntaxError."""
+    """ "test" (1/16), "dev" (1/16) or "train", by crc32 of the canonical source. Raises SyntaxError."""
     return split_text(canonical(code))
 
 

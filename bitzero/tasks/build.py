@@ -69,9 +69,7 @@ def wanted(scope: Scope, tier: int, kind: str) -> str:
     if not waiting:
         return kind
     able = [
-        result
-        for result in ROOT_TYPES[tier]
-        if any(waiting & item.types for item in grammar.BY_TYPE[tier][result])
+        result for result in ROOT_TYPES[tier] if any(waiting & item.types for item in grammar.BY_TYPE[tier][result])
     ]
     return scope.rng.choice(able) if able and kind not in able else kind
 
@@ -129,15 +127,8 @@ def _target(scope: Scope, kinds: tuple[str, ...]) -> Var:
 
 
 def line(scope: Scope, ops: int = 1) -> Stmt:
-    """One straight-line statement; a draw that fails is drawn again, a few times."""
-    for _ in range(4):
-        try:
-            if scope.rng.random() < 0.3:
-                return change(scope)
-            return assign(scope, ops)
-        except Dead:
-            continue
-    raise Dead
+    """One straight-line statement."""
+    return scope.again(4, lambda: change(scope) if scope.rng.random() < 0.3 else assign(scope, ops))
 
 
 def returned(scope: Scope, ops: int, kinds: tuple[str, ...] | None = None) -> Stmt:
@@ -146,31 +137,32 @@ def returned(scope: Scope, ops: int, kinds: tuple[str, ...] | None = None) -> St
     if kinds is None:
         kinds = ("bool",) if scope.booleans and rng.random() < 0.7 else ROOT_TYPES[tier]
     waiting = [var for var in scope.vars if var.pending]
-    for _ in range(6):
-        try:
-            if ops == 0:
-                if not waiting:
-                    raise Dead
-                made = Expr(waiting[-1].name, waiting[-1].name, grammar.ATOM, waiting[-1].vals)
-            else:
-                made = expression(scope, wanted(scope, tier, rng.choice(kinds)), ops)
-        except Dead:
-            continue
-        if all(uses(made.text, var.name) for var in waiting):
-            return stmt(f"return {made.text}", made, traced=f"return {made.traced}")
-    raise Dead
+
+    def draw() -> Expr:
+        if ops == 0 and not waiting:
+            raise Dead
+        if ops == 0:
+            made = Expr(waiting[-1].name, waiting[-1].name, grammar.ATOM, waiting[-1].vals)
+        else:
+            made = expression(scope, wanted(scope, tier, rng.choice(kinds)), ops)
+        if not all(uses(made.text, var.name) for var in waiting):
+            raise Dead
+        return made
+
+    made = scope.again(6, draw)
+    return stmt(f"return {made.text}", made, traced=f"return {made.traced}")
 
 
 def condition(scope: Scope) -> Expr:
     """A comparison that is true on some inputs and false on others."""
-    for _ in range(6):
-        try:
-            made = expression(scope, "bool", 1)
-        except Dead:
-            continue
-        if len(set(made.vals)) == 2:
-            return made
-    raise Dead
+
+    def draw() -> Expr:
+        made = expression(scope, "bool", 1)
+        if len(set(made.vals)) < 2:
+            raise Dead
+        return made
+
+    return scope.again(6, draw)
 
 
 def branch(scope: Scope, lines: int = 1) -> Stmt:
@@ -195,23 +187,26 @@ def branch(scope: Scope, lines: int = 1) -> Stmt:
 
 
 def update(scope: Scope) -> Stmt:
-    """A statement inside a branch or loop: it changes a variable that already exists."""
-    rng, tier = scope.rng, scope.tier
-    for _ in range(4):
-        try:
-            if rng.random() < 0.6:
-                return change(scope)
-            targets = [v for v in scope.vars if not v.fixed and v.kind in ROOT_TYPES[tier]]
-            if not targets:
-                raise Dead
-            target = rng.choice([v for v in targets if v.pending] or targets)
-            made = expression(scope, target.kind, 1)
-            target.vals = made.vals
-            settle(scope, made.text, target.name)
-            return stmt(f"{target.name} = {made.text}", made, target.name)
-        except Dead:
-            continue
-    raise Dead
+    """A statement inside a branch: it changes a variable that already exists."""
+    return scope.again(4, lambda: change(scope) if scope.rng.random() < 0.6 else _reassigned(scope))
+
+
+def _reassigned(scope: Scope) -> Stmt:
+    rng = scope.rng
+    targets = [var for var in scope.vars if not var.fixed and var.kind in ROOT_TYPES[scope.tier]]
+    if not targets:
+        raise Dead
+    return reassign(scope, rng.choice([var for var in targets if var.pending] or targets), 1)
+
+
+def reassign(scope: Scope, target: Var, ops: int, itself: bool = False) -> Stmt:
+    """`v = expression` for a variable that exists; with `itself` the expression uses it."""
+    made = expression(scope, target.kind, ops)
+    if itself and not uses(made.text, target.name):
+        raise Dead
+    target.vals = made.vals
+    settle(scope, made.text, target.name)
+    return stmt(f"{target.name} = {made.text}", made, target.name)
 
 
 def straight(scope: Scope, lines: int) -> list[Stmt]:

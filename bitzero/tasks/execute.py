@@ -59,6 +59,7 @@ class Tape:
     def __init__(self, fuel: int):
         self.budget = fuel
         self.fuel = fuel
+        self.tests = 0
         self.events: list[tuple[int, str]] | None = None  # (report, value), or None while not recorded
         self.truth: dict[int, int] = {}  # condition → 1 seen true | 2 seen false
 
@@ -78,6 +79,7 @@ class Tape:
 
     def test(self, report: int, value: Any) -> Any:
         """`C`: a condition."""
+        self.tests += 1
         self.fuel -= 1
         if self.fuel < 0:
             raise OutOfFuel
@@ -91,6 +93,7 @@ class Report:
 
     stmt: Stmt
     name: str
+    first: bool  # of its statement: loop variables set together are one event
 
 
 class Instrumented:
@@ -141,12 +144,12 @@ class Instrumented:
         calls = []
         for name in item.names:
             calls.append(f"T({len(self.reports)}, {name})")
-            self.reports.append(Report(item, name))
+            self.reports.append(Report(item, name, name == item.names[0]))
         return calls
 
     def call(self, values: tuple[Any, ...]) -> Any:
         """Result on fresh copies of the argument values; whatever the program raises."""
-        self.tape.fuel = self.tape.budget
+        self.tape.fuel, self.tape.tests = self.tape.budget, 0
         return self.function(*[fresh(value) for value in values])
 
     def output(self, values: tuple[Any, ...]) -> str | None:
@@ -155,6 +158,10 @@ class Instrumented:
             return text_of(self.call(values))
         except FAILURES:
             return None
+
+    def changes(self) -> int:
+        """Variables set in the last run; a loop over pairs sets two at once, so this is no less than its events."""
+        return self.tape.budget - self.tape.fuel - self.tape.tests
 
     def record(self, values: tuple[Any, ...]) -> list[tuple[int, str]]:
         """The events of one run: (report, canonical value), report −1 for a part of a return."""
@@ -222,7 +229,9 @@ def source(made: Candidate) -> tuple[str, dict[int, int]]:
     return "\n".join(lines), places
 
 
-def trace_text(program: Instrumented, events: list[tuple[int, str]], places: dict[int, int], names: dict[str, str]) -> str:
+def trace_text(
+    program: Instrumented, events: list[tuple[int, str]], places: dict[int, int], names: dict[str, str]
+) -> str:
     """`line:var=value` items and the values of the return's parts, joined by `;`."""
     items = []
     for report, value in events:

@@ -311,7 +311,6 @@ class Production:
     call: Callable[..., Any]  # operand values → value
 
 
-
 def slot_type(slot: str) -> str:
     """The type an operand in this slot has."""
     return SLOT_TYPES[slot.removeprefix("leaf_")]
@@ -418,7 +417,9 @@ def statement(line: str, tier: int) -> Production:
 def _cut(template: str) -> tuple[tuple[str, ...], tuple[str, ...], str]:
     """Slots, the text around them ({{ and }} undoubled, binders left as {x} and {y}), and the template."""
     marked = template.replace("{x}", "\x01").replace("{y}", "\x02")
-    parts = SLOT.split(marked.replace("{{{", "\x03{").replace("}}}", "}\x04").replace("{{", "\x03").replace("}}", "\x04"))
+    parts = SLOT.split(
+        marked.replace("{{{", "\x03{").replace("}}}", "}\x04").replace("{{", "\x03").replace("}}", "\x04")
+    )
     parts = [_unmark(part) for part in parts]
     return tuple(parts[1::2]), tuple(parts[0::2]), template
 
@@ -449,7 +450,9 @@ def _table(text: str, tier: int, read: Callable[[str, int], Production]) -> tupl
 
 
 EXPRESSIONS = _table(TIER_1, 1, production) + _table(TIER_2, 2, production) + _table(TIER_3, 3, production)
-STATEMENTS = _table(STATEMENTS_1, 1, statement) + _table(STATEMENTS_2, 2, statement) + _table(STATEMENTS_3, 3, statement)
+STATEMENTS = (
+    _table(STATEMENTS_1, 1, statement) + _table(STATEMENTS_2, 2, statement) + _table(STATEMENTS_3, 3, statement)
+)
 
 
 def select(table: tuple[Production, ...], tier: int) -> dict[str, tuple[Production, ...]]:

@@ -9,7 +9,8 @@ import dataclasses
 import random
 
 NUM_LEVELS = 6
-MAX_EVENTS = 40
+EVENTS = (8, 8, 8, 8, 16, 40)  # executed changes of variables that a level may have
+MAX_EVENTS = EVENTS[-1]
 TIER_LEVEL = {1: 0, 2: 2, 3: 4}  # the first level whose vocabulary holds the tier
 TIERS = (1, 1, 2, 2, 3, 3)  # vocabulary of a level
 
@@ -40,7 +41,7 @@ def measure(facts: Facts) -> int | None:
     """
     if facts.events > MAX_EVENTS:
         return None
-    by_events = 0 if facts.events <= 8 else 4 if facts.events <= 16 else 5
+    by_events = 0 if facts.events <= EVENTS[0] else 4 if facts.events <= EVENTS[4] else 5
     return max(structure(facts), by_events, TIER_LEVEL[facts.tier])
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 from bitzero.tasks import grammar
 from bitzero.tasks.build import (
-    ROOT_TYPES,
     Candidate,
     Helper,
     Stmt,
@@ -18,6 +17,7 @@ from bitzero.tasks.build import (
     comprehending,
     condition,
     line,
+    reassign,
     returned,
     settle,
     stmt,
@@ -25,7 +25,7 @@ from bitzero.tasks.build import (
     update,
 )
 from bitzero.tasks.execute import FAILURES, Instrumented
-from bitzero.tasks.sample import POOL, Dead, Expr, Scope, Var, expression, leaf, uses
+from bitzero.tasks.sample import POOL, Dead, Expr, Scope, Var, expression, leaf, take, uses
 
 GUIDE_FUEL = 128
 START = {"int": ("0", "1"), "str": ("''",), "list": ("[]",), "strs": ("[]",), "dict": ("{}",), "set": ("set()",)}
@@ -69,7 +69,8 @@ def start(scope: Scope, kind: str) -> Stmt:
 def _over(scope: Scope, source: str) -> tuple[str, list[tuple[str, list[list[object]]]]]:
     """What a `for` runs over: its text, and for each loop variable its type and its values by input."""
     if source == "range":
-        bound = leaf(scope, "cnt", False)
+        room = len(scope.args) < scope.max_args
+        bound = take(scope.new_arg("cnt")) if room else leaf(scope, "cnt", False)
         return f"range({bound.text})", [("int", [list(range(max(0, n))) for n in bound.vals])]
     over = leaf(scope, "list" if source in ("positions", "numbered", "pairs") else source, False)
     sizes = [list(range(len(value))) for value in over.vals]
@@ -80,9 +81,14 @@ def _over(scope: Scope, source: str) -> tuple[str, list[tuple[str, list[list[obj
     if source == "pairs":
         other = leaf(scope, "str", False)
         both = [list(zip(*pair, strict=False)) for pair in zip(over.vals, other.vals, strict=True)]
-        return f"zip({over.text}, {other.text})", [(k, [[x[i] for x in v] for v in both]) for i, k in enumerate(("int", "str"))]
+        return f"zip({over.text}, {other.text})", [
+            (k, [[x[i] for x in v] for v in both]) for i, k in enumerate(("int", "str"))
+        ]
     if source == "dict":
-        return f"{over.text}.items()", [("str", [list(d) for d in over.vals]), ("int", [list(d.values()) for d in over.vals])]
+        return f"{over.text}.items()", [
+            ("str", [list(d) for d in over.vals]),
+            ("int", [list(d.values()) for d in over.vals]),
+        ]
     return over.text, [("int" if source in ("list", "tup") else "str", [list(value) for value in over.vals])]
 
 
@@ -90,15 +96,33 @@ SOURCES = {
     2: ("list", "list", "str", "strs", "tup", "range", "positions", "numbered", "dict"),
     3: ("list", "list", "str", "str", "strs", "tup", "range", "positions", "numbered", "pairs", "dict"),
 }
+# What a loop over such values may collect, by tier.
+COLLECTS = {
+    2: {"int": ("int", "int", "list", "list"), "str": ("str", "str", "strs", "int")},
+    3: {"int": ("int", "int", "list", "list", "str", "set"), "str": ("str", "str", "strs", "int")},
+}
 
 
-def loop(scope: Scope, kept: set[str], fill: Callable[[Scope, list[Var]], list[Stmt]]) -> Stmt:
+def collected(scope: Scope, source: str) -> tuple[str, ...]:
+    """Types that a loop over this source may collect."""
+    kinds = COLLECTS[scope.tier]
+    if source in ("pairs", "dict"):
+        return kinds["int"] + kinds["str"]
+    return kinds["str" if source in ("str", "strs") else "int"]
+
+
+def loop(scope: Scope, source: str, kept: set[str], fill: Callable[[Scope, list[Var]], list[Stmt]]) -> Stmt:
     """`for`, its body drawn by `fill` in a scope that has one entry per iteration; `kept` names what it may change."""
-    text, items = _over(scope, scope.rng.choice(SOURCES[scope.tier]))
+    known = scope.vars
+    scope.vars = [var for var in known if var.name not in kept]  # not over what it changes
+    count = len(scope.vars)
+    text, items = _over(scope, source)
+    scope.vars = known + scope.vars[count:]
     rows = [i for i, values in enumerate(items[0][1]) for _ in values]
     if len(rows) < POOL // 2 or max(len(values) for values in items[0][1]) > 8:
         raise Dead
     inner = scope.inside(rows)
+    inner.loop = True
     for var in inner.vars:
         var.fixed = var.name not in kept
     made = [Var(scope.name(), kind, [x for value in vals for x in value], True, True) for kind, vals in items]
@@ -121,32 +145,22 @@ def spelled(item: Stmt) -> str:
 
 
 def gather(inner: Scope, kept: set[str], items: list[Var]) -> Stmt:
-    """One change of an accumulator that uses a loop variable, in place or by assignment; drawn again a few times."""
-    for _ in range(8):
-        before = [(var, var.vals, var.pending) for var in inner.vars]
-        try:
-            made = _gathered(inner, inner.rng.choice([var for var in inner.vars if var.name in kept]))
-            if not items or any(uses(made.text, var.name) for var in items):
-                return made
-        except Dead:
-            pass
-        for var, vals, pending in before:
-            var.vals, var.pending = vals, pending
-    raise Dead
-
-
-def _gathered(inner: Scope, target: Var) -> Stmt:
+    """One change of an accumulator that uses a loop variable, in place or by assignment."""
     rng = inner.rng
-    if target.kind == "dict" and rng.random() < 0.6:
-        return count(inner, target)
-    if target.kind in ("dict", "set", "strs", "list") or rng.random() < 0.6:
-        return change(inner, (target.kind,), rng.choice((0, 1, 1)), target)
-    made = expression(inner, target.kind, rng.choice((1, 1, 2)))
-    if not uses(made.text, target.name):
-        raise Dead
-    target.vals = made.vals
-    settle(inner, made.text, target.name)
-    return stmt(f"{target.name} = {made.text}", made, target.name)
+
+    def draw() -> Stmt:
+        target = rng.choice([var for var in inner.vars if var.name in kept])
+        if target.kind == "dict" and rng.random() < 0.6:
+            made = count(inner, target)
+        elif target.kind in ("dict", "set", "strs", "list") or rng.random() < 0.6:
+            made = change(inner, (target.kind,), rng.choice((0, 1, 1)), target)
+        else:
+            made = reassign(inner, target, rng.choice((1, 1, 2)), True)
+        if items and not any(uses(made.text, var.name) for var in items):
+            raise Dead
+        return made
+
+    return inner.again(8, draw)
 
 
 def count(inner: Scope, target: Var) -> Stmt:
@@ -159,9 +173,9 @@ def count(inner: Scope, target: Var) -> Stmt:
     return Stmt(text, (target.name,), tier=2, ops=3, marks=("builds",))
 
 
-def accumulators(scope: Scope, kinds: tuple[str, ...]) -> tuple[list[Stmt], set[str]]:
-    """What a loop changes: one or two new variables, or one that exists."""
-    rng = scope.rng
+def accumulators(scope: Scope, source: str) -> tuple[list[Stmt], set[str]]:
+    """What a loop over the source changes: one or two new variables, or one that exists."""
+    rng, kinds = scope.rng, collected(scope, source)
     if rng.random() < 0.2:
         kind = rng.choice(("int", "str", "list"))
         known = [var for var in scope.vars if var.kind == kind]
@@ -176,11 +190,13 @@ def accumulators(scope: Scope, kinds: tuple[str, ...]) -> tuple[list[Stmt], set[
 def single(scope: Scope) -> list[Stmt]:
     """L3: a loop of one or two statements."""
     rng = scope.rng
-    kinds = ("int", "int", "str", "list", "strs")
+    source = rng.choice(SOURCES[scope.tier])
     head = [line(scope)] if rng.random() < 0.15 else []
-    begun, kept = accumulators(scope, kinds)
+    begun, kept = accumulators(scope, source)
     head += begun
-    block = loop(scope, kept, lambda inner, items: [gather(inner, kept, items) for _ in range(rng.choice((1, 1, 1, 2)))])
+    block = loop(
+        scope, source, kept, lambda inner, items: [gather(inner, kept, items) for _ in range(rng.choice((1, 1, 1, 2)))]
+    )
     return finish(scope, [*head, block])
 
 
@@ -195,7 +211,8 @@ def finish(scope: Scope, body: list[Stmt], helpers: list[Helper] | None = None) 
 def selective(scope: Scope) -> list[Stmt]:
     """L4: a loop with an `if` in it, around a change, an early return, `break` or `continue`."""
     rng = scope.rng
-    begun, kept = accumulators(scope, ("int", "int", "str", "list", "strs", "set"))
+    source = rng.choice(SOURCES[scope.tier])
+    begun, kept = accumulators(scope, source)
     shape = rng.choice(("branch", "branch", "branch", "skip", "return"))
 
     def fill(inner: Scope, items: list[Var]) -> list[Stmt]:
@@ -218,14 +235,15 @@ def selective(scope: Scope) -> list[Stmt]:
         block.body = [stmt(f"return {early.text}", early, traced=f"return {early.traced}")]
         return [block, change_] if rng.random() < 0.5 else [change_, block]
 
-    return finish(scope, [*begun, loop(scope, kept, fill)])
+    return finish(scope, [*begun, loop(scope, source, kept, fill)])
 
 
 def followed(scope: Scope) -> list[Stmt]:
     """L4: a loop, and an `if` before or after it."""
     rng = scope.rng
-    begun, kept = accumulators(scope, ("int", "str", "list", "strs"))
-    block = loop(scope, kept, lambda inner, items: [gather(inner, kept, items)])
+    source = rng.choice(SOURCES[scope.tier])
+    begun, kept = accumulators(scope, source)
+    block = loop(scope, source, kept, lambda inner, items: [gather(inner, kept, items)])
     body = [*begun, block]
     refresh(scope, body)
     body.append(branch(scope))
@@ -235,7 +253,8 @@ def followed(scope: Scope) -> list[Stmt]:
 def nested(scope: Scope) -> list[Stmt]:
     """L5: a loop in a loop."""
     rng = scope.rng
-    begun, kept = accumulators(scope, ("int", "int", "list", "strs", "str"))
+    source, within = rng.choice(SOURCES[scope.tier]), rng.choice(SOURCES[scope.tier])
+    begun, kept = accumulators(scope, within)
 
     def deepest(inner: Scope, items: list[Var]) -> list[Stmt]:
         done = gather(inner, kept, items)
@@ -246,12 +265,12 @@ def nested(scope: Scope) -> list[Stmt]:
         return [done]
 
     def outer(inner: Scope, items: list[Var]) -> list[Stmt]:
-        body = [loop(inner, kept, deepest)]
+        body = [loop(inner, within, kept, deepest)]
         if rng.random() < 0.2:
             body.append(gather(inner, kept, items))
         return body
 
-    return finish(scope, [*begun, loop(scope, kept, outer)])
+    return finish(scope, [*begun, loop(scope, source, kept, outer)])
 
 
 def building(scope: Scope) -> list[Stmt]:
@@ -268,7 +287,8 @@ def building(scope: Scope) -> list[Stmt]:
             return [Stmt(f"if {test.text}:", traced=test.text, tier=test.tier, ops=test.ops, body=[done])]
         return [done]
 
-    return finish(scope, [*begun, loop(scope, kept, fill)])
+    source = rng.choice(("str", "str", "strs", "list", "pairs"))
+    return finish(scope, [*begun, loop(scope, source, kept, fill)])
 
 
 def repeating(scope: Scope) -> list[Stmt]:
@@ -276,16 +296,20 @@ def repeating(scope: Scope) -> list[Stmt]:
     rng = scope.rng
     driver = leaf(scope, rng.choice(("int", "int", "list", "str")), False)
     kind = next(var.kind for var in scope.vars if var.name == driver.text)
-    begun, kept = accumulators(scope, ("int", "list", "str", "strs"))
+    begun, kept = accumulators(scope, rng.choice(("list", "str")))
     if driver.text in kept:
         raise Dead
     name, limit = driver.text, rng.randint(0, 3)
     if kind == "int":
-        test, step = f"{name} > {limit}", rng.choice((f"{name} //= {rng.randint(2, 4)}", f"{name} -= {rng.randint(2, 9)}"))
+        test, step = (
+            f"{name} > {limit}",
+            rng.choice((f"{name} //= {rng.randint(2, 4)}", f"{name} -= {rng.randint(2, 9)}")),
+        )
     else:
         test = rng.choice((f"len({name}) > {limit}", name if limit < 2 else f"len({name}) > {limit}"))
         step = f"{name} = {rng.choice((f'{name}[1:]', f'{name}[:-1]', f'{name}[2:]'))}"
     inner = scope.inside(list(range(POOL)))
+    inner.loop = True
     for var in inner.vars:
         var.fixed = var.name not in kept
         var.pending = var.name == name
@@ -348,7 +372,9 @@ def recursive(own: Scope, name: str, param: Var, gives: str) -> tuple[list[str],
     else:
         test, smaller = f"not {p}", rng.choice((f"{p}[1:]", f"{p}[2:]", f"{p}[:-1]"))
         part, base = (rng.choice((f"{p}[0]", f"{p}[-1]")), "0") if gives == "int" else (f"[{p}[-1]]", "[]")
-        join = rng.choice(("{a} + {b}", "{b} + {a}") if gives == "list" else ("{a} + {b}", "{a} - {b}", "max({a}, {b})"))
+        join = rng.choice(
+            ("{a} + {b}", "{b} + {a}") if gives == "list" else ("{a} + {b}", "{a} - {b}", "max({a}, {b})")
+        )
     heads = [f"    if {test}:", f"        return {base}"]
     simple = part if part.isalnum() or part == p else f"E({part})"
     plain = join.format(a=part, b=f"{name}({smaller})")
@@ -382,7 +408,14 @@ def helped(scope: Scope) -> tuple[list[Helper], list[Stmt]]:
     return [made], finish(scope, body, [made])
 
 
-LONGEST = (5, 5, 5, 3, 4, 4)  # longest list among the inputs, by level: what a loop runs over must stay within its events
+LONGEST = (
+    5,
+    5,
+    5,
+    3,
+    4,
+    4,
+)  # longest list among the inputs, by level: what a loop runs over must stay within its events
 
 
 def candidate(scope: Scope, level: int) -> Candidate:
@@ -409,9 +442,11 @@ def candidate(scope: Scope, level: int) -> Candidate:
             helpers, body = helped(scope)
         else:
             body = SHAPES[shape](scope)
-    if not scope.args:
+    text = "\n".join(map(spelled, body))
+    args = [arg for arg in scope.args if uses(text, arg.name)]
+    if not args:
         raise Dead
-    return Candidate(helpers, scope.args, body)
+    return Candidate(helpers, args, body)
 
 
 SHAPES: dict[str, Callable[[Scope], list[Stmt]]] = {

@@ -119,7 +119,9 @@ def rows(cfg: Config, unit: Unit, start: int, stop: int) -> tuple[dict[str, Any]
 
 def heldout(cfg: Config, split: str, level: int, start: int, stop: int) -> list[dict[str, Any]]:
     """Candidates `start` … `stop` − 1 of a held-out set, duplicates among them."""
-    made = (programs.generate(cfg.seed, HELDOUT_UNIT, i, level, split, pairs=cfg.tasks.pairs) for i in range(start, stop))
+    made = (
+        programs.generate(cfg.seed, HELDOUT_UNIT, i, level, split, pairs=cfg.tasks.pairs) for i in range(start, stop)
+    )
     return [dataclasses.asdict(program) for program in made]
 
 
@@ -149,7 +151,12 @@ def task_of(cfg: Config, program: Program, kind: int) -> Task:
     if kind == INDUCTION:
         return kinds.induction_task(program, range(len(program.inputs)), cfg)
     return Task(
-        kind=kind, level=program.level, code=program.code, inputs=program.inputs[:1], outputs=program.outputs[:1], shown=1
+        kind=kind,
+        level=program.level,
+        code=program.code,
+        inputs=program.inputs[:1],
+        outputs=program.outputs[:1],
+        shown=1,
     )
 
 

@@ -90,7 +90,7 @@ def _attempt(
         counts.split += 1
         return None
     program = Instrumented(drawn, min(fuel, FUEL))
-    chosen = choose(program, pairs, WIDTH[levels.TIERS[level] - 1])
+    chosen = choose(program, pairs, WIDTH[levels.TIERS[level] - 1], levels.EVENTS[level])
     if chosen is None:
         counts.failed += 1
         return None
@@ -122,7 +122,8 @@ def _finish(
     body = text.rsplit("def f(", 1)[1].split("\n", 1)[1]
     program.tape.truth.clear()
     recorded = [program.record(values) for values in inputs]
-    changes = max(sum(report >= 0 for report, _ in events) for events in recorded)
+    firsts = {i for i, report in enumerate(program.reports) if report.first}
+    changes = max(sum(report in firsts for report, _ in events) for events in recorded)
     flat = all(seen == 3 for switch, seen in program.tape.truth.items() if program.switches[switch])
     width = WIDTH[levels.TIERS[level] - 1]
     small = all(len(value) <= width for events in recorded for _, value in events)
@@ -142,8 +143,11 @@ def _finish(
     )
 
 
-def choose(program: Instrumented, pairs: int, width: int) -> tuple[list[tuple[Any, ...]], list[str], list[str]] | None:
-    """`pairs` inputs of the pool with their texts and outputs, or None if fewer run.
+Chosen = tuple[list[tuple[Any, ...]], list[str], list[str]]
+
+
+def choose(program: Instrumented, pairs: int, width: int, events: int) -> Chosen | None:
+    """`pairs` inputs of the pool with their texts and outputs, or None if fewer run within `events` and `width`.
 
     Inputs whose output is new and not a trivial constant or copy come first, so outputs differ and branches flip.
     """
@@ -155,7 +159,7 @@ def choose(program: Instrumented, pairs: int, width: int) -> tuple[list[tuple[An
         parts = [text_of(value) for value in values]
         text = ", ".join(parts)
         output = program.output(values) if text not in seen else None
-        if output is None or len(output) > width:
+        if output is None or len(output) > width or program.changes() > events:
             continue
         seen.add(text)
         repeats = outputs[output] = outputs.get(output, -1) + 1

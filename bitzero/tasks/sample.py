@@ -8,11 +8,13 @@ values guide only; labels come from running the finished source (`execute.py`).
 import dataclasses
 import functools
 import random
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from bitzero.tasks import grammar
 from bitzero.tasks.grammar import ATOM, BY_TYPE, FACTOR, Production, fresh
 
+Drawn = TypeVar("Drawn")
 POOL = 12  # inputs a candidate is drawn on; the kept program uses some of them
 COMPREHENSION, CONDITIONAL, CALL = 1, 2, 4  # features that an expression's level depends on
 INT_BOUNDS = ((-9, 99), (-999, 9_999), (-99_999, 99_999))  # by tier
@@ -60,6 +62,7 @@ class Scope:
         self.count = 0  # names given out
         self.rows: list[int] | None = None  # input of each value, inside a comprehension or loop; None: one to one
         self.outer: Scope | None = None
+        self.loop = False  # values are those of the first round, where 0 + x is x
         letters = rng.sample("abcdefghijklmnopqrstuvwxyz", rng.randint(3, 6))
         self.letters = letters
         self.least = rng.choice((0, 1, 1, 2, 3))  # shortest text or list among the inputs
@@ -70,6 +73,7 @@ class Scope:
         """The scope of a body that runs once for each entry of `rows` (the input it belongs to)."""
         inner = object.__new__(Scope)
         inner.rng, inner.tier, inner.args, inner.letters = self.rng, self.tier, self.args, self.letters
+        inner.loop = self.loop
         inner.booleans, inner.longest = False, self.longest
         inner.least, inner.max_args, inner.count, inner.outer, inner.rows = self.least, self.max_args, 0, self, rows
         inner.vars = [dataclasses.replace(var, vals=[var.vals[i] for i in rows]) for var in self.vars]
@@ -78,6 +82,35 @@ class Scope:
     def root(self) -> "Scope":
         """The scope of the function itself."""
         return self.outer.root() if self.outer else self
+
+    def mark(self) -> list[int]:
+        """How many arguments and variables there are, here and in the scopes around."""
+        sizes, scope = [len(self.args)], self
+        while scope is not None:
+            sizes.append(len(scope.vars))
+            scope = scope.outer
+        return sizes
+
+    def forget(self, mark: list[int]) -> None:
+        """Drop the arguments and variables made since `mark`: the draw that made them is dead."""
+        del self.args[mark[0] :]
+        scope: Scope | None = self
+        for size in mark[1:]:
+            assert scope is not None
+            del scope.vars[size:]
+            scope = scope.outer
+
+    def again(self, tries: int, draw: Callable[[], Drawn]) -> Drawn:
+        """The first of `tries` draws that is not dead; what a dead one changed is put back. Raises `Dead`."""
+        for _ in range(tries):
+            mark, before = self.mark(), [(var, var.vals, var.pending) for var in self.vars]
+            try:
+                return draw()
+            except Dead:
+                self.forget(mark)
+                for var, vals, pending in before:
+                    var.vals, var.pending = vals, pending
+        raise Dead
 
     def name(self) -> str:
         """A name not used before."""
@@ -206,21 +239,22 @@ def leaf(scope: Scope, slot: str, may_be_constant: bool = True) -> Expr:
     known = [var for var in scope.vars if var.kind == kind]
     waiting = [var for var in known if var.pending]
     if waiting and rng.random() < 0.8:
-        return _use(rng.choice(waiting))
+        return take(rng.choice(waiting))
     share = 0.75 if slot in ("idx", "cnt", "pos", "key") else 0.5 if slot == "ch" else 0.35 if kind == "int" else 0.12
     if literal and rng.random() < share:
         return constant(scope, slot, kind)
     room = len(scope.args) < scope.max_args
     if known and (not room or rng.random() < 0.5):
-        return _use(rng.choice(known))
+        return take(rng.choice(known))
     if room:
-        return _use(scope.new_arg(slot))
+        return take(scope.new_arg(slot))
     if literal:
         return constant(scope, slot, kind)
     raise Dead
 
 
-def _use(var: Var) -> Expr:
+def take(var: Var) -> Expr:
+    """The variable as an expression."""
     return Expr(var.name, var.name, ATOM, var.vals)
 
 
@@ -255,7 +289,7 @@ def apply(scope: Scope, item: Production, operands: list[Expr]) -> Expr:
         raise Dead
     if item.result == "bool" and not 2 <= sum(vals) <= len(vals) - 2 and scope.rows is None:
         raise Dead
-    if any(operand.vals == vals for operand in operands if not operand.constant):
+    if not scope.loop and any(operand.vals == vals for operand in operands if not operand.constant):
         raise Dead
     text, traced = item.pieces[0], item.pieces[0]
     features = 0
@@ -291,11 +325,11 @@ def expression(scope: Scope, kind: str, ops: int, slot: str = "") -> Expr:
     if not choices:
         raise Dead
     for _ in range(3):
-        item = scope.rng.choice(choices)
+        item, mark = scope.rng.choice(choices), scope.mark()
         try:
             return apply(scope, item, operands_of(scope, item, ops - 1))
         except Dead:
-            continue
+            scope.forget(mark)
     raise Dead
 
 
@@ -319,7 +353,9 @@ def operands_of(scope: Scope, item: Production, ops: int, done: list[Expr] | Non
     moving = any(not operand.constant for operand in found)
     for i, (slot, share) in enumerate(zip(slots, shares, strict=True)):
         last_chance = i == len(slots) - 1 and not moving
-        operand = expression(scope, grammar.slot_type(slot), share, slot) if share else leaf(scope, slot, not last_chance)
+        operand = (
+            expression(scope, grammar.slot_type(slot), share, slot) if share else leaf(scope, slot, not last_chance)
+        )
         moving |= not operand.constant
         found.append(operand)
     if not moving:
@@ -333,7 +369,9 @@ def comprehension(scope: Scope) -> Expr:
     source, element = rng.choice((("list", "int"), ("list", "int"), ("str", "str"), ("strs", "str"), ("range", "int")))
     if source == "range":
         bound = leaf(scope, "int", False)
-        iterable = Expr(f"range({bound.text})", f"range({bound.text})", ATOM, [range(max(0, n)) for n in bound.vals], 1, 2)
+        iterable = Expr(
+            f"range({bound.text})", f"range({bound.text})", ATOM, [range(max(0, n)) for n in bound.vals], 1, 2
+        )
     else:
         iterable = leaf(scope, source, False)
     if max(map(len, iterable.vals)) > 9:
@@ -345,7 +383,7 @@ def comprehension(scope: Scope) -> Expr:
     item = Var(scope.name(), element, [x for value in iterable.vals for x in value], fixed=True)
     inner.vars.append(item)
     shape = rng.choice(("map", "filter", "both"))
-    result = _use(item) if shape == "filter" else _element(inner, item)
+    result = take(item) if shape == "filter" else _element(inner, item)
     condition = None if shape == "map" else _condition(inner, item)
     return _collect(scope, iterable, item, result, condition, rows)
 

@@ -210,7 +210,7 @@ class Stream:
             return
         from bitzero.sandbox import Job
 
-        jobs = [Job(str(i), program.code, program.inputs) for i, program in enumerate(found)]
+        jobs = [Job(id=str(i), code=program.code, inputs=program.inputs) for i, program in enumerate(found)]
         for program, outcomes in zip(found, self.sandbox.run(jobs), strict=True):
             if any(outcome.kind == "infra" for outcome in outcomes):
                 continue
