@@ -206,8 +206,8 @@ def training_sequence(
     """Ids and target mask (True: the loss counts this id) of a packed example, at most `cfg.tasks.context` ids.
 
     `form` is a kind (the solver's role) or PROPOSE, which draws one of the kinds evenly among those whose example
-    fits a completion; `reference` is the code of another program, shown to half of the proposals that may have one.
-    Raises TooLong.
+    fits a completion and is not trivial by its text; `reference` is the code of another program, shown to half of the
+    proposals that may have one. Raises TooLong, also where a program makes no such proposal.
     """
     if form == PROPOSE:
         return _propose_sequence(program, rng, cfg, reference)
@@ -260,6 +260,8 @@ def _induction_sequence(program: Example, order: list[int], cfg: Config) -> tupl
 def _propose_sequence(
     program: Example, rng: random.Random, cfg: Config, reference: str | None
 ) -> tuple[list[int], list[bool]]:
+    if len(set(program.outputs)) < 2:
+        raise TooLong("a constant program makes only trivial tasks")
     if rng.random() < 0.5:
         reference = None
     order = list(range(len(program.inputs)))
@@ -268,24 +270,45 @@ def _propose_sequence(
         try:
             if kind == INDUCTION:
                 return _propose_inputs(program, order, cfg)
-            answer = [*encode(program.code), IN, *encode(program.inputs[order[0]]), EOS]
-            asked = propose_prompt(kind, program.level, reference)
-            if len(asked) > cfg.tasks.prompt or len(asked) + len(answer) > cfg.tasks.context:
-                asked = propose_prompt(kind, program.level, None)
-            return _joined(asked, answer, cfg.tasks.completion, cfg)
+            return _propose_program(kind, program, order, reference, cfg)
         except TooLong:
             continue
-    raise TooLong(f"no proposal of this program fits {cfg.tasks.completion} tokens")
+    raise TooLong(f"no proposal that passes the gates fits {cfg.tasks.completion} tokens")
+
+
+def _propose_program(
+    kind: int, program: Example, order: list[int], reference: str | None, cfg: Config
+) -> tuple[list[int], list[bool]]:
+    """The first input of `order` that no recorded trivial answer solves."""
+    for i in order:
+        pair = {"inputs": program.inputs[i : i + 1], "outputs": program.outputs[i : i + 1]}
+        if not is_trivial(Task(kind=kind, level=program.level, code=program.code, shown=1, **pair)):
+            break
+    else:
+        raise TooLong("every input makes a trivial task")
+    answer = [*encode(program.code), IN, *encode(program.inputs[i]), EOS]
+    asked = propose_prompt(kind, program.level, reference)
+    if len(asked) > cfg.tasks.prompt or len(asked) + len(answer) > cfg.tasks.context:
+        asked = propose_prompt(kind, program.level, None)
+    return _joined(asked, answer, cfg.tasks.completion, cfg)
 
 
 def _propose_inputs(program: Example, order: list[int], cfg: Config) -> tuple[list[int], list[bool]]:
-    """All inputs if they fit a completion, else as many as an induction task needs."""
+    """All inputs if they fit a completion, else as many as an induction task needs; in an order that is no lookup."""
     asked = propose_prompt(INDUCTION, program.level, program.code)
-    texts = [encode(program.inputs[i]) for i in order]
-    while sum(map(len, texts)) + len(texts) > cfg.tasks.completion and len(texts) > cfg.tasks.shown + MIN_HIDDEN:
-        texts.pop()
-    answer = [token for text in texts for token in (*text, IN)]
-    return _joined(asked, [*answer[:-1], EOS], cfg.tasks.completion, cfg)
+    least = cfg.tasks.shown + MIN_HIDDEN
+    while _length(program, order) > cfg.tasks.completion and len(order) > least:
+        order = order[:-1]
+    for turn in range(len(order)):
+        turned = order[turn:] + order[:turn]
+        if not is_trivial(induction_task(program, turned, cfg)):
+            answer = [token for i in turned for token in (*encode(program.inputs[i]), IN)]
+            return _joined(asked, [*answer[:-1], EOS], cfg.tasks.completion, cfg)
+    raise TooLong("every order of the inputs makes a trivial task")
+
+
+def _length(program: Example, order: list[int]) -> int:
+    return sum(len(encode(program.inputs[i])) + 1 for i in order)
 
 
 def _joined(asked: list[int], answer: list[int], limit: int, cfg: Config) -> tuple[list[int], list[bool]]:

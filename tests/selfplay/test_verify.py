@@ -201,6 +201,26 @@ def test_arguments_over_100_kib_cross_on_one_device(door):
     assert float(out["reward"].sum()) == n * group
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_any_tokens_get_a_verdict(door, seed):
+    """What an untrained policy emits: random ids, and good proposals and answers with random ids put in."""
+    rng = np.random.default_rng(seed)
+    prompts, completions, wanted, levels = (np.tile(x, (6,) + (1,) * (x.ndim - 1)) for x in proposals())
+    hit = rng.random(completions.shape) < np.linspace(0, 1, len(completions))[:, None]
+    completions = np.where(hit, rng.integers(0, tokens.VOCAB_SIZE, completions.shape), completions).astype(np.uint16)
+    out = door.propose(prompts, completions, wanted, levels, step=1, trace=1)
+    assert door.error is None
+    assert GATES[out["gate"][0]] == "ok"
+    assert all(GATES[gate] == "format" for gate in out["gate"][-4:])
+    kept = out["gate"] == verify.OK
+    assert (out["record"].any(axis=1) == kept).all()
+    assert (out["task_hash"].any(axis=1) == kept).all()
+    records = np.stack([right(kinds.record(task(kind)), R) for kind in (DEDUCTION, ABDUCTION)])
+    judged = door.solve(records, np.stack([completions, completions[::-1]]), step=1)
+    assert door.error is None
+    assert INFRA not in judged["outcome"]
+
+
 def test_the_host_side_calls_no_jax():
     for name in ("propose", "solve", "_guarded", "_sample_proposals", "_sample_answers"):
         source = inspect.getsource(getattr(Door, name))

@@ -192,6 +192,18 @@ def test_proposals_come_in_all_kinds_with_and_without_a_reference():
     assert seen == {(d, 1), (d, 2), (a, 1), (a, 2), (i, 1)}
 
 
+def test_trivial_proposals_are_not_taught():
+    rng = random.Random(4)
+    sign = Example(outputs=("True", "False", "[7]", "True", "False", "True"))  # only the third input is worth asking
+    taught = {decode(kinds.training_sequence(PROPOSE, sign, rng, CFG)[0]) for _ in range(100)}
+    single = [text for text in taught if "<deduction>" in text]
+    assert single
+    assert all("<in>[0, 5, 4], 1<eos>" in text for text in single)
+    constant = Example(outputs=("True",) * 6)
+    with pytest.raises(kinds.TooLong):
+        kinds.training_sequence(PROPOSE, constant, rng, CFG)
+
+
 @pytest.mark.parametrize("form", [DEDUCTION, ABDUCTION, INDUCTION, PROPOSE])
 def test_a_long_program_is_too_long(form):
     with pytest.raises(kinds.TooLong):
