@@ -3,9 +3,10 @@
 import dataclasses
 import re
 
-from bitzero.tasks import grammar
-from bitzero.tasks.grammar import CHANGES, TYPES
-from bitzero.tasks.sample import Dead, Expr, Scope, Var, apply, comprehension, expression, operands_of, uses
+from bitzero.tasks.grammar import BY_TYPE, CHANGES, TYPES
+from bitzero.tasks.sample import apply, comprehension, expression, operands_of, uses
+from bitzero.tasks.scope import Dead, Expr, Scope, Var
+from bitzero.tasks.templates import ATOM
 
 NAME = re.compile(r"_\d+")
 ROOT_TYPES = {1: ("int", "str", "list"), 2: ("int", "str", "list", "strs", "tup", "dict"), 3: TYPES[:1] + TYPES[2:]}
@@ -68,9 +69,7 @@ def wanted(scope: Scope, tier: int, kind: str) -> str:
     waiting = {var.kind for var in scope.vars if var.pending}
     if not waiting:
         return kind
-    able = [
-        result for result in ROOT_TYPES[tier] if any(waiting & item.types for item in grammar.BY_TYPE[tier][result])
-    ]
+    able = [result for result in ROOT_TYPES[tier] if any(waiting & item.types for item in BY_TYPE[tier][result])]
     return scope.rng.choice(able) if able and kind not in able else kind
 
 
@@ -102,7 +101,7 @@ def change(scope: Scope, kinds: tuple[str, ...] = TYPES, ops: int = 0, target: V
     rng, tier = scope.rng, scope.tier
     target = target or _target(scope, kinds)
     item = rng.choice(CHANGES[tier][target.kind])
-    first = Expr(target.name, target.name, grammar.ATOM, target.vals)
+    first = Expr(target.name, target.name, ATOM, target.vals)
     made = apply(scope, item, operands_of(scope, item, ops, [first]))
     target.vals = made.vals
     settle(scope, made.text, target.name)
@@ -142,7 +141,7 @@ def returned(scope: Scope, ops: int, kinds: tuple[str, ...] | None = None) -> St
         if ops == 0 and not waiting:
             raise Dead
         if ops == 0:
-            made = Expr(waiting[-1].name, waiting[-1].name, grammar.ATOM, waiting[-1].vals)
+            made = Expr(waiting[-1].name, waiting[-1].name, ATOM, waiting[-1].vals)
         else:
             made = expression(scope, wanted(scope, tier, rng.choice(kinds)), ops)
         if not all(uses(made.text, var.name) for var in waiting):

@@ -1,9 +1,10 @@
 """Running a candidate: labels, traces, minimisation, and the facts its level is measured by.
 
-The source is compiled once, with reports woven in: `T` after a statement that changes a variable, `E` around the proper
-sub-expressions of a return, `C` around a condition, and a switch `S[k]` before each statement, so that minimisation tries
-a deletion by flipping a switch. Fuel counts reports; a value that outgrows its bound ends the run. The printed program is
-the same text without the reports. Only productions of `grammar.py` ever get here; model-written text never does.
+The source is compiled once, with reports woven in: `T` after a statement that changes a variable, `E` around the
+proper sub-expressions of a return, `C` around a condition, and a switch `S[k]` before each statement, so that
+minimisation tries a deletion by flipping a switch. Fuel counts reports; a value that outgrows its bound ends the run.
+The printed program is the same text without the reports. Only productions of `grammar.py` ever get here; model-written
+text never does.
 """
 
 import dataclasses
@@ -12,7 +13,7 @@ from typing import Any
 
 from bitzero.sandbox.values import canonical
 from bitzero.tasks.build import Candidate, Stmt
-from bitzero.tasks.grammar import BUILTINS, fresh
+from bitzero.tasks.templates import BUILTINS, fresh
 
 MAX_INT = 10**5  # of a variable; repetitions and ranges take variables only, so no expression allocates more than MBs
 MAX_LEN = 64
@@ -174,7 +175,7 @@ class Instrumented:
 def minimise(program: Instrumented, inputs: list[tuple[Any, ...]], outputs: list[str]) -> bool:
     """Switch off every statement whose absence changes no output; True if any was. Raises `Rejected` ("empty").
 
-    One pass from the last statement to the first, repeated while it still deletes, so a chain of dead statements goes too.
+    One pass from the last statement to the first, repeated while it still deletes, so chains of dead statements go too.
     """
     deleted = again = False
     while True:
@@ -210,7 +211,7 @@ def _prune(body: list[Stmt], alive: set[int]) -> list[Stmt]:
 
 
 def source(made: Candidate) -> tuple[str, dict[int, int]]:
-    """The program's text, names still written _1, _2 …, and the line of each statement (by id), the first line being 0."""
+    """The program's text, names still written _1, _2 …, and the line of each statement (by id), counted from 0."""
     lines = [row for helper in made.helpers for row in helper.text.split("\n")]
     lines.append(f"def f({', '.join(arg.name for arg in made.args)}):")
     places: dict[int, int] = {}

@@ -1,8 +1,9 @@
 """The curriculum's levels: the level of a program from what it holds and what it did, and the mix of a batch.
 
-Levels fix structure and vocabulary together: L0 one return of one or two operations, tier 1 · L1 one or two straight-line
-statements, tier 1 · L2 three or four statements, or one comprehension or `if`, tiers 1-2 · L3 one loop, at most 8 events
-· L4 loop and `if`, at most 16 events, all tiers · L5 nested loops, `while`, dicts built in loops, helpers, at most 40.
+Levels fix structure and vocabulary together: L0 one return of one or two operations, tier 1 · L1 one or two
+straight-line statements, tier 1 · L2 three or four statements, or one comprehension or `if`, tiers 1-2 · L3 one loop,
+at most 8 events · L4 loop and `if`, at most 16 events, all tiers · L5 nested loops, `while`, dicts built in loops, helper
+functions, at most 40 events.
 """
 
 import dataclasses
@@ -62,5 +63,8 @@ def structure(facts: Facts) -> int:
 
 
 def mix(rng: random.Random, open_levels: int, frontier: int) -> int:
-    """A level for one item: half uniform over the open ones, half at the frontier (Zaremba & Sutskever 1410.4615, §3.4)."""
+    """A level for one item: half uniform over the open ones, half at the frontier.
+
+    The mixed curriculum of Zaremba & Sutskever (1410.4615), which they found better than a merely rising difficulty.
+    """
     return frontier if rng.random() < 0.5 else rng.randrange(open_levels)

@@ -17,8 +17,9 @@ from bitzero.tasks import levels
 from bitzero.tasks.alpha import canonical, hash_text, split_text
 from bitzero.tasks.build import NAME, Candidate, Stmt
 from bitzero.tasks.execute import Instrumented, Rejected, minimise, source, text_of, trace_text
-from bitzero.tasks.loops import candidate
-from bitzero.tasks.sample import COMPREHENSION, POOL, WIDTH, Dead, Scope, uses
+from bitzero.tasks.sample import COMPREHENSION, WIDTH, uses
+from bitzero.tasks.scope import POOL, Dead, Scope
+from bitzero.tasks.shapes import candidate
 
 PAIRS = 6
 FUEL = 128  # reports of one run: three times the events of the last level, so that a `while` gone astray ends soon
@@ -179,7 +180,7 @@ def easy(drawn: Candidate, texts: list[str], outputs: list[str]) -> bool:
 
 
 def guessed(program: Instrumented, inputs: list[tuple[Any, ...]], outputs: list[str]) -> bool:
-    """Whether the output itself, put in the place of an argument beside '' or 0, leads to more than a third of the outputs."""
+    """Whether the output itself, as one argument beside '' or 0, leads to more than a third of the outputs."""
     hits = 0
     for values, gold in zip(inputs, outputs, strict=True):
         output = program.call(values)
