@@ -212,7 +212,7 @@ def _prune(body: list[Stmt], alive: set[int]) -> list[Stmt]:
 
 def source(made: Candidate) -> tuple[str, dict[int, int]]:
     """The program's text, names still written _1, _2 …, and the line of each statement (by id), counted from 0."""
-    lines = [row for helper in made.helpers for row in helper.text.split("\n")]
+    lines = [row for helper in made.helpers for row in (*helper.text.split("\n"), "")]
     lines.append(f"def f({', '.join(arg.name for arg in made.args)}):")
     places: dict[int, int] = {}
 

@@ -2,8 +2,8 @@
 
 Levels fix structure and vocabulary together: L0 one return of one or two operations, tier 1 · L1 one or two
 straight-line statements, tier 1 · L2 three or four statements, or one comprehension or `if`, tiers 1-2 · L3 one loop,
-at most 8 events · L4 loop and `if`, at most 16 events, all tiers · L5 nested loops, `while`, dicts built in loops, helper
-functions, at most 40 events.
+at most 8 events · L4 loop and `if`, at most 16 events, all tiers · L5 nested loops, `while`, dicts built in loops,
+helper functions, at most 40 events.
 """
 
 import dataclasses
