@@ -197,23 +197,26 @@ class Transformer(nn.Module):
         return quant.contraction("BTD,VD->BTV", x, embedding, dtype), cache
 
 
-def causal_mask(valid: Bool[Array, "B T"]) -> Bool[Array, "B T T"]:
-    """True where a position may look: at itself and earlier valid positions."""
-    t = valid.shape[1]
-    return jnp.tril(jnp.ones((t, t), bool))[None] & valid[:, None, :]
+def causal_mask(segments: Int[Array, "B T"]) -> Bool[Array, "B T T"]:
+    """True where a position may look: at itself and earlier positions of its own segment; segment 0 is padding."""
+    t = segments.shape[1]
+    same = segments[:, :, None] == segments[:, None, :]
+    return jnp.tril(jnp.ones((t, t), bool))[None] & same & (segments != 0)[:, None, :]
 
 
-def positions_of(valid: Bool[Array, "B T"]) -> Int[Array, "B T"]:
-    """Position of each token, counted over valid ones; 0 on left padding."""
-    return jnp.maximum(jnp.cumsum(valid, axis=1) - 1, 0)
+def positions_of(segments: Int[Array, "B T"]) -> Int[Array, "B T"]:
+    """Position of each token in its segment, from 0."""
+    at = jnp.broadcast_to(jnp.arange(segments.shape[1]), segments.shape)
+    first = jnp.pad(segments[:, 1:] != segments[:, :-1], ((0, 0), (1, 0)), constant_values=True)
+    return at - jax.lax.cummax(jnp.where(first, at, 0), axis=1)
 
 
 def init(key: PRNGKeyArray, cfg: Model) -> tuple[dict[str, Any], dict[str, Any]]:
     """Random latents ``params`` (f32) and the ``precision`` collection (all tiers zero)."""
     tokens = jnp.zeros((1, 2), jnp.int32)
-    valid = jnp.ones((1, 2), bool)
+    segments = jnp.ones((1, 2), jnp.int32)
     variables = Transformer(cfg, "f32").init(
-        key, tokens, positions_of(valid), causal_mask(valid), None, jnp.int32(0), None
+        key, tokens, positions_of(segments), causal_mask(segments), None, jnp.int32(0), None
     )
     return variables["params"], variables["precision"]
 
@@ -222,15 +225,18 @@ def apply(
     params: dict[str, Any],
     precision: dict[str, Any],
     tokens: Int[Array, "B T"],
-    valid: Bool[Array, "B T"],
+    segments: Int[Array, "B T"],
     cfg: Model,
     operand: str,
     lam: Float[Array, ""] | None = None,
 ) -> Float[Array, "B T V"]:
-    """Next-token logits of whole sequences; ``valid`` is False on padding, ``lam`` None is λ = 1 (integers)."""
+    """Next-token logits of whole sequences, ``lam`` None is λ = 1 (integers).
+
+    ``segments`` numbers the examples packed into a row, each attending to itself alone; 0 is padding.
+    """
     variables = {"params": params, "precision": precision}
     logits, _ = Transformer(cfg, operand).apply(
-        variables, tokens, positions_of(valid), causal_mask(valid), None, jnp.int32(0), lam
+        variables, tokens, positions_of(segments), causal_mask(segments), None, jnp.int32(0), lam
     )
     return logits
 

@@ -10,12 +10,19 @@ from jaxtyping import Array, Bool, Float, Int, Num
 from bitzero.config import Config
 from bitzero.model import transformer
 from bitzero.state import Baselines, Rollout, Supervised, TrainState
+from bitzero.tasks.tokens import PAD, PROPOSE, SOLVE
 
 
 def token_logprobs(logits: Float[Array, "B T V"], tokens: Int[Array, "B T"]) -> Float[Array, "B T"]:
     """log p of token t + 1 given the ones before, at index t; the last index is 0."""
     logp = jnp.take_along_axis(jax.nn.log_softmax(logits[:, :-1]), tokens[:, 1:, None], axis=-1)[..., 0]
     return jnp.pad(logp, ((0, 0), (0, 1)))
+
+
+def segments_of(tokens: Int[Array, "B T"]) -> Int[Array, "B T"]:
+    """Number of the packed example each token belongs to: every role tag begins one; 0 on padding."""
+    begins = (tokens == SOLVE) | (tokens == PROPOSE)
+    return jnp.where(tokens == PAD, 0, jnp.cumsum(begins, axis=1))
 
 
 def supervised_loss(
@@ -29,7 +36,7 @@ def supervised_loss(
 ) -> tuple[Float[Array, ""], tuple[Float[Array, "B T"], Bool[Array, "B T"]]]:
     """Mean cross-entropy in nats a target token; also hits: whether the greedy token is the target, and the mask."""
     tokens = tokens.astype(jnp.int32)
-    logits = transformer.apply(params, precision, tokens, tokens != 0, cfg.model, operand, lam)
+    logits = transformer.apply(params, precision, tokens, segments_of(tokens), cfg.model, operand, lam)
     target = jnp.pad(mask[:, 1:], ((0, 0), (0, 1)))
     nll = -token_logprobs(logits, tokens)
     following = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1)))
@@ -142,7 +149,7 @@ def selfplay_loss(
     """
     sp, n = cfg.selfplay, cfg.selfplay.num_tasks
     tokens = jnp.concatenate([prompt, rows.tokens], axis=1)
-    forward = functools.partial(transformer.apply, tokens=tokens, valid=tokens != 0, cfg=cfg.model, operand=operand)
+    forward = functools.partial(transformer.apply, tokens=tokens, segments=jnp.int32(tokens != 0), cfg=cfg.model, operand=operand)
     window = lambda logits: logits[:, prompt.shape[1] - 1 : -1]  # the logits that drew the completion
     logits = jax.nn.log_softmax(window(forward(params, state.precision)))
     logp = jnp.take_along_axis(logits, rows.tokens[..., None], axis=-1)[..., 0]

@@ -31,9 +31,10 @@ def sample(
     b, p = prompts.shape
     slots = p + max_new
     valid = jnp.pad(prompts != PAD, ((0, 0), (0, max_new)), constant_values=True)
-    positions = transformer.positions_of(valid)
+    segments = valid.astype(jnp.int32)
+    positions = transformer.positions_of(segments)
     cache = transformer.empty_cache(cfg, operand, b, slots)
-    mask = jnp.pad(transformer.causal_mask(valid[:, :p]), ((0, 0), (0, 0), (0, max_new)))
+    mask = jnp.pad(transformer.causal_mask(segments[:, :p]), ((0, 0), (0, 0), (0, max_new)))
     logits, cache = transformer.apply_cached(
         weights, prompts, positions[:, :p], mask, cache, jnp.int32(0), cfg, operand
     )
