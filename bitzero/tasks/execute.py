@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from bitzero.sandbox.values import canonical
+from bitzero.sandbox.values import Oversize, canonical
 from bitzero.tasks.build import Candidate, Stmt
 from bitzero.tasks.templates import BUILTINS, fresh
 
@@ -29,7 +29,10 @@ class Rejected(Exception):
 
 
 # What a run may end in; none of these is a fault of the generator.
-FAILURES = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, NameError, RecursionError, OutOfFuel)
+FAILURES = (
+    *(ValueError, LookupError, TypeError, AttributeError, ArithmeticError, NameError, RecursionError),
+    *(OutOfFuel, Oversize),
+)
 
 
 def text_of(value: Any) -> str:
