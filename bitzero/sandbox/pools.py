@@ -43,12 +43,22 @@ class Pools:
         pool = self.processes.setdefault(seed, [])
         while len(pool) < self.sizes.get(seed, 1):
             try:
-                pool.append(Process(seed, self.limits, self.allow_unsafe))
+                pool.append(self._started(seed))
             except (SandboxUnavailable, OSError):
                 if not pool:
                     raise
                 break  # fewer than wanted still do the work
         return pool
+
+    def _started(self, seed: int) -> Process:
+        process = Process(seed, self.limits)
+        if process.layers.get("seccomp") == "active" or self.allow_unsafe:
+            return process
+        process.close()
+        raise SandboxUnavailable(
+            "sandbox: this kernel offers no system-call filter (seccomp), so programs cannot be confined; "
+            "sandbox.allow_unsafe=True runs them all the same"
+        )
 
     def layers(self) -> dict[str, str]:
         """The weakest state of every layer over all zygotes."""

@@ -43,7 +43,7 @@ class Reply(NamedTuple):
 class Process:
     """A zygote with one hash seed, and the order it is at work on. Raises ``SandboxUnavailable`` if it cannot start."""
 
-    def __init__(self, seed: int, limits: Limits, allow_unsafe: bool) -> None:
+    def __init__(self, seed: int, limits: Limits) -> None:
         self.seed = seed
         self.patience_s = max(4.0, 20 * limits.cpu_s) + GRACE_S
         self.order: Order | None = None
@@ -51,7 +51,7 @@ class Process:
         self.deadline = 0.0
         self.buffer = b""
         self.inner = 0  # process number of the first process in the zygote's own namespace, 0 without one
-        self.popen = _start(seed, limits, allow_unsafe)
+        self.popen = _start(seed, limits)
         self.layers = self._hello()
 
     def _hello(self) -> dict[str, str]:
@@ -135,13 +135,13 @@ class Process:
         self.popen.wait()
 
 
-def _start(seed: int, limits: Limits, allow_unsafe: bool) -> "subprocess.Popen[bytes]":
+def _start(seed: int, limits: Limits) -> "subprocess.Popen[bytes]":
     """A Python of its own with nothing inherited but the hash seed: ``-E`` and ``-I`` would ignore that too."""
     numbers = (limits.fuel, round(limits.cpu_s * 1e6), limits.memory_mb, limits.value_bytes, limits.depth)
     command = [sys.executable, "-S", "-s", "-P", "-B", "-c", _BOOT, str(Path(__file__).parent.parent)]
     kept = {key: value for key, value in os.environ.items() if key == "LD_LIBRARY_PATH"}
     return subprocess.Popen(
-        command + [str(number) for number in (*numbers, limits.code_bytes, int(allow_unsafe))],
+        command + [str(number) for number in (*numbers, limits.code_bytes)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

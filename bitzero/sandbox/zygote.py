@@ -7,6 +7,7 @@ is a sign of life. A job whose child dies is run again one input at a time: a de
 """
 
 import codecs
+import errno
 import gc
 import os
 import signal
@@ -42,12 +43,20 @@ class Settings(NamedTuple):
     value_bytes: int
     depth: int
     code_bytes: int
-    unsafe: int  # 1: go on without a system-call filter
 
     @property
     def wall_s(self) -> float:
         """Hang guard of one child: 20 times its processor time, so that a loaded machine fails no honest program."""
         return max(4.0, 20 * self.cpu_us / 1e6)
+
+
+def _die_of(made: seccomp.Filter) -> NoReturn:
+    try:
+        made.install()
+    except OSError as error:
+        os._exit(error.errno or errno.EIO)
+    os.getppid()
+    os._exit(errno.EIO)
 
 
 class Ended(NamedTuple):
@@ -69,8 +78,7 @@ def main(arguments: list[str]) -> NoReturn:
     close_doors()
     layers.attempt(report, "rlimits", limits.restrict_zygote, settings.memory_mb)
     zygote = Zygote(settings, kernel, report)
-    if layers.attempt(report, "seccomp", zygote.prepare_filter) and not settings.unsafe:
-        layers.attempt(report, "seccomp", zygote.probe_filter)
+    layers.attempt(report, "seccomp", zygote.prepare_filter)
     gc.collect()
     gc.freeze()
     zygote.send([f"{name}={state}".encode() for name, state in report.items()])
@@ -116,16 +124,15 @@ class Zygote:
         signal.signal(signal.SIGALRM, self.on_alarm)
 
     def prepare_filter(self) -> None:
+        """Make the filter and see it hold: a sacrificial child that asks for its parent's number must die of it."""
         made = seccomp.Filter(child.RESULT_FD)
         made.forbid_privileges()
+        ended = self.run_child(lambda: _die_of(made))
+        if os.WIFEXITED(ended.status):
+            raise OSError(os.WEXITSTATUS(ended.status), "seccomp")
+        if os.WTERMSIG(ended.status) != signal.SIGSYS:
+            raise OSError(errno.EIO, "the filter did not hold")
         self.filter = made
-
-    def probe_filter(self) -> None:
-        """A sacrificial child that asks for its parent's number must die of the filter."""
-        ended = self.run_child(lambda: os._exit(os.getppid() & 1))
-        if not os.WIFSIGNALED(ended.status) or os.WTERMSIG(ended.status) != signal.SIGSYS:
-            self.filter = None
-            raise OSError(38, "the filter did not hold")
 
     def on_alarm(self, *_: Any) -> None:
         self.kill("hung")

@@ -1,0 +1,151 @@
+"""Every attack ends in a typed outcome that is right for it, leaves no file, process, connection or wrong value."""
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bitzero.sandbox import Job, Limits, Outcome, Sandbox
+from tests.sandbox import attacks
+
+INPUT = "[9, 1, 2]"
+NEIGHBOURS = {  # honest programs and their values on INPUT
+    "import math\ndef f(xs): return [sorted(xs), len(xs), sum(xs), math.sqrt(max(xs))]": "[[1, 2, 9], 3, 12, 3.0]",
+    "import collections, string\ndef f(xs): return [dict(collections.Counter(xs)), string.digits[:2]]": (
+        "[{1: 1, 2: 1, 9: 1}, '01']"
+    ),
+}
+BY_INTENT = sorted({attack.intent for attack in attacks.ALL})
+
+
+@pytest.fixture(scope="module")
+def quick_box() -> Iterator[Sandbox]:
+    """Less processor time, so that the endless programs of the suite do not take minutes."""
+    with Sandbox(Limits(cpu_s=0.2), cache=0) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def caller() -> Iterator[socket.socket]:
+    """A socket that would hear any program that reaches this machine's network."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", attacks.PORT))
+        listener.listen()
+        listener.setblocking(False)
+        yield listener
+
+
+def test_the_suite_is_as_large_as_it_says() -> None:
+    assert len({attack.code for attack in attacks.ALL}) == len(attacks.ALL) >= 400
+
+
+@pytest.mark.parametrize("intent", BY_INTENT)
+def test_attacks(quick_box: Sandbox, caller: socket.socket, intent: str) -> None:
+    suite = [attack for attack in attacks.ALL if attack.intent == intent]
+    jobs = []
+    for attack in suite:  # an honest program before and after each: its value must not change
+        jobs.append(Job(id="attack", code=attack.code, inputs=("",)))
+        jobs += [Job(id="neighbour", code=code, inputs=(INPUT,)) for code in NEIGHBOURS]
+    outcomes = [outcome for [outcome] in quick_box.validate(jobs)]
+    for index, attack in enumerate(suite):
+        outcome, first, second = outcomes[3 * index : 3 * index + 3]
+        assert outcome.kind in {attacks.LETTERS[letter] for letter in attack.allowed}, (attack.code, outcome)
+        assert [first.value, second.value] == list(NEIGHBOURS.values())
+    assert_untouched(quick_box, caller)
+
+
+def assert_untouched(box: Sandbox, caller: socket.socket) -> None:
+    assert not Path(attacks.CANARY).exists() and not Path(attacks.CANARY).is_symlink()
+    with pytest.raises(BlockingIOError):
+        caller.accept()
+    for pool in box.pools.processes.values():
+        for process in pool:
+            assert process.popen.poll() is None
+            pid = process.inner or process.popen.pid
+            assert Path(f"/proc/{pid}/task/{pid}/children").read_text().strip() == ""
+    assert box.pools.respawns == 0
+
+
+def test_what_slips_through_the_static_look_meets_the_kernel(quick_box: Sandbox) -> None:
+    """A child that holds ``posix`` and ``ctypes`` is stopped by the system-call filter, not by anything in Python."""
+    walkers = [a for a in attacks.ALL if a.code.startswith(attacks.WALK) and a.allowed == "F"]
+    results = quick_box.run([Job(id=0, code=attack.code, inputs=("",)) for attack in walkers])
+    details = [outcome.detail for [outcome] in results]
+    assert details.count("syscall") >= 50
+    assert set(details) <= {"syscall", "no result", "forged result"}
+
+
+def test_the_walk_itself_works(quick_box: Sandbox) -> None:
+    """Without this the test above could pass because the walk ends in a mere mistake."""
+    code = (
+        attacks.WALK + "def f(): return sorted(n for n in modules() if n in ('posix', 'ctypes', '_socket', 'signal'))"
+    )
+    [[outcome]] = quick_box.run([Job(id=0, code=code, inputs=("",))])
+    assert outcome.value == "['_socket', 'ctypes', 'posix', 'signal']"
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("def f(x): return x", "0) or (1"),
+        ("def f(x): return x", "1)(2"),
+        ("def f(x): return x", "open('/etc/passwd').read()"),
+        ("def f(x): return x", "__import__('os').system('id')"),
+        ("def f(x): return x", "*[1]"),
+        ("def f(x): return x", "(x for x in [1])"),
+        ("def f(x): return x", "lambda: 1"),
+        ("def f(x): return x", "1\n)\nimport os\nf(1"),
+        ("def f(x): return x", "[" * 3000),
+        ("def f(x): return x", "{" * 99 + "}" * 99),
+        ("def f(x): return x", "-" * 5000 + "1"),
+        ("def f(x): return x", "9" * 5000),
+        ("def f(x): return x", "'\\N{" + "A" * 5000 + "}'"),
+        ("def f(x): return x", "x := 1"),
+        ("def f(x): return x", "f'{open}'"),
+    ],
+)
+def test_inputs_are_literals_or_nothing(quick_box: Sandbox, code: str, text: str) -> None:
+    """AZR pastes an answer into source and evaluates it; here it never closes a bracket, names or runs anything."""
+    for outcomes in quick_box.run([Job(id=0, code=code, inputs=(text, "7"))]):
+        assert [outcome.kind for outcome in outcomes[1:]] == ["ok"]
+        assert outcomes[0].kind in ("exception", "memory")
+
+
+# The verifier defects of AZR's executor
+
+
+def test_a_run_that_raises_is_no_valid_program(quick_box: Sandbox) -> None:
+    raising = (
+        "raise Exception('Non-deterministic code')",
+        "raise StopIteration",
+        "import uuid; return str(uuid.uuid4())",
+    )
+    jobs = [Job(id=0, code=f"def f(): {body}", inputs=("",)) for body in raising]
+    assert [outcome.kind for [outcome] in quick_box.validate(jobs)] == ["exception", "exception", "forbidden"]
+
+
+def test_a_long_value_is_refused_not_cut(quick_box: Sandbox) -> None:
+    jobs = [Job(id=0, code="def f(n): return 'a' * n", inputs=("401", "8190", "8191"))]
+    [[short, longest, beyond]] = quick_box.validate(jobs)
+    assert short.value == repr("a" * 401) and longest.value == repr("a" * 8190)
+    assert (beyond.kind, beyond.value) == ("oversize", None)
+
+
+def test_a_counter_between_calls_starts_anew(quick_box: Sandbox) -> None:
+    code = "calls = []\ndef f(x):\n    calls.append(x)\n    return len(calls)"
+    [outcomes] = quick_box.validate([Job(id=0, code=code, inputs=("1", "2", "3"))])
+    assert [outcome.value for outcome in outcomes] == ["1", "1", "1"]
+
+
+def test_an_answer_never_runs_on_the_host(quick_box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("BITZERO_REACHED", raising=False)
+    text = "__import__('os').environ.__setitem__('BITZERO_REACHED', '1')"
+    [[outcome]] = quick_box.run([Job(id=0, code="def f(x): return x", inputs=(text,))])
+    assert outcome.kind == "exception" and "BITZERO_REACHED" not in os.environ
+
+
+def test_nan_is_one_value(quick_box: Sandbox) -> None:
+    [[outcome]] = quick_box.validate([Job(id=0, code="def f(): return [float('nan'), 1e999]", inputs=("",))])
+    assert outcome == Outcome(kind="ok", value="[nan, inf]", cpu_us=outcome.cpu_us, fuel=1, confidence=1.0)
