@@ -397,7 +397,9 @@ LOOPS = _body(
     "def g():\n    while True: yield 1\nfor x in g(): pass",
 )  # fmt: skip
 LOOPS += _whole(
-    "endless loop at top level", "T", "while True: pass\ndef f(): return 1", "[0 for i in iter(int, 1)]\ndef f(): return 1"
+    "endless loop at top level", "T",
+    "while True: pass\ndef f(): return 1",
+    "[0 for i in iter(int, 1)]\ndef f(): return 1",
 )  # fmt: skip
 C_LOOPS = _body(
     "endless work inside C", "TM",
