@@ -65,15 +65,15 @@ int   {int} % {pos}
 int   abs({int})
 int   {int} if {bool} else {int}
 int   {str}.find({ch})
-int   {str}.index({ch})
-int   {list}.index({int})
+int   {str}.index({part})
+int   {list}.index({item})
 int   len({strs})
 int   len({dict})
 int   len({tup})
 int   {tup}[{idx}]
 int   sum({tup})
 int   max({tup})
-int   {dict}[{key}]
+int   {dict}[{have}]
 int   {dict}.get({key}, {int})
 int   sum({dict}.values())
 int   max({dict}.values())
@@ -159,7 +159,6 @@ bool  {int} in {set}
 bool  {set} <= {set}
 bool  {str}.isalpha()
 bool  {str}.islower()
-bool  {str}.isdigit()
 bool  bool({list})
 str   {str}.swapcase()
 str   {str}.center({pos}, '-')
@@ -208,7 +207,6 @@ set   {set} & {set}
 set   {set} - {set}
 set   {set} ^ {set}
 dict  {dict} | {dict}
-dict  dict(sorted({dict}.items()))
 dict  {{{x}: len({x}) for {x} in {strs}}}
 dict  {{{x}: {str}.count({x}) for {x} in {str}}}
 dict  {{{x}: {y} + {int} for {x}, {y} in {dict}.items()}}
@@ -238,7 +236,7 @@ int   {int} //= {pos}
 int   {int} %= {pos}
 list  {list}.extend({list})
 list  {list}.insert({idx}, {int})
-list  {list}.remove({int})
+list  {list}.remove({item})
 list  {list}.pop({idx})
 list  del {list}[{idx}]
 strs  {strs}.append({str})
@@ -251,7 +249,7 @@ list  {list}[{idx}:] = [{int}]
 list  {list} *= {cnt}
 list  {list}.sort(reverse=True)
 list  {list}.sort(key=lambda {x}: -{x})
-dict  {dict}.pop({key})
+dict  {dict}.pop({have})
 dict  {dict}.update({dict})
 dict  {dict}.setdefault({key}, {int})
 set   {set}.add({int})

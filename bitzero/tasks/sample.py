@@ -8,10 +8,11 @@ import functools
 from typing import Any
 
 from bitzero.tasks.grammar import BY_TYPE
-from bitzero.tasks.scope import POOL, Dead, Expr, Scope, Var, word
+from bitzero.tasks.scope import FOUND_IN, POOL, Dead, Expr, Scope, Var, word
 from bitzero.tasks.templates import ATOM, FACTOR, Production, slot_type
 
 COMPREHENSION, CONDITIONAL, CALL = 1, 2, 4  # features that an expression's level depends on
+LEAVES = frozenset(("cons", "cnt", "pos", "key", *FOUND_IN))  # slots that hold no operation
 INT_BOUNDS = ((-9, 99), (-999, 9_999), (-99_999, 99_999))  # by tier
 WIDTH = (24, 24, 40)  # characters of a value, by tier
 
@@ -43,7 +44,8 @@ def constant(scope: Scope, slot: str, kind: str) -> Expr:
 def leaf(scope: Scope, slot: str, may_be_constant: bool = True) -> Expr:
     """A variable (one that still waits for its use first), a new argument, or a literal."""
     rng, kind = scope.rng, slot_type(slot)
-    literal = may_be_constant and kind in ("int", "str", "list") and not slot.startswith("leaf_")
+    bare = slot in FOUND_IN or slot.startswith("leaf_")
+    literal = may_be_constant and kind in ("int", "str", "list") and not bare
     if slot == "cons":
         return constant(scope, slot, kind)
     known = [var for var in scope.vars if var.kind == kind]
@@ -54,7 +56,7 @@ def leaf(scope: Scope, slot: str, may_be_constant: bool = True) -> Expr:
     if literal and rng.random() < share:
         return constant(scope, slot, kind)
     room = len(scope.args) < scope.max_args
-    if known and (not room or rng.random() < 0.5):
+    if known and (not room or rng.random() < (0.2 if slot in FOUND_IN else 0.5)):
         return take(rng.choice(known))
     if room:
         return take(scope.new_arg(slot))
@@ -155,7 +157,7 @@ def operands_of(scope: Scope, item: Production, ops: int, done: list[Expr] | Non
     found = done or []
     slots = item.slots[len(found) :]
     shares = [0] * len(slots)
-    wide = [i for i, slot in enumerate(slots) if slot not in ("cons", "cnt", "pos", "key") and slot[:5] != "leaf_"]
+    wide = [i for i, slot in enumerate(slots) if slot not in LEAVES and slot[:5] != "leaf_"]
     if ops and not wide:
         raise Dead
     for _ in range(ops):

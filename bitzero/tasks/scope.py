@@ -180,6 +180,23 @@ def _related(scope: Scope, kind: str) -> list[list[Any]]:
     return found
 
 
+FOUND_IN = {"item": "list", "part": "str", "have": "dict"}  # slots whose value another argument must hold
+
+
+def _found(scope: Scope, kind: str) -> list[Any]:
+    """Something each value of an argument of that type holds; raises `Dead` if there is none, or one is empty."""
+    holders = [var for var in scope.args if var.kind == kind]
+    if not holders:
+        raise Dead
+    rng, vals = scope.rng, scope.rng.choice(holders).vals
+    if not all(vals):
+        raise Dead
+    if kind == "str":
+        starts = [rng.randrange(len(text)) for text in vals]
+        return [text[start : start + rng.randint(1, 2)] for text, start in zip(vals, starts, strict=True)]
+    return [rng.choice(list(value)) for value in vals]
+
+
 def argument(scope: Scope, slot: str, kind: str) -> list[Any]:
     """Values of a new argument on every input of the pool."""
     rng = scope.rng
@@ -187,6 +204,8 @@ def argument(scope: Scope, slot: str, kind: str) -> list[Any]:
     vals = [draw() for _ in range(POOL)]
     if slot in ("idx", "cnt", "pos"):
         return vals
+    if slot in FOUND_IN:
+        return _found(scope, FOUND_IN[slot])
     if slot in ("ch", "key") or (kind == "str" and rng.random() < 0.3):
         for var in scope.args:  # parts of an earlier text
             if var.kind == "str":

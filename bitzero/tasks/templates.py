@@ -28,6 +28,9 @@ SLOT_TYPES = {
     "cons": "int",  # always a constant
     "ch": "str",  # a text of one or two letters
     "key": "str",  # a dict key
+    "item": "int",  # an element of a list that is an argument
+    "part": "str",  # a part of a text that is an argument
+    "have": "str",  # a key of a dict that is an argument
 }  # fmt: skip
 # Precedences as `ast.unparse` uses them; a child below what its place asks for is written in parentheses.
 TEST, OR, AND, NOT, CMP, BOR, BXOR, BAND, SHIFT, ARITH, TERM, FACTOR, POWER, ATOM = range(1, 15)

@@ -23,6 +23,7 @@ import numpy as np
 
 from bitzero import config as configuration
 from bitzero.config import Config
+from bitzero.sandbox import Job
 from bitzero.tasks import orders
 from bitzero.tasks.kinds import Task
 from bitzero.tasks.orders import Unit
@@ -208,8 +209,6 @@ class Stream:
         """Run generated programs again in the sandbox; their values must agree."""
         if not found:
             return
-        from bitzero.sandbox import Job
-
         jobs = [Job(id=str(i), code=program.code, inputs=program.inputs) for i, program in enumerate(found)]
         for program, outcomes in zip(found, self.sandbox.run(jobs), strict=True):
             if any(outcome.kind == "infra" for outcome in outcomes):
