@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from bitzero.sandbox.parse import canonical, describe
 
-
 GOLDEN = {
     "def f(a, b):\n    'doc'\n    c = a + b  # why\n    return c": "def f(v0, v1):\n    v2 = v0 + v1\n    return v2",
     "def f(x): return [x for x in x]": "def f(v0):\n    return [v1 for v1 in v0]",
@@ -96,7 +95,8 @@ def test_counts_and_names() -> None:
     [
         "", "x = 1", "def g(): pass", "def f(): pass\nx = 1", "import math\ndef f(): pass",
         "def f(): pass\ndef g(): pass", "def f(): pass\ndef f(): pass", "@g\ndef f(): pass", "async def f(): pass",
-        "class f: pass", "def f(", "'doc'\ndef f(): pass", "def f(): pass\nf()", "if 1:\n    def f(): pass", "f = lambda: 1",
+        "class f: pass", "def f(", "'doc'\ndef f(): pass", "def f(): pass\nf()", "f = lambda: 1",
+        "if 1:\n    def f(): pass",
     ],
 )  # fmt: skip
 def test_structure_is_helpers_and_one_f(code: str) -> None:
