@@ -31,6 +31,7 @@ from bitzero.selfplay.verify import Door
 from bitzero.state import Supervised, TrainState
 from bitzero.tasks.worker import GeneratorFailed, Stream, Unit
 
+PHASES = {"ramp": "warm-up", "integer": "warm-up (ternary)", "selfplay": "self-play"}  # as people read them
 AHEAD = 2  # chunks of generator data ordered before they are needed
 MAX_BAD = 3  # non-finite steps in a row that mean collapse
 MAX_RETRIES = 2
@@ -196,6 +197,8 @@ def chunk(sitting: Sitting, state: TrainState) -> TrainState:
     batch = take(sitting, state)
     bad_before = int(state.bad_steps)
     began = time.monotonic()
+    if sitting.fresh:
+        sitting.progress.say(f"compiling the {PHASES[phase]} step")
     with spent(sitting, phase):
         if phase == "selfplay":
             state, values = loop.run_chunk(state, batch, cfg, sitting.ledger.operand, sitting.door)
@@ -308,7 +311,7 @@ def record(
     end = configuration.steps_in_all(cfg) if phase == "selfplay" else cfg.warmup.steps
     sitting.progress.show(
         Status(
-            phase={"ramp": "warm-up", "integer": "warm-up (ternary)", "selfplay": "self-play"}[phase],
+            phase=PHASES[phase],
             step=step,
             total=end,
             tokens_s=trained / seconds,

@@ -1,0 +1,65 @@
+"""Real launches of the whole program at toy size, each in its own process."""
+
+import pathlib
+import subprocess
+import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+TINY = (
+    "--config.warmup.steps=20",
+    "--config.warmup.ramp_end=0.6",
+    "--config.selfplay.steps=8",
+    "--config.run.save_every=4",
+    "--config.tasks.unlock_every=8",
+    "--config.tasks.dev_items=4",
+    "--config.eval.items=3",
+    "--config.eval.shuffled_items=2",
+    "--config.eval.passk_items=2",
+)
+
+
+class Launch:
+    """``python launch.py --config=experiments/smoke.py`` at its smallest, started in the background."""
+
+    def __init__(self, workdir: pathlib.Path, *more: str, prefix: tuple[str, ...] = ()) -> None:
+        self.workdir = workdir
+        self.text = ""
+        command = [sys.executable, "launch.py", "--config=experiments/smoke.py", f"--workdir={workdir}", *TINY, *more]
+        self.process = subprocess.Popen(
+            [*prefix, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
+        )
+
+    def until_line(self, start: str) -> None:
+        """Reads the output up to a line that starts with ``start``; fails the test if it ends before."""
+        for line in self.process.stdout:
+            self.text += line
+            if line.startswith(start):
+                return
+        pytest.fail(f"no line {start!r} in:\n{self.text}")
+
+    def until_file(self, path: str) -> None:
+        """Waits until ``<workdir>/path`` exists."""
+        while not (self.workdir / path).exists():
+            assert self.process.poll() is None, self.process.communicate()[0]
+            time.sleep(0.01)
+
+    def end(self, timeout: float = 240) -> int:
+        """Waits for the exit code; ``text`` then holds the whole output."""
+        try:
+            self.text += self.process.communicate(timeout=timeout)[0]
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            pytest.fail(f"still running:\n{self.text + self.process.communicate()[0]}")
+        return self.process.returncode
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Launch:
+    """One uninterrupted run to its end."""
+    launch = Launch(tmp_path_factory.mktemp("runs") / "whole")
+    assert launch.end() == 0, launch.text
+    return launch

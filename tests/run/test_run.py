@@ -1,0 +1,132 @@
+"""A whole run, as a person starts it: what it leaves, and that killing and resuming it changes nothing."""
+
+import json
+import math
+import signal
+
+import jax
+import pytest
+from tensorboard.backend.event_processing import event_accumulator
+
+from bitzero.run.checkpoint import Checkpoints
+from bitzero.run.metrics import GROUPS
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def last_state(launch):
+    """Step of the newest checkpoint and the sha256 over every leaf of its state: weights, moments, ring, key, …"""
+    step = max(int(path.name) for path in (launch.workdir / "checkpoints").iterdir())
+    sealed = json.loads((launch.workdir / "checkpoints" / str(step) / "meta" / "metadata").read_text())
+    return step, sealed["sha256"]
+
+
+def test_a_run_leaves_its_files(finished):
+    names = {path.name for path in finished.workdir.iterdir()}
+    assert names == {"config.json", "checkpoints", "tb", "eval.json", "run.json", "lock"}
+    steps = {path.name for path in (finished.workdir / "checkpoints").iterdir()}
+    assert steps == {"20", "24", "28"}
+
+
+def test_the_checkpoint_from_before_selfplay_outlives_pruning(finished):
+    with Checkpoints(finished.workdir / "checkpoints", keep=9) as store:
+        assert 20 in store.steps()
+
+
+def test_run_json_says_what_it_cost_and_on_what(finished):
+    run = json.loads((finished.workdir / "run.json").read_text())
+    assert run["step"] == run["steps"] == 28
+    assert run["tokens"] > 20 * 8 * 10 and run["tokens_per_second"] > 0
+    assert {"ramp", "integer", "selfplay", "generator", "dev", "save"} <= set(run["seconds"])
+    assert 0 < run["door_seconds"]["propose"] + run["door_seconds"]["solve"] < run["seconds"]["selfplay"]
+    assert run["sandbox"]["layers"]["seccomp"] == "active"
+    assert run["operand"] == "f32" and run["machine"]["versions"]["jax"] == jax.__version__
+    assert f"parameter hash {run['parameter_hash']}" in finished.text
+
+
+def test_eval_json_has_a_row_for_each_level_and_kind(finished):
+    result = json.loads((finished.workdir / "eval.json").read_text())
+    assert result["step"] == 28 and result["commit"]
+    rows = {(row["level"], row["kind"]): row for row in result["rows"]}
+    assert set(rows) == {(level, kind) for level in range(3) for kind in ("deduction", "abduction", "induction")}
+    for row in rows.values():
+        assert row["n"] == 3 and 0 <= row["ci_low"] <= row["accuracy"] <= row["ci_high"] <= 1
+        assert all(0 <= row[name] <= 1 for name in ("trivial", "shuffled", "before_selfplay"))
+    assert {row["mode"] for (_, kind), row in rows.items() if kind != "deduction"} == {"direct"}
+    assert set(result["proposer"]) >= {"valid", "learnable", "novel", "levels", "gates"}
+    assert sum(result["proposer"]["gates"].values()) == result["proposer"]["n"]
+
+
+def test_the_last_lines_are_the_table_and_the_hash(finished):
+    lines = finished.text.splitlines()
+    assert lines[0].startswith("BitZero · smoke · train · ")
+    at = next(i for i, line in enumerate(lines) if line.startswith("held-out accuracy, %"))
+    assert lines[at + 2].split()[:3] == ["L0", "deduction", lines[at + 2].split()[2]]
+    assert lines[-1].endswith(f"in all · {finished.workdir}")
+
+
+def test_tensorboard_got_every_group(finished):
+    events = event_accumulator.EventAccumulator(str(finished.workdir / "tb"))
+    events.Reload()
+    scalars = events.Tags()["scalars"]
+    assert {tag.split("/")[0] for tag in scalars} >= set(GROUPS)
+    assert all(math.isfinite(point.value) for tag in scalars for point in events.Scalars(tag))
+    steps = [point.step for point in events.Scalars("selfplay/valid_rate")]
+    assert steps == list(range(21, 29))
+    assert "selfplay/samples/text_summary" in events.Tags()["tensors"]
+
+
+def test_killed_and_resumed_is_bit_for_bit_uninterrupted(finished, tmp_path):
+    """kill -9 in warm-up, SIGTERM in the middle of a self-play chunk, then to the end: the same state, every leaf."""
+    workdir = tmp_path / "broken"
+    first = type(finished)(workdir)
+    first.until_file("checkpoints/8")
+    first.process.kill()
+    assert first.end() == -signal.SIGKILL
+
+    second = type(finished)(workdir)
+    second.until_line("compiling the self-play step")
+    second.process.terminate()
+    assert second.end() == 0, second.text
+    assert "resuming at step" in second.text
+    assert "SIGTERM: saved step 21 in" in second.text and "the same command goes on" in second.text
+
+    third = type(finished)(workdir)
+    assert third.end() == 0, third.text
+    assert "resuming at step 21 of 28" in third.text
+    assert last_state(third) == last_state(finished)
+    hashes = [json.loads((run.workdir / "run.json").read_text())["parameter_hash"] for run in (third, finished)]
+    assert hashes[0] == hashes[1]
+
+
+def test_a_finished_run_says_so_and_only_evaluates(finished):
+    before = last_state(finished)
+    again = type(finished)(finished.workdir)
+    assert again.end() == 0, again.text
+    assert "this run is finished; evaluating it again" in again.text
+    assert "held-out accuracy" in again.text and "self-play · step" not in again.text
+    assert last_state(finished) == before
+
+
+def test_minutes_end_a_sitting_and_the_schedule_stays(finished, tmp_path):
+    sitting = type(finished)(tmp_path / "short", "--config.run.minutes=0.0001")
+    assert sitting.end() == 0, sitting.text
+    assert "0.0001 minutes are over: saved step" in sitting.text
+    run = json.loads((tmp_path / "short" / "run.json").read_text())
+    assert run["step"] < run["steps"] == 28
+
+
+def test_collapse_goes_back_twice_and_then_stops(finished, tmp_path):
+    """A learning rate at which the weights overflow at once: three restores are asked for, two are given."""
+    run = type(finished)(tmp_path / "hot", "--config.optimiser.lr=1e38", "--config.optimiser.lr_warmup=0")
+    assert run.end() == 1, run.text
+    lines = run.text.splitlines()
+    assert sum("non-finite steps in a row" in line for line in lines) == 2
+    assert "retry 2 of 2 with half the learning rate" in run.text
+    assert lines[-1].startswith("launch.py: training collapsed at step") and "Traceback" not in run.text
+
+
+def test_evaluation_alone(finished):
+    alone = type(finished)(finished.workdir, "--mode=eval")
+    assert alone.end() == 0, alone.text
+    assert "evaluating step 28" in alone.text and "held-out accuracy" in alone.text
