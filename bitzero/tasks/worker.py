@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from bitzero.tasks import orders
 from bitzero.tasks.kinds import Task
 from bitzero.tasks.orders import Unit
 from bitzero.tasks.programs import Program
+from bitzero.tasks.tokens import PROPOSE, SOLVE
 
 __all__ = ["Batch", "GeneratorFailed", "Stream", "Unit"]
 
@@ -48,9 +49,9 @@ class Batch:
 
     tokens: np.ndarray  # uint16 [k, B, T] right-padded with PAD
     mask: np.ndarray  # bool [k, B, T] True: this token is a target
-    kind: np.ndarray  # int8 [k, B] deduction 0, abduction 1, induction 2, propose 3
-    level: np.ndarray  # int8 [k, B] measured level of the program
-    repeats: int  # rows whose program occurs in the unit before, for want of spares
+    kind: np.ndarray  # int8 [k, B, E] of each example: deduction 0, abduction 1, induction 2, propose 3; −1 none
+    level: np.ndarray  # int8 [k, B, E] measured level of each example's program
+    repeats: int  # examples taken out of the targets, since their program came before in the unit
 
 
 @dataclasses.dataclass(order=True, slots=True)
@@ -104,14 +105,14 @@ class Stream:
 
     def request(self, unit: Unit) -> None:
         """Begin a unit in the background; nothing happens if it was asked for before."""
-        for start, stop in _cuts(orders.rows_in_all(unit)):
+        for start, stop in _cuts(unit.steps * unit.batch_size):
             order = {"what": "rows", "unit": dataclasses.asdict(unit), "start": start, "stop": stop}
             self._ask(BATCH, order, ("rows", unit, start))
 
     def take(self, unit: Unit) -> Batch:
         """The unit's batches, waiting for them if need be. Raises `GeneratorFailed`."""
         self.request(unit)
-        parts = [self._await(("rows", unit, start)) for start, _ in _cuts(orders.rows_in_all(unit))]
+        parts = [self._await(("rows", unit, start)) for start, _ in _cuts(unit.steps * unit.batch_size)]
         self._forget(unit)
         if self.sandbox is not None:
             self._audit([Program(**_tuples(item)) for head, _ in parts for item in head["audit"]])
@@ -289,26 +290,21 @@ def _tuples(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def merge(unit: Unit, parts: list[dict[str, np.ndarray]]) -> Batch:
-    """Slices in number order; a row whose program came before gives way to the next spare with a new one."""
+    """Slices in number order; an example whose program came before in the unit is taken out of the targets."""
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    size = unit.steps * unit.batch_size
-    hashes = joined["hash"].tolist()
+    hashes, mask = joined.pop("hash"), joined["mask"]
+    begins = (joined["tokens"] == SOLVE) | (joined["tokens"] == PROPOSE)
+    example = np.cumsum(begins, axis=1) - 1  # number of the example each token belongs to
     seen: set[int] = set()
-    take = np.arange(size)
-    spare = iter(range(size, len(hashes)))
     repeats = 0
-    for place in range(size):
-        if hashes[place] in seen:
-            other = next((i for i in spare if hashes[i] not in seen), None)
-            if other is None:
+    for place, row in enumerate(hashes.tolist()):
+        for number, program in enumerate(row):
+            if program and program in seen:
+                mask[place] &= example[place] != number
                 repeats += 1
-            else:
-                take[place] = other
-        seen.add(hashes[take[place]])
+            seen.add(program)
     shaped = {
-        name: value[take].reshape(unit.steps, unit.batch_size, *value.shape[1:])
-        for name, value in joined.items()
-        if name != "hash"
+        name: value.reshape(unit.steps, unit.batch_size, *value.shape[1:]) for name, value in joined.items()
     }
     return Batch(**shaped, repeats=repeats)
 
@@ -316,7 +312,7 @@ def merge(unit: Unit, parts: list[dict[str, np.ndarray]]) -> Batch:
 # ---- the wire: one JSON line a question; a JSON line and raw arrays an answer ----
 
 
-def send(pipe: BinaryIO, head: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+def send(pipe: Any, head: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     """Write an answer."""
     layout = [(name, value.dtype.str, value.shape) for name, value in arrays.items()]
     pipe.write(json.dumps({**head, "arrays": layout}).encode() + b"\n")
