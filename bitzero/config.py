@@ -36,12 +36,14 @@ class Model:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Optimiser:
-    """AdamW on the latent weights."""
+    """Muon on the latent matrices, Adam on embedding and norm gains."""
 
-    lr: float = 4e-3  # peak, warm-up phase
+    lr: float = 6e-3  # peak, warm-up phase
     lr_warmup: int = 100  # steps of linear rise
     lr_end: float = 0.1  # last learning rate of warm-up ÷ peak
-    beta1: float = 0.9
+    lr_gains: float = 0.5  # learning rate of embedding and norm gains ÷ that of the matrices
+    momentum: float = 0.95  # of Muon
+    beta1: float = 0.9  # of Adam
     beta2: float = 0.95
     weight_decay: float = 0.0
     clip: float = 1.0  # global gradient norm
@@ -97,6 +99,7 @@ class Tasks:
     answer: int = 96  # new tokens of a rollout in evaluation (a trace of an L2 program fits)
     record: int = 192  # tokens of a task in the ring
     pairs: int = 6  # inputs a generated program is run on
+    packed: int = 2  # pairs of one program in a training example; more would be answered by analogy
     shown: int = 3  # pairs an induction task shows; the others are hidden
     fuel: int = 2_000  # ticks a generated program may use
     open_levels: int = 3  # L0 … are open from the start

@@ -85,5 +85,5 @@ class Supervised:
 
     tokens: UInt16[Array, "*k B T"]  # right-padded with PAD (0)
     mask: Bool[Array, "*k B T"]  # True: this token is a target
-    kind: Int8[Array, "*k B"]  # 0 deduction, 1 abduction, 2 induction, 3 propose
-    level: Int8[Array, "*k B"]
+    kind: Int8[Array, "*k B E"]  # of each packed example: 0 deduction, 1 abduction, 2 induction, 3 propose; −1 none
+    level: Int8[Array, "*k B E"]

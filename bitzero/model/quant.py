@@ -121,6 +121,15 @@ def integer_product(x: Num[Array, "*B K"], codes: Num[Array, "N K"], operand: st
     return sum(pieces[1:], pieces[0])
 
 
+def _row(scale: Float[Array, " N"], ndim: int) -> Array:
+    return scale.reshape((1,) * (ndim - 1) + scale.shape)
+
+
+def _epilogue(acc: Num[Array, "*B N"], scale: Float[Array, " N"], delta: Float[Array, "*B 1"]) -> Float[Array, "*B N"]:
+    """f32(acc)·(scale·δ), in that order everywhere."""
+    return acc.astype(jnp.float32) * (_row(scale, acc.ndim) * delta)
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
 def ternary_linear(x, w, tier, ramp, parts, operand, max_tier):
     """y = x·Q(W)ᵀ on integers with the straight-through gradient; shapes as in ``linear``.
@@ -135,13 +144,13 @@ def _ternary_forward(x, w, tier, ramp, parts, operand, max_tier):
     codes, scale = integer_codes(w, tier, ramp, parts) if max_tier else ternary_codes(w, parts)
     keep = float_type(operand)
     xq, codes = xq.astype(keep), codes.astype(keep)
-    y = integer_product(xq, codes, operand, max_tier).astype(jnp.float32) * (scale * delta)
+    y = _epilogue(integer_product(xq, codes, operand, max_tier), scale, delta)
     return y, (xq, delta, codes, scale, tier, ramp)
 
 
 def _ternary_backward(parts, operand, max_tier, residuals, g):
     xq, delta, codes, scale, tier, ramp = residuals
-    dx = jnp.einsum("...N,NK->...K", (g * scale).astype(codes.dtype), codes, preferred_element_type=jnp.float32)
+    dx = jnp.einsum("...N,NK->...K", (g * _row(scale, g.ndim)).astype(codes.dtype), codes, preferred_element_type=jnp.float32)
     flat_g = (g * delta).astype(xq.dtype).reshape(-1, g.shape[-1])
     dw = jax.lax.dot_general(
         flat_g, xq.reshape(-1, xq.shape[-1]), (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32
@@ -190,7 +199,7 @@ def linear(
     """
     if isinstance(w, Dense):
         xq, delta = quantise_activations(x)
-        return integer_product(xq, w.codes, operand, max_tier).astype(jnp.float32) * (w.scale * delta)
+        return _epilogue(integer_product(xq, w.codes, operand, max_tier), w.scale, delta)
     if isinstance(w, Blend):
         return blended_linear(x, w.weight, w.lam, operand)
     if lam is not None:

@@ -63,13 +63,15 @@ def run_chunk(
 
 def _accuracy(hits: Array, target: Array, items: Supervised) -> dict[str, Any]:
     """Teacher-forced share of target tokens predicted, by form and by level; −1 where the batch holds none."""
+    example = jnp.maximum(objective.segments_of(items.tokens.astype(jnp.int32)) - 1, 0)
+    kind, level = (jnp.take_along_axis(labels, example, axis=1) for labels in (items.kind, items.level))
 
-    def share(rows: Array) -> Array:
-        count = jnp.sum(target * rows[:, None])
-        return jnp.where(count > 0, jnp.sum(hits * rows[:, None]) / jnp.maximum(count, 1), -1.0)
+    def share(of: Array) -> Array:
+        count = jnp.sum(target & of)
+        return jnp.where(count > 0, jnp.sum(hits & of) / jnp.maximum(count, 1), -1.0)
 
-    metrics = {f"loss/token_accuracy_{form}": share(items.kind == i) for i, form in enumerate(FORMS)}
-    metrics |= {f"loss/token_accuracy_L{i}": share((items.level == i) & (items.kind == 0)) for i in range(NUM_LEVELS)}
+    metrics = {f"loss/token_accuracy_{form}": share(kind == i) for i, form in enumerate(FORMS)}
+    metrics |= {f"loss/token_accuracy_L{i}": share((level == i) & (kind == 0)) for i in range(NUM_LEVELS)}
     metrics["perf/target_share"] = jnp.mean(target.astype(jnp.float32))
     metrics["perf/filled"] = jnp.mean((items.tokens != 0).astype(jnp.float32))
     return metrics

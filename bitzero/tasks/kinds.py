@@ -217,7 +217,7 @@ def training_sequence(
         return _induction_sequence(program, order, cfg)
     head = [tokens.SOLVE, KIND_TAGS[form], *encode(program.code)]
     ids, mask = head, [False] * len(head)
-    for i in order:
+    for i in order[: cfg.tasks.packed]:
         asked, answer = _abduction_pair(program, i) if form == ABDUCTION else _deduction_pair(program, i, rng, cfg)
         if len(answer) <= cfg.tasks.answer and len(ids) + len(asked) + len(answer) <= cfg.tasks.context:
             ids = ids + asked + answer

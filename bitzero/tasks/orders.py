@@ -19,6 +19,8 @@ HELDOUT_UNIT = -1  # the unit number that held-out programs are drawn under
 PHASES = {"warmup": 0, "selfplay": 1 << 40, "tasks": 1 << 41}  # keep the units of the phases apart
 RETRY = 1 << 20  # distance between the indices one item may try
 REFERENCE = 1 << 40  # index of the program shown to a proposal
+SLOT = 1 << 14  # distance between the indices of a row's examples
+SHORTEST = 24  # tokens; less room than this is left empty
 TRIES = 6  # programs of a level tried for a row before the next lower level
 AUDIT = 100  # one program in so many is run again in the sandbox
 
@@ -37,8 +39,8 @@ class Unit:
 
 
 @dataclasses.dataclass(slots=True)
-class Row:
-    """One training sequence."""
+class Example:
+    """One program in one form; several fill a training sequence."""
 
     ids: list[int]
     mask: list[bool]
@@ -47,46 +49,66 @@ class Row:
     program: Program
 
 
-def spares(unit: Unit) -> int:
-    """Rows made beyond the unit's own, to take the place of programs that occur in it before."""
-    return unit.steps * unit.batch_size // 3 + 4
+def examples_at_most(context: int) -> int:
+    """Examples that a sequence of ``context`` tokens may hold."""
+    return max(1, context // SHORTEST)
 
 
-def rows_in_all(unit: Unit) -> int:
-    """Rows of the unit with its spares."""
-    return unit.steps * unit.batch_size + spares(unit)
-
-
-def row(cfg: Config, unit: Unit, place: int) -> Row:
-    """Row `place` of a unit; rows past the last batch are spares, numbered on at the first step."""
+def row(cfg: Config, unit: Unit, place: int) -> list[Example]:
+    """The examples of row `place` of a unit: one drawn to fit the sequence, then more while there is room."""
     step, index = unit.step + place // unit.batch_size, place % unit.batch_size
-    if place >= unit.steps * unit.batch_size:
-        step, index = unit.step, unit.batch_size + place - unit.steps * unit.batch_size
     number = PHASES[unit.phase] + step
-    rng = random.Random(f"row/{cfg.seed}/{number}/{index}")
-    level = levels.mix(rng, unit.open_levels, unit.frontier)
-    form = draw_form(rng, cfg)
-    fitted = dataclasses.replace(cfg, tasks=dataclasses.replace(cfg.tasks, context=unit.context))
-    while True:
-        for turn in range(TRIES):
-            item = index + turn * RETRY
-            made = programs.generate(
-                cfg.seed, number, item, level, pairs=cfg.tasks.pairs, fuel=cfg.tasks.fuel, inverse=form == ABDUCTION
-            )
-            reference = None
-            if form == PROPOSE:
-                reference = programs.generate(cfg.seed, number, item + REFERENCE, level, pairs=cfg.tasks.pairs).code
-            try:
-                ids, mask = kinds.training_sequence(form, made, rng, fitted, reference=reference)
-            except TooLong:
-                continue
-            return Row(ids, mask, form, made.level, made)
-        if level:
-            level -= 1
-        elif form != DEDUCTION:
-            form, level = DEDUCTION, min(unit.open_levels - 1, 1)
-        else:
-            raise TooLong(f"config.tasks.context={unit.context} holds no program with a pair; make it larger")
+    found: list[Example] = []
+    room = unit.context
+    for slot in range(examples_at_most(unit.context)):
+        rng = random.Random(f"row/{cfg.seed}/{number}/{index}/{slot}")
+        level = levels.mix(rng, unit.open_levels, unit.frontier)
+        form = draw_form(rng, cfg)
+        fitted = dataclasses.replace(cfg, tasks=dataclasses.replace(cfg.tasks, context=room))
+        first = index + slot * SLOT
+        made = _fitting(fitted, number, first, level, form, rng, tries=TRIES if slot == 0 else 2)
+        if made is None and slot == 0:
+            made = _easier(fitted, number, first, level, form, rng, unit.open_levels)
+        if made is None:
+            break
+        found.append(made)
+        room -= len(made.ids)
+        if room < SHORTEST:
+            break
+    return found
+
+
+def _fitting(
+    cfg: Config, number: int, first: int, level: int, form: int, rng: random.Random, tries: int
+) -> Example | None:
+    """The first of `tries` programs whose example fits `cfg.tasks.context`."""
+    for turn in range(tries):
+        item = first + turn * RETRY
+        made = programs.generate(
+            cfg.seed, number, item, level, pairs=cfg.tasks.pairs, fuel=cfg.tasks.fuel, inverse=form == ABDUCTION
+        )
+        reference = None
+        if form == PROPOSE:
+            reference = programs.generate(cfg.seed, number, item + REFERENCE, level, pairs=cfg.tasks.pairs).code
+        try:
+            ids, mask = kinds.training_sequence(form, made, rng, cfg, reference=reference)
+        except TooLong:
+            continue
+        return Example(ids, mask, form, made.level, made)
+    return None
+
+
+def _easier(
+    cfg: Config, number: int, first: int, level: int, form: int, rng: random.Random, open_levels: int
+) -> Example:
+    """An example of a lower level, or at last a deduction. Raises TooLong."""
+    for lower in reversed(range(level)):
+        if made := _fitting(cfg, number, first, lower, form, rng, TRIES):
+            return made
+    for lower in (min(open_levels - 1, 1), 0):
+        if made := _fitting(cfg, number, first, lower, DEDUCTION, rng, TRIES):
+            return made
+    raise TooLong(f"config.tasks.context={cfg.tasks.context} holds no program with a pair; make it larger")
 
 
 def draw_form(rng: random.Random, cfg: Config) -> int:
@@ -98,22 +120,25 @@ def draw_form(rng: random.Random, cfg: Config) -> int:
 
 def rows(cfg: Config, unit: Unit, start: int, stop: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Rows `start` … `stop` − 1 as arrays, and the programs among them that the sandbox is to confirm."""
-    size = stop - start
+    size, most = stop - start, examples_at_most(unit.context)
     arrays = {
         "tokens": np.full((size, unit.context), tokens.PAD, np.uint16),
         "mask": np.zeros((size, unit.context), bool),
-        "kind": np.zeros(size, np.int8),
-        "level": np.zeros(size, np.int8),
-        "hash": np.zeros(size, np.uint64),
+        "kind": np.full((size, most), -1, np.int8),
+        "level": np.full((size, most), -1, np.int8),
+        "hash": np.zeros((size, most), np.uint64),
     }
     audit = []
     for i in range(size):
-        made = row(cfg, unit, start + i)
-        arrays["tokens"][i, : len(made.ids)] = made.ids
-        arrays["mask"][i, : len(made.mask)] = made.mask
-        arrays["kind"][i], arrays["level"][i], arrays["hash"][i] = made.form, made.level, made.program.hash
-        if made.program.hash % AUDIT == 0:
-            audit.append(dataclasses.asdict(made.program))
+        at = 0
+        for j, made in enumerate(row(cfg, unit, start + i)):
+            end = at + len(made.ids)
+            arrays["tokens"][i, at:end] = made.ids
+            arrays["mask"][i, at:end] = made.mask
+            arrays["kind"][i, j], arrays["level"][i, j], arrays["hash"][i, j] = made.form, made.level, made.program.hash
+            at = end
+            if made.program.hash % AUDIT == 0:
+                audit.append(dataclasses.asdict(made.program))
     return {"audit": audit}, arrays
 
 

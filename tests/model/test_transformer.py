@@ -1,0 +1,120 @@
+"""The transformer: cached decode against the full forward, masks, sizes."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bitzero.config import Model
+from bitzero.model import quant, transformer
+
+CFG = Model(num_layers=2, width=32, num_heads=4, num_kv_heads=2, head_dim=16, ffn_width=48, max_tier=0)
+SEGMENTS = jnp.int32(jnp.arange(12)[None] >= jnp.array([0, 3, 5])[:, None])  # left-padded by 0, 3 and 5
+
+
+@pytest.fixture(scope="module")
+def model():
+    return transformer.init(jax.random.key(0), CFG)
+
+
+@pytest.fixture(scope="module")
+def tokens():
+    return jax.random.randint(jax.random.key(1), (3, 12), 2, 512)
+
+
+def logp(logits):
+    return jnp.where(SEGMENTS[..., None] > 0, jax.nn.log_softmax(logits), 0)
+
+
+@pytest.mark.parametrize("operand", quant.OPERANDS)
+def test_cached_decode_agrees_with_the_full_forward(model, tokens, operand):
+    params, tiers = model
+    full = logp(transformer.apply(params, tiers, tokens, SEGMENTS, CFG, operand))
+    weights = quant.materialise(params, tiers, CFG, operand)
+    cache = transformer.empty_cache(CFG, operand, 3, 12)
+    positions, mask = transformer.positions_of(SEGMENTS), transformer.causal_mask(SEGMENTS)
+    step = jax.jit(transformer.apply_cached, static_argnames=("cfg", "operand"))
+    pieces = []
+    for t in range(12):
+        where = (slice(None), slice(t, t + 1))
+        logits, cache = step(weights, tokens[where], positions[where], mask[where], cache, jnp.int32(t), CFG, operand)
+        pieces.append(logits)
+    gap = jnp.abs(logp(jnp.concatenate(pieces, axis=1)) - full)
+    assert float(gap.max()) <= 0.05
+    assert float(gap.mean()) <= 1e-3
+
+
+def test_left_padding_changes_nothing(model, tokens):
+    params, tiers = model
+    alone = transformer.apply(params, tiers, tokens[1:2, 3:], jnp.ones((1, 9), jnp.int32), CFG, "f32")
+    padded = transformer.apply(params, tiers, tokens, SEGMENTS, CFG, "f32")[1:2, 3:]
+    np.testing.assert_allclose(jax.nn.log_softmax(alone), jax.nn.log_softmax(padded), atol=0.02)
+
+
+def test_packed_examples_do_not_see_each_other(model, tokens):
+    params, tiers = model
+    packed = jnp.concatenate([tokens[:1, :5], tokens[1:2, :7]], axis=1)
+    segments = jnp.array([[1] * 5 + [2] * 7])
+    np.testing.assert_array_equal(transformer.positions_of(segments)[0], [*range(5), *range(7)])
+    together = transformer.apply(params, tiers, packed, segments, CFG, "f32")[:, 5:]
+    alone = transformer.apply(params, tiers, tokens[1:2, :7], jnp.ones((1, 7), jnp.int32), CFG, "f32")
+    np.testing.assert_allclose(jax.nn.log_softmax(together), jax.nn.log_softmax(alone), atol=0.02)
+
+
+def test_the_future_is_hidden(model, tokens):
+    params, tiers = model
+    ones = jnp.ones((3, 12), jnp.int32)
+    before = transformer.apply(params, tiers, tokens, ones, CFG, "f32")
+    after = transformer.apply(params, tiers, tokens.at[:, 8:].set(7), ones, CFG, "f32")
+    np.testing.assert_array_equal(before[:, :8], after[:, :8])
+    assert jnp.any(before[:, 8:] != after[:, 8:])
+
+
+def test_attention_differentiates_like_the_plain_softmax():
+    key = jax.random.split(jax.random.key(2), 4)
+    q, g = jax.random.normal(key[0], (2, 5, 4, 8)), jax.random.normal(key[1], (2, 5, 4, 8))
+    k, v = jax.random.normal(key[2], (2, 5, 2, 8)), jax.random.normal(key[3], (2, 5, 2, 8))
+    mask = jnp.broadcast_to(jnp.tril(jnp.ones((5, 5), bool)), (2, 5, 5))
+
+    def plain(q, k, v):
+        k, v = jnp.repeat(k, 2, axis=2), jnp.repeat(v, 2, axis=2)
+        scores = jnp.einsum("BTHK,BSHK->BHTS", q, k) * 8**-0.5
+        weights = jax.nn.softmax(jnp.where(mask[:, None], scores, -1e9), axis=-1)
+        return jnp.einsum("BHTS,BSHK->BTHK", weights, v)
+
+    mine = lambda q, k, v: transformer.attend(q, k, v, mask, jnp.dtype(jnp.float32))
+    np.testing.assert_allclose(mine(q, k, v), plain(q, k, v), rtol=1e-4, atol=1e-5)
+    for one, other in zip(jax.vjp(mine, q, k, v)[1](g), jax.vjp(plain, q, k, v)[1](g), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_remat_changes_memory_not_gradients(model, tokens, remat):
+    params, tiers = model
+
+    def loss(params, cfg):
+        logits = transformer.apply(params, tiers, tokens, SEGMENTS, cfg, "f32")
+        return jnp.mean(jax.nn.log_softmax(logits)[:, :, 3])
+
+    base = jax.grad(loss)(params, CFG)
+    other = jax.grad(loss)(params, dataclasses.replace(CFG, remat=remat))
+    for one, two in zip(jax.tree.leaves(base), jax.tree.leaves(other), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "cfg, low, high",
+    [
+        (Model(num_layers=2, width=48, num_heads=3, num_kv_heads=1, head_dim=16, ffn_width=96), 0.05e6, 0.15e6),
+        (
+            Model(num_layers=16, width=1024, num_heads=16, num_kv_heads=8, head_dim=64, ffn_width=2816),
+            170e6,
+            210e6,
+        ),
+    ],
+)
+def test_numbers_alone_reach_from_a_tenth_of_a_million_to_two_hundred(cfg, low, high):
+    params, _ = jax.eval_shape(lambda: transformer.init(jax.random.key(0), cfg))
+    assert low < sum(leaf.size for leaf in jax.tree.leaves(params)) < high
