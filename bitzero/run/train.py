@@ -31,7 +31,12 @@ from bitzero.selfplay.verify import Door
 from bitzero.state import Supervised, TrainState
 from bitzero.tasks.worker import GeneratorFailed, Stream, Unit
 
-PHASES = {"ramp": "warm-up", "integer": "warm-up (ternary)", "selfplay": "self-play"}  # as people read them
+PHASES = {  # as people read them
+    "full": "warm-up",
+    "ramp": "warm-up (ramp)",
+    "integer": "warm-up (ternary)",
+    "selfplay": "self-play",
+}
 AHEAD = 2  # chunks of generator data ordered before they are needed
 MAX_BAD = 3  # non-finite steps in a row that mean collapse
 MAX_RETRIES = 2
@@ -171,7 +176,7 @@ def boundary(sitting: Sitting, state: TrainState) -> TrainState:
         rows = verify.pack(tasks, bool(state.trace_mode), cfg)
         state = loop.start(state, rows, cfg, operand)
         sitting.fresh = True
-    if step == configuration.ramp_end_step(cfg):
+    if step in schedule.boundaries(cfg):
         sitting.fresh = True
     return state
 
