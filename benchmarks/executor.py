@@ -2,7 +2,7 @@
 
 Prints a table and writes ``benchmarks/results/executor.json``. Every row is measured in this run on the same programs.
 Processor time counts everything: host, zygotes, children, supervisors. Wall figures depend on what else the machine
-does, so compare machines by processor time. ``--programs`` sets the sample of the sandbox rows, ``--baseline`` of others.
+does, so compare machines by processor time. ``--programs`` and ``--baseline`` set the sizes of the samples.
 """
 
 import argparse

@@ -4,10 +4,10 @@ Each layer is probed by doing: it counts as active only when the thing it forbid
 that refuses is recorded with its errno. None is required here; the system-call filter of each child is (``seccomp``).
 """
 
+import _socket
 import ctypes
 import errno
 import os
-import socket
 
 from bitzero.sandbox import wire
 
@@ -121,7 +121,7 @@ def empty_root(kernel: Kernel) -> None:
 
 def check_network(report: Report) -> None:
     """A network namespace of our own shows only its loopback device."""
-    if report["net namespace"] == "active" and [name for _, name in socket.if_nameindex()] not in ([], ["lo"]):
+    if report["net namespace"] == "active" and [name for _, name in _socket.if_nameindex()] not in ([], ["lo"]):
         report["net namespace"] = "unavailable (EEXIST)"
 
 

@@ -4,10 +4,13 @@ The kernel itself supervises processor time: an interval timer whose signal ends
 filter forbids touching timers. No thread or poll of ours has to be scheduled in time for it to work.
 """
 
+import ctypes
 import resource
-import signal
+import struct
 
 MIB = 1 << 20
+_ITIMER_PROF, _PR_SET_PDEATHSIG, _SIGKILL = 2, 1, 9
+_CPU, _PROCESSES = int(resource.RLIMIT_CPU), int(resource.RLIMIT_NPROC)
 
 
 def restrict_zygote(memory_mb: int) -> None:
@@ -28,9 +31,27 @@ def restrict_zygote(memory_mb: int) -> None:
         resource.setrlimit(limit, (value, value))
 
 
-def restrict_child(cpu_us: int) -> None:
-    """Limits of one child: ``cpu_us`` microseconds of processor time by SIGPROF, the whole-second limit behind it."""
-    seconds = cpu_us // 1_000_000 + 2
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
-    signal.setitimer(signal.ITIMER_PROF, cpu_us / 1e6)
+class ChildLimits:
+    """Limits of one child, as calls prepared in the zygote: looking a function up after the fork would touch, and so
+    copy, a hundred pages of the C library's tables (0.25 ms a program, measured).
+    """
+
+    def __init__(self, cpu_us: int, die_with_parent: bool) -> None:
+        """``cpu_us`` microseconds of processor time by SIGPROF, the whole-second limit behind it; no processes."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        self._setrlimit, self._setitimer, self._prctl = libc.setrlimit, libc.setitimer, libc.prctl
+        seconds, rest_us = divmod(cpu_us, 1_000_000)
+        self._timer = struct.pack("llll", 0, 0, seconds, rest_us)
+        self._cpu = struct.pack("QQ", seconds + 2, seconds + 3)
+        self._processes = struct.pack("QQ", 0, 0)
+        self._die_with_parent = die_with_parent
+
+    def apply(self) -> None:
+        """Confine the calling process. Raises ``OSError``."""
+        failed = self._setrlimit(_CPU, self._cpu)
+        failed |= self._setrlimit(_PROCESSES, self._processes)
+        failed |= self._setitimer(_ITIMER_PROF, self._timer, None)
+        if self._die_with_parent:
+            failed |= self._prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
+        if failed:
+            raise OSError(ctypes.get_errno(), "limits")

@@ -84,7 +84,7 @@ class Process:
         try:
             while data:
                 data = data[os.write(self.popen.stdin.fileno(), data) :]
-        except OSError:
+        except (OSError, ValueError):  # a broken or a closed pipe
             pass
 
     def hear(self) -> list[Reply] | None:

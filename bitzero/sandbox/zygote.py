@@ -72,12 +72,11 @@ def main(arguments: list[str]) -> NoReturn:
     """Serve until descriptor 0 closes."""
     settings = Settings(*(int(text) for text in arguments))
     preload()
-    kernel = layers.Kernel()
     report: layers.Report = {}
-    layers.enter(kernel, report)
+    layers.enter(layers.Kernel(), report)
     close_doors()
     layers.attempt(report, "rlimits", limits.restrict_zygote, settings.memory_mb)
-    zygote = Zygote(settings, kernel, report)
+    zygote = Zygote(settings, report)
     layers.attempt(report, "seccomp", zygote.prepare_filter)
     gc.collect()
     gc.freeze()
@@ -114,11 +113,12 @@ def close_doors() -> None:
 class Zygote:
     """Runs jobs in children, one child at a time."""
 
-    def __init__(self, settings: Settings, kernel: layers.Kernel, report: layers.Report) -> None:
+    def __init__(self, settings: Settings, report: layers.Report) -> None:
         self.settings = settings
-        self.kernel = kernel
         self.report = report
         self.filter: seccomp.Filter | None = None
+        # In a process namespace the zygote is the first process, and the kernel ends all others with it.
+        self.limits = limits.ChildLimits(settings.cpu_us, die_with_parent=report.get("pid namespace") != "active")
         self.running = 0  # pid of the current child
         self.killed = ""
         signal.signal(signal.SIGALRM, self.on_alarm)
@@ -179,8 +179,7 @@ class Zygote:
             os.dup2(writer, child.RESULT_FD)
             os.close(0)
             os.closerange(2, writer + 1)
-            layers.die_with_parent(self.kernel)
-            limits.restrict_child(self.settings.cpu_us)
+            self.limits.apply()
             if self.filter is not None:
                 self.filter.install()
             work()

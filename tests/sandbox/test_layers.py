@@ -3,13 +3,13 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bitzero.sandbox.seccomp import AARCH64, X86_64, machine
+from tests.sandbox.interpreters import python_for
 
 ROOT = Path(__file__).parents[2]
 NUMBERS = {
@@ -46,16 +46,6 @@ try:
 except SandboxUnavailable as error:
     print(json.dumps({"refused": str(error)}))
 """
-
-
-def python_for(user: int) -> str:
-    """An interpreter that ``user`` may execute: one under root's home is out of reach for others."""
-    for path in (sys.executable, f"/usr/bin/python3.{sys.version_info.minor}", "/usr/bin/python3"):
-        resolved = Path(path).resolve()
-        reachable = all(parent.stat().st_mode & 0o001 for parent in resolved.parents if parent.exists())
-        if resolved.exists() and (not user or reachable):
-            return path
-    pytest.skip("no interpreter that an ordinary user can execute")
 
 
 def host(*denied: str, no_filter: bool = False, user: int = 0, unsafe: bool = False) -> dict[str, Any]:
