@@ -166,7 +166,8 @@ def boundary(sitting: Sitting, state: TrainState) -> TrainState:
     cfg, step, operand = sitting.cfg, int(state.step), sitting.ledger.operand
     with spent(sitting, "dev"):
         if curriculum.unlocks(step, cfg):
-            order(sitting, state, chunks=1)  # a guess that is right wherever no level opens
+            for guess in coming(cfg, state, chunks=1):  # right wherever no level opens
+                sitting.stream.request(guess)
             state, measured = curriculum.unlock(state, operand, cfg, sitting.stream.heldout, sitting.sandbox)
             sitting.ledger.accuracy |= {str(level): share for level, share in measured.items()}
             sitting.metrics.scalars(step, {f"eval/dev_L{level}": share for level, share in measured.items()})
@@ -239,21 +240,21 @@ def unit(cfg: Config, state: TrainState, start: int) -> Unit:
     )
 
 
-def order(sitting: Sitting, state: TrainState, chunks: int = AHEAD + 1) -> None:
-    """Asks the workers for the coming chunks; none beyond the next dev measurement, whose outcome is unknown."""
-    cfg = sitting.cfg
+def coming(cfg: Config, state: TrainState, chunks: int = AHEAD + 1) -> list[Unit]:
+    """Orders of the state's chunk and the next ones; none past the next dev measurement, whose outcome is unknown."""
     start = int(state.step) - int(state.step) % cfg.run.chunk
     known = min((start // cfg.tasks.unlock_every + 1) * cfg.tasks.unlock_every, configuration.steps_in_all(cfg))
-    for at in range(start, min(start + chunks * cfg.run.chunk, known), cfg.run.chunk):
-        sitting.stream.request(unit(cfg, state, at))
+    return [unit(cfg, state, at) for at in range(start, min(start + chunks * cfg.run.chunk, known), cfg.run.chunk)]
 
 
 def take(sitting: Sitting, state: TrainState) -> Supervised:
     """The sequences of the steps from the state's to the end of its chunk, shape [k, B, T]."""
     done = int(state.step) % sitting.cfg.run.chunk  # steps of this chunk that an earlier sitting ran
-    order(sitting, state)
+    wanted, *later = coming(sitting.cfg, state)
+    for one in (wanted, *later):
+        sitting.stream.request(one)
     with spent(sitting, "generator"):
-        batch = sitting.stream.take(unit(sitting.cfg, state, int(state.step) - done))
+        batch = sitting.stream.take(wanted)
     return Supervised(
         tokens=jnp.asarray(batch.tokens[done:]),
         mask=jnp.asarray(batch.mask[done:]),
