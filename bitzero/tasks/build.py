@@ -3,8 +3,8 @@
 import dataclasses
 import re
 
-from bitzero.tasks.grammar import BY_TYPE, CHANGES, TYPES
-from bitzero.tasks.sample import apply, comprehension, expression, operands_of, uses
+from bitzero.tasks.grammar import CHANGES, TYPES
+from bitzero.tasks.sample import apply, comprehension, expression, operands_of, taking, uses
 from bitzero.tasks.scope import Dead, Expr, Scope, Var
 from bitzero.tasks.templates import ATOM
 
@@ -26,11 +26,11 @@ class Stmt:
     features: int = 0
     marks: tuple[str, ...] = ()  # "builds": sets a dict item
 
-    @property
-    def kind(self) -> str:
-        """return · for · while · if · plain."""
+    kind: str = dataclasses.field(init=False)  # return · for · while · if · plain
+
+    def __post_init__(self) -> None:
         word = self.text.split(" ", 1)[0]
-        return word if word in ("return", "for", "while", "if") else "plain"
+        self.kind = word if word in ("return", "for", "while", "if") else "plain"
 
 
 def stmt(text: str, made: Expr, *names: str, traced: str = "") -> Stmt:
@@ -66,10 +66,10 @@ def settle(scope: Scope, text: str, changed: str = "") -> None:
 
 def wanted(scope: Scope, tier: int, kind: str) -> str:
     """A type for the next expression: one that some production reaches from a variable that waits, if any waits."""
-    waiting = {var.kind for var in scope.vars if var.pending}
+    waiting = frozenset(var.kind for var in scope.vars if var.pending)
     if not waiting:
         return kind
-    able = [result for result in ROOT_TYPES[tier] if any(waiting & item.types for item in BY_TYPE[tier][result])]
+    able = [result for result in ROOT_TYPES[tier] if taking(tier, result, waiting)]
     return scope.rng.choice(able) if able and kind not in able else kind
 
 

@@ -36,9 +36,13 @@ FAILURES = (
 
 
 def text_of(value: Any) -> str:
-    """Canonical text; scalars, by far the most values, skip the general writer, which would write the same."""
+    """Canonical text; scalars and lists of ints, nearly all values, skip the general writer, which writes the same."""
     kind = type(value)
     if kind is int or kind is bool:
+        return repr(value)
+    if kind is str and len(value) <= MAX_LEN:
+        return ascii(value)
+    if kind is list and len(value) <= MAX_LEN and all(type(item) is int for item in value):
         return repr(value)
     return canonical(value)
 

@@ -21,6 +21,7 @@ RETRY = 1 << 20  # distance between the indices one item may try
 REFERENCE = 1 << 40  # index of the program shown to a proposal
 SLOT = 1 << 14  # distance between the indices of a row's examples
 SHORTEST = 24  # tokens; less room than this is left empty
+REDRAWS = 40  # draws of an example after which a program may come again in its step
 TRIES = 6  # programs of a level tried for a row before the next lower level
 AUDIT = 100  # one program in so many is run again in the sandbox
 
@@ -54,9 +55,11 @@ def examples_at_most(context: int) -> int:
     return max(1, context // SHORTEST)
 
 
-def row(cfg: Config, unit: Unit, place: int) -> list[Example]:
-    """The examples of row `place` of a unit: one drawn to fit the sequence, then more while there is room."""
-    step, index = unit.step + place // unit.batch_size, place % unit.batch_size
+def row(cfg: Config, unit: Unit, step: int, index: int, seen: set[int]) -> list[Example]:
+    """The examples of row `index` of a step: one drawn to fit the sequence, then more while there is room.
+
+    `seen` holds the hashes of the step's programs so far; a program that is among them is drawn again.
+    """
     number = PHASES[unit.phase] + step
     found: list[Example] = []
     room = unit.context
@@ -66,12 +69,13 @@ def row(cfg: Config, unit: Unit, place: int) -> list[Example]:
         form = draw_form(rng, cfg)
         fitted = dataclasses.replace(cfg, tasks=dataclasses.replace(cfg.tasks, context=room))
         first = index + slot * SLOT
-        made = _fitting(fitted, number, first, level, form, rng, tries=TRIES if slot == 0 else 2)
+        made = _fitting(fitted, number, first, level, form, rng, seen, tries=TRIES if slot == 0 else 2)
         if made is None and slot == 0:
-            made = _easier(fitted, number, first, level, form, rng, unit.open_levels)
+            made = _easier(fitted, number, first, level, form, rng, seen, unit.open_levels)
         if made is None:
             break
         found.append(made)
+        seen.add(made.program.hash)
         room -= len(made.ids)
         if room < SHORTEST:
             break
@@ -79,34 +83,39 @@ def row(cfg: Config, unit: Unit, place: int) -> list[Example]:
 
 
 def _fitting(
-    cfg: Config, number: int, first: int, level: int, form: int, rng: random.Random, tries: int
+    cfg: Config, number: int, first: int, level: int, form: int, rng: random.Random, seen: set[int], tries: int
 ) -> Example | None:
-    """The first of `tries` programs whose example fits `cfg.tasks.context`."""
-    for turn in range(tries):
+    """The first of `tries` programs not seen whose example fits `cfg.tasks.context`."""
+    turn = 0
+    while tries:
         item = first + turn * RETRY
+        turn += 1
         made = programs.generate(
             cfg.seed, number, item, level, pairs=cfg.tasks.pairs, fuel=cfg.tasks.fuel, inverse=form == ABDUCTION
         )
+        if made.hash in seen and turn < REDRAWS:
+            continue
         reference = None
         if form == PROPOSE:
             reference = programs.generate(cfg.seed, number, item + REFERENCE, level, pairs=cfg.tasks.pairs).code
         try:
             ids, mask = kinds.training_sequence(form, made, rng, cfg, reference=reference)
         except TooLong:
+            tries -= 1
             continue
         return Example(ids, mask, form, made.level, made)
     return None
 
 
 def _easier(
-    cfg: Config, number: int, first: int, level: int, form: int, rng: random.Random, open_levels: int
+    cfg: Config, number: int, first: int, level: int, form: int, rng: random.Random, seen: set[int], open_levels: int
 ) -> Example:
     """An example of a lower level, or at last a deduction. Raises TooLong."""
     for lower in reversed(range(level)):
-        if made := _fitting(cfg, number, first, lower, form, rng, TRIES):
+        if made := _fitting(cfg, number, first, lower, form, rng, seen, TRIES):
             return made
     for lower in (min(open_levels - 1, 1), 0):
-        if made := _fitting(cfg, number, first, lower, DEDUCTION, rng, TRIES):
+        if made := _fitting(cfg, number, first, lower, DEDUCTION, rng, seen, TRIES):
             return made
     raise TooLong(f"config.tasks.context={cfg.tasks.context} holds no program with a pair; make it larger")
 
@@ -118,24 +127,24 @@ def draw_form(rng: random.Random, cfg: Config) -> int:
     return rng.choices((DEDUCTION, ABDUCTION, INDUCTION, PROPOSE), shares)[0]
 
 
-def rows(cfg: Config, unit: Unit, start: int, stop: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Rows `start` … `stop` − 1 as arrays, and the programs among them that the sandbox is to confirm."""
-    size, most = stop - start, examples_at_most(unit.context)
+def rows(cfg: Config, unit: Unit, step: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """One step's rows as arrays, and the programs among them that the sandbox is to confirm."""
+    size, most = unit.batch_size, examples_at_most(unit.context)
+    seen: set[int] = set()
     arrays = {
         "tokens": np.full((size, unit.context), tokens.PAD, np.uint16),
         "mask": np.zeros((size, unit.context), bool),
         "kind": np.full((size, most), -1, np.int8),
         "level": np.full((size, most), -1, np.int8),
-        "hash": np.zeros((size, most), np.uint64),
     }
     audit = []
     for i in range(size):
         at = 0
-        for j, made in enumerate(row(cfg, unit, start + i)):
+        for j, made in enumerate(row(cfg, unit, step, i, seen)):
             end = at + len(made.ids)
             arrays["tokens"][i, at:end] = made.ids
             arrays["mask"][i, at:end] = made.mask
-            arrays["kind"][i, j], arrays["level"][i, j], arrays["hash"][i, j] = made.form, made.level, made.program.hash
+            arrays["kind"][i, j], arrays["level"][i, j] = made.form, made.level
             at = end
             if made.program.hash % AUDIT == 0:
                 audit.append(dataclasses.asdict(made.program))

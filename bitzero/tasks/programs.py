@@ -22,6 +22,7 @@ from bitzero.tasks.scope import POOL, Dead, Scope
 from bitzero.tasks.shapes import candidate
 
 PAIRS = 6
+MAX_PAIRS = POOL - 2  # some inputs of the pool fail
 FUEL = 128  # reports of one run: three times the events of the last level, so that a `while` gone astray ends soon
 TRIVIAL_SHARE = 0.05  # of the draws may give a constant, identity or otherwise trivially answered program
 CONSTANTS = frozenset(("''", "0", "1", "True", "False", "[]"))
@@ -59,12 +60,15 @@ def generate(
     seed: int, unit: int, index: int, level: int, split: str = "train", *, pairs: int = PAIRS, fuel: int = FUEL,
     inverse: bool = False, counts: Counts | None = None,
 ) -> Program:  # fmt: skip
-    """The program of these arguments: of that measured level and split. Raises ValueError for a level outside 0…5.
+    """The program of these arguments: of that measured level and split. Raises ValueError for a level outside 0…5
+    or more pairs than the pool gives.
 
     With `inverse`, programs whose inputs are mostly guessed from the output by a trivial rule are capped as well.
     """
     if not 0 <= level < levels.NUM_LEVELS:
         raise ValueError(f"level {level} is not one of 0 to {levels.NUM_LEVELS - 1}")
+    if not 2 <= pairs <= MAX_PAIRS:
+        raise ValueError(f"config.tasks.pairs={pairs} must be from 2 to {MAX_PAIRS}")
     rng = random.Random(f"{seed}/{unit}/{index}/{level}/{split}")
     counts = counts or Counts()
     trivial = rng.random() < TRIVIAL_SHARE

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from bitzero.tasks.templates import fresh, slot_type
 
 Drawn = TypeVar("Drawn")
-POOL = 12  # inputs a candidate is drawn on; the kept program uses some of them
+POOL = 10  # inputs a candidate is drawn on; the kept program uses some of them
 
 
 class Dead(Exception):
@@ -77,6 +77,10 @@ class Scope:
         """The scope of the function itself."""
         return self.outer.root() if self.outer else self
 
+    def between(self, low: int, high: int) -> int:
+        """An int from `low` to `high`, both included; three times as fast as `randint` and as even at these sizes."""
+        return low + int(self.rng.random() * (high - low + 1))
+
     def mark(self) -> list[int]:
         """How many arguments and variables there are, here and in the scopes around."""
         sizes = [len(self.args)]
@@ -129,19 +133,19 @@ class Scope:
 
 def word(scope: Scope, low: int, high: int) -> str:
     """A lower-case text over the program's few letters."""
-    return "".join(scope.rng.choices(scope.letters, k=scope.rng.randint(low, high)))
+    return "".join(scope.rng.choices(scope.letters, k=scope.between(low, high)))
 
 
 def _int(scope: Scope, slot: str) -> Any:
     rng = scope.rng
     if slot in ("idx", "cnt"):
-        return lambda: rng.randint(0, 3)
+        return lambda: scope.between(0, 3)
     if slot == "pos":
-        return lambda: rng.randint(2, 9)
+        return lambda: scope.between(2, 9)
     low, high = rng.choice(((0, 9), (0, 9), (1, 20), (-9, 99), (-9, 9)))
     if scope.tier > 1 and rng.random() < 0.2:
         low, high = rng.choice(((-99, 99), (0, 999)))
-    return lambda: rng.randint(low, high)
+    return lambda: scope.between(low, high)
 
 
 def _values(scope: Scope, slot: str, kind: str) -> Any:
@@ -154,19 +158,23 @@ def _values(scope: Scope, slot: str, kind: str) -> Any:
     if kind == "str":
         low, high = (1, 2) if slot in ("ch", "key") else (least, scope.longest + 1)
         return lambda: word(scope, low, high)
-    digit = _int(scope, "int") if scope.tier > 1 and rng.random() < 0.3 else lambda: rng.randint(0, 9)
+    digit = _int(scope, "int") if scope.tier > 1 and rng.random() < 0.3 else lambda: scope.between(0, 9)
     if kind == "list":
-        return lambda: [digit() for _ in range(rng.randint(least, scope.longest))]
+        return lambda: [digit() for _ in range(scope.between(least, scope.longest))]
     if kind == "tup":
-        return lambda: tuple(digit() for _ in range(rng.randint(max(least, 2), 4)))
+        return lambda: tuple(digit() for _ in range(scope.between(max(least, 2), 4)))
     if kind == "set":
-        return lambda: {digit() for _ in range(rng.randint(1, 4))}
+        return lambda: {digit() for _ in range(scope.between(1, 4))}
     if kind == "strs":
-        return lambda: [word(scope, 1, 3) for _ in range(rng.randint(max(least, 1), 3))]
+        return lambda: [word(scope, 1, 3) for _ in range(scope.between(max(least, 1), 3))]
     if kind == "rows":
-        return lambda: [[rng.randint(0, 9) for _ in range(rng.randint(1, 3))] for _ in range(rng.randint(1, 3))]
-    # Keys in the order of the canonical text, so that reading the text gives the same dict, order included.
-    return lambda: dict(sorted((word(scope, 1, 2), rng.randint(0, 9)) for _ in range(rng.randint(max(least, 1), 3))))
+        return lambda: [[scope.between(0, 9) for _ in range(scope.between(1, 3))] for _ in range(scope.between(1, 3))]
+    return lambda: _dict(scope, scope.between(max(least, 1), 3))
+
+
+def _dict(scope: Scope, size: int) -> dict[str, int]:
+    """Keys in the order of the canonical text, so that reading the text gives the same dict, order included."""
+    return dict(sorted((word(scope, 1, 2), scope.between(0, 9)) for _ in range(size)))
 
 
 def _related(scope: Scope, kind: str) -> list[list[Any]]:
@@ -192,8 +200,8 @@ def _found(scope: Scope, kind: str) -> list[Any]:
     if not all(vals):
         raise Dead
     if kind == "str":
-        starts = [rng.randrange(len(text)) for text in vals]
-        return [text[start : start + rng.randint(1, 2)] for text, start in zip(vals, starts, strict=True)]
+        starts = [scope.between(0, len(text) - 1) for text in vals]
+        return [text[start : start + scope.between(1, 2)] for text, start in zip(vals, starts, strict=True)]
     return [rng.choice(list(value)) for value in vals]
 
 
@@ -211,8 +219,8 @@ def argument(scope: Scope, slot: str, kind: str) -> list[Any]:
             if var.kind == "str":
                 for i, text in enumerate(var.vals):
                     if text and rng.random() < 0.6:
-                        start = rng.randrange(len(text))
-                        vals[i] = text[start : start + rng.randint(1, 2)]
+                        start = scope.between(0, len(text) - 1)
+                        vals[i] = text[start : start + scope.between(1, 2)]
     for sources in _related(scope, kind):
         for i, source in enumerate(sources):
             if source and rng.random() < 0.25:

@@ -28,12 +28,11 @@ from bitzero.tasks import orders
 from bitzero.tasks.kinds import Task
 from bitzero.tasks.orders import Unit
 from bitzero.tasks.programs import Program
-from bitzero.tasks.tokens import PROPOSE, SOLVE
 
 __all__ = ["Batch", "GeneratorFailed", "Stream", "Unit"]
 
 MEMORY = 2 << 30  # bytes of address space a worker may have
-SLICE = 64  # rows, tasks or held-out candidates of one slice
+SLICE = 16  # tasks or held-out candidates of one slice; of a unit, a slice is one step
 DEATHS = 5  # in a row without a result between them, after which the generator gives up
 BATCH, TASKS, HELDOUT = 0, 1, 2  # urgency; lower first
 ROOT = pathlib.Path(__file__).parents[2]
@@ -51,7 +50,6 @@ class Batch:
     mask: np.ndarray  # bool [k, B, T] True: this token is a target
     kind: np.ndarray  # int8 [k, B, E] of each example: deduction 0, abduction 1, induction 2, propose 3; −1 none
     level: np.ndarray  # int8 [k, B, E] measured level of each example's program
-    repeats: int  # examples taken out of the targets, since their program came before in the unit
 
 
 @dataclasses.dataclass(order=True, slots=True)
@@ -105,23 +103,23 @@ class Stream:
 
     def request(self, unit: Unit) -> None:
         """Begin a unit in the background; nothing happens if it was asked for before."""
-        for start, stop in _cuts(unit.steps * unit.batch_size):
-            order = {"what": "rows", "unit": dataclasses.asdict(unit), "start": start, "stop": stop}
-            self._ask(BATCH, order, ("rows", unit, start))
+        for step in range(unit.step, unit.step + unit.steps):
+            order = {"what": "rows", "unit": dataclasses.asdict(unit), "step": step}
+            self._ask(BATCH, order, ("rows", unit, step))
 
     def take(self, unit: Unit) -> Batch:
         """The unit's batches, waiting for them if need be. Raises `GeneratorFailed`."""
         self.request(unit)
-        parts = [self._await(("rows", unit, start)) for start, _ in _cuts(unit.steps * unit.batch_size)]
+        parts = [self._await(("rows", unit, step)) for step in range(unit.step, unit.step + unit.steps)]
         self._forget(unit)
         if self.sandbox is not None:
             self._audit([Program(**_tuples(item)) for head, _ in parts for item in head["audit"]])
-        return merge(unit, [arrays for _, arrays in parts])
+        return Batch(**{name: np.stack([arrays[name] for _, arrays in parts]) for name in parts[0][1]})
 
     def tasks(self, n: int, step: int, open_levels: int | None = None) -> list[Task]:
         """`n` generator tasks, kinds in turn, open levels evenly, train split. Raises `GeneratorFailed`."""
         levels = self.cfg.tasks.open_levels if open_levels is None else open_levels
-        keys = [("tasks", step, levels, start, stop) for start, stop in _cuts(n, SLICE // 4)]
+        keys = [("tasks", step, levels, start, stop) for start, stop in _cuts(n, SLICE)]
         for key in keys:
             order = {"what": "tasks", "step": step, "open_levels": levels, "start": key[3], "stop": key[4]}
             self._ask(TASKS, order, key)
@@ -129,15 +127,15 @@ class Stream:
 
     def request_heldout(self, split: str, level: int, n: int) -> None:
         """Begin a held-out set in the background."""
-        for start, stop in _cuts(n + n // 8, SLICE // 4):
+        for start, stop in _cuts(n + n // 8, SLICE):
             self._ask_heldout(split, level, start, stop)
 
     def heldout(self, split: str, level: int, n: int) -> list[Program]:
         """What `programs.heldout(cfg.seed, split, level, n)` gives, made by the workers. Raises `GeneratorFailed`."""
         self.request_heldout(split, level, n)
         kept: dict[int, Program] = {}
-        for start in itertools.count(0, SLICE // 4):
-            stop = start + SLICE // 4
+        for start in itertools.count(0, SLICE):
+            stop = start + SLICE
             self._ask_heldout(split, level, start, stop)
             if start > 200 * n + 10_000:
                 raise GeneratorFailed(f"the generator found {len(kept)} of {n} different {split} programs of L{level}")
@@ -149,7 +147,7 @@ class Stream:
         raise AssertionError("unreachable")
 
     def _ask_heldout(self, split: str, level: int, start: int, stop: int) -> None:
-        stop = start + SLICE // 4  # whole slices, so that a key always means the same items
+        stop = start + SLICE  # whole slices, so that a key always means the same items
         order = {"what": "heldout", "split": split, "level": level, "start": start, "stop": stop}
         self._ask(HELDOUT, order, ("heldout", split, level, start))
 
@@ -287,26 +285,6 @@ def _cuts(n: int, size: int = SLICE) -> list[tuple[int, int]]:
 
 def _tuples(item: dict[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in item.items()}
-
-
-def merge(unit: Unit, parts: list[dict[str, np.ndarray]]) -> Batch:
-    """Slices in number order; an example whose program came before in the unit is taken out of the targets."""
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    hashes, mask = joined.pop("hash"), joined["mask"]
-    begins = (joined["tokens"] == SOLVE) | (joined["tokens"] == PROPOSE)
-    example = np.cumsum(begins, axis=1) - 1  # number of the example each token belongs to
-    seen: set[int] = set()
-    repeats = 0
-    for place, row in enumerate(hashes.tolist()):
-        for number, program in enumerate(row):
-            if program and program in seen:
-                mask[place] &= example[place] != number
-                repeats += 1
-            seen.add(program)
-    shaped = {
-        name: value.reshape(unit.steps, unit.batch_size, *value.shape[1:]) for name, value in joined.items()
-    }
-    return Batch(**shaped, repeats=repeats)
 
 
 # ---- the wire: one JSON line a question; a JSON line and raw arrays an answer ----

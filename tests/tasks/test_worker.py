@@ -13,7 +13,7 @@ from bitzero.config import Config
 from bitzero.sandbox import Sandbox
 from bitzero.tasks import kinds, orders, programs, tokens, worker
 from bitzero.tasks.kinds import KINDS, PROPOSE
-from bitzero.tasks.worker import Batch, GeneratorFailed, Stream, Unit, merge
+from bitzero.tasks.worker import Batch, GeneratorFailed, Stream, Unit
 
 CFG = Config(seed=11)
 UNIT = Unit(step=40, steps=3, batch_size=8, context=128, open_levels=3, frontier=1)
@@ -37,12 +37,15 @@ def test_a_batch_has_the_shape_of_its_unit(stream):
     batch = stream.take(UNIT)
     assert (batch.tokens.shape, batch.tokens.dtype) == ((3, 8, 128), np.uint16)
     assert (batch.mask.shape, batch.mask.dtype) == ((3, 8, 128), np.bool_)
-    assert (batch.kind.shape, batch.kind.dtype, batch.level.shape, batch.level.dtype) == ((3, 8), "i1", (3, 8), "i1")
+    most = orders.examples_at_most(128)
+    assert batch.kind.shape == batch.level.shape == (3, 8, most)
+    assert batch.kind.dtype == batch.level.dtype == np.int8
     assert batch.tokens.max() < tokens.VOCAB_SIZE
     assert not batch.mask[batch.tokens == tokens.PAD].any()
     assert batch.mask.any(axis=2).all(), "every sequence has targets"
-    assert set(np.unique(batch.level)) <= {0, 1, 2}
-    assert set(np.unique(batch.kind)) <= {0, 1, 2, PROPOSE}
+    assert set(np.unique(batch.level)) == {-1, 0, 1, 2}
+    assert set(np.unique(batch.kind)) == {-1, 0, 1, 2, PROPOSE}
+    assert np.array_equal(batch.kind < 0, batch.level < 0)
 
 
 def test_the_number_of_workers_does_not_matter(stream):
@@ -85,42 +88,53 @@ def test_a_context_that_holds_nothing_is_said(stream):
         small.take(dataclasses.replace(UNIT, context=6))
 
 
-def test_the_frontier_gets_its_half(stream):
-    batch = stream.take(Unit(step=0, steps=4, batch_size=64, context=160, open_levels=3, frontier=2))
-    shares = np.bincount(batch.level.ravel(), minlength=3) / batch.level.size
-    assert shares[2] == pytest.approx(2 / 3, abs=0.1)
-    assert shares[0] == pytest.approx(1 / 6, abs=0.08)
+WIDE = Unit(step=0, steps=4, batch_size=64, context=160, open_levels=3, frontier=2)
 
 
-def test_kinds_have_their_shares(stream):
-    batch = stream.take(Unit(step=0, steps=4, batch_size=64, context=160, open_levels=3, frontier=2))
-    shares = np.bincount(batch.kind.ravel(), minlength=4) / batch.kind.size
+@pytest.fixture(scope="module")
+def firsts():
+    """The first examples of 100 rows; what is put behind them leans to short programs."""
+    return [orders.row(CFG, WIDE, 0, index, set())[0] for index in range(100)]
+
+
+def test_the_frontier_gets_its_half(firsts):
+    shares = np.bincount([example.level for example in firsts], minlength=3) / len(firsts)
+    assert shares[2] == pytest.approx(2 / 3, abs=0.12)
+    assert shares[0] == pytest.approx(1 / 6, abs=0.1)
+
+
+def test_kinds_have_their_shares(firsts):
+    shares = np.bincount([example.form for example in firsts], minlength=4) / len(firsts)
     warm = CFG.warmup
-    assert shares == pytest.approx([warm.deduction, warm.abduction, warm.induction, warm.propose], abs=0.1)
+    assert shares == pytest.approx([warm.deduction, warm.abduction, warm.induction, warm.propose], abs=0.12)
 
 
-def test_rows_are_what_the_order_says():
-    made = orders.row(CFG, UNIT, 9)
-    head, arrays = orders.rows(CFG, UNIT, 9, 10)
-    assert list(arrays["tokens"][0][: len(made.ids)]) == made.ids
-    assert arrays["hash"][0] == made.program.hash
+def test_a_row_holds_its_examples_one_after_another(stream):
+    batch = stream.take(UNIT)
+    for step in range(UNIT.steps):
+        seen = set()
+        for index in range(UNIT.batch_size):
+            made = orders.row(CFG, UNIT, UNIT.step + step, index, seen)
+            ids = [token for example in made for token in example.ids]
+            mask = [flag for example in made for flag in example.mask]
+            assert batch.tokens[step, index].tolist() == ids + [tokens.PAD] * (UNIT.context - len(ids))
+            assert batch.mask[step, index].tolist() == mask + [False] * (UNIT.context - len(ids))
+            assert [kind for kind in batch.kind[step, index].tolist() if kind >= 0] == [e.form for e in made]
+            assert [level for level in batch.level[step, index].tolist() if level >= 0] == [e.level for e in made]
+
+
+def test_no_program_comes_twice_in_a_step():
+    unit = dataclasses.replace(WIDE, open_levels=1, frontier=0)  # the level with the fewest programs
+    seen = set()
+    found = [e.program.hash for index in range(32) for e in orders.row(CFG, unit, 0, index, seen)]
+    assert len(found) > 80
+    assert len(set(found)) == len(found) == len(seen)
+
+
+def test_the_sandbox_gets_one_program_in_a_hundred():
+    head, _ = orders.rows(CFG, WIDE, 0)
+    assert head["audit"]
     assert all(entry["hash"] % orders.AUDIT == 0 for entry in head["audit"])
-
-
-def test_a_program_seen_before_gives_way_to_a_new_spare():
-    unit = Unit(step=0, steps=2, batch_size=2, context=1, open_levels=1, frontier=0)
-    part = {
-        "tokens": np.arange(7, dtype=np.uint16)[:, None],
-        "mask": np.ones((7, 1), bool),
-        "kind": np.zeros(7, np.int8),
-        "level": np.zeros(7, np.int8),
-        "hash": np.array([5, 6, 5, 6, 6, 8, 9], np.uint64),  # rows 0 to 3, spares 4 to 6
-    }
-    batch = merge(unit, [{name: value[:3] for name, value in part.items()}, {k: v[3:] for k, v in part.items()}])
-    assert batch.tokens[:, :, 0].tolist() == [[0, 1], [5, 6]]
-    assert batch.repeats == 0
-    part["hash"] = np.array([5, 6, 5, 6, 6, 8, 8], np.uint64)
-    assert merge(unit, [part]).repeats == 1
 
 
 def test_tasks_come_in_all_kinds_and_fit_the_ring(stream):
