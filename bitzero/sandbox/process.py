@@ -98,7 +98,9 @@ class Process:
                 self.order = None
                 return self.replies
             if fields:  # an empty message only says that it is alive
-                self.replies.append(Reply(fields[0].decode(), int(fields[1]), fields[2]))
+                word, cpu_us = fields[0].decode(), int(fields[1])
+                bodies, _ = wire.split(fields[2])
+                self.replies += [Reply(word, cpu_us, body) for body in bodies or [b""]]
         return []
 
     def _messages(self) -> list[list[bytes]] | None:

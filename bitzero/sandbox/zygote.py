@@ -1,14 +1,16 @@
 """The warm process that forks one child per program. Trusted, single-threaded, never parses what it passes on.
 
-Started by ``client`` with PYTHONHASHSEED set, so two zygotes differ in string hashes and in addresses. It reads a job
-(``wire``: mode, then code, then inputs) on descriptor 0 and answers on descriptor 1 with one message per input
-(status word, processor time, the child's own message) followed by an empty message; an empty field list in between
-is a sign of life. A job whose child dies is run again one input at a time: a death decides over its own input only.
+Started by ``process`` with PYTHONHASHSEED set, so two zygotes differ in string hashes and in addresses. It reads a job
+(``wire``: mode, code, inputs) on descriptor 0 and answers on descriptor 1 with one message per child (status word,
+processor time, the child's own messages), then ``end``; an empty message is a sign of life. A job whose child dies is
+run again one input at a time, so that a death decides over its own input only.
 """
 
 import codecs
+import contextlib
 import errno
 import gc
+import mmap
 import os
 import signal
 import sys
@@ -21,6 +23,7 @@ from typing import Any, NamedTuple, NoReturn
 from bitzero.sandbox import child, layers, limits, screen, seccomp, wire
 
 OUT_OF_MEMORY, BROKEN = 97, 98  # exit statuses of a child that could not write its verdict
+TRAY_BYTES = 8 << 20
 MAX_CPU_DEATHS = 2  # a job that ran out of processor time this often is not run further
 CODECS = ("ascii", "latin-1", "utf-8", "utf-16", "utf-32", "unicode_escape", "raw_unicode_escape", "cp1252", "rot13")
 WARM_RUNS = 12  # enough for the interpreter to specialise the code of this package before it is shared with children
@@ -60,11 +63,11 @@ def _die_of(made: seccomp.Filter) -> NoReturn:
 
 
 class Ended(NamedTuple):
-    """How a child ended and what it wrote."""
+    """How a child ended; what it wrote lies in the zygote's tray."""
 
     status: int  # as waitpid gives it
     cpu_us: int
-    data: bytes
+    size: int  # bytes in the tray
     killed: str = ""  # why the zygote ended it: "hung" | "flood"
 
 
@@ -80,7 +83,7 @@ def main(arguments: list[str]) -> NoReturn:
     layers.attempt(report, "seccomp", zygote.prepare_filter)
     gc.collect()
     gc.freeze()
-    zygote.send([f"{name}={state}".encode() for name, state in report.items()])
+    zygote.send(*(f"{name}={state}".encode() for name, state in report.items()))
     zygote.serve()
     os._exit(0)
 
@@ -121,6 +124,8 @@ class Zygote:
         self.limits = limits.ChildLimits(settings.cpu_us, die_with_parent=report.get("pid namespace") != "active")
         self.running = 0  # pid of the current child
         self.killed = ""
+        # Results pass through pages that are given back before the next fork: no child inherits another one's values.
+        self.tray = mmap.mmap(-1, TRAY_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         signal.signal(signal.SIGALRM, self.on_alarm)
 
     def prepare_filter(self) -> None:
@@ -140,7 +145,8 @@ class Zygote:
     def kill(self, why: str) -> None:
         if self.running:
             self.killed = why
-            os.kill(self.running, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.running, signal.SIGKILL)
 
     def run_child(self, work: Callable[[], Any], capacity: int = 0) -> Ended:
         """Fork, confine, work; wait for the end. ``capacity``: bytes a child may write, more ends it."""
@@ -156,23 +162,23 @@ class Zygote:
         os.close(writer)
         self.killed = ""
         signal.setitimer(signal.ITIMER_REAL, self.settings.wall_s, 0.5)
-        data = self.read_all(reader, capacity)
+        size = self.read_all(reader, min(capacity, TRAY_BYTES - 1))
         os.close(reader)
         _, status, usage = os.wait4(self.running, 0)
         signal.setitimer(signal.ITIMER_REAL, 0)
         self.running = 0
-        return Ended(status, round((usage.ru_utime + usage.ru_stime) * 1e6), data, self.killed)
+        return Ended(status, round((usage.ru_utime + usage.ru_stime) * 1e6), size, self.killed)
 
-    def read_all(self, reader: int, capacity: int) -> bytes:
-        parts = []
+    def read_all(self, reader: int, capacity: int) -> int:
+        """Bytes read into the tray until the child has closed its end."""
         size = 0
-        while part := os.read(reader, 65536):
-            parts.append(part)
-            size += len(part)
-            if size > capacity:
-                self.kill("flood")
-                break
-        return b"".join(parts)
+        with memoryview(self.tray) as view:
+            while count := os.readv(reader, [view[size:]]):
+                size += count
+                if size > capacity:
+                    self.kill("flood")
+                    return 0
+        return size
 
     def become_child(self, writer: int, work: Callable[[], Any]) -> NoReturn:
         try:
@@ -198,34 +204,55 @@ class Zygote:
                 mode, code, *inputs = [field.decode("utf-8", "replace") for field in wire.unpack(body)]
                 self.job(mode, code, inputs)
 
-    def send(self, fields: list[bytes]) -> None:
-        data = wire.pack(fields)
-        while data:
-            data = data[os.write(1, data) :]
+    def send(self, *fields: bytes) -> None:
+        write_all(wire.pack(list(fields)))
+
+    def send_tray(self, word: str, cpu_us: int, size: int) -> None:
+        """One message whose last field is the head of the tray, written from where it lies."""
+        head = wire.pack([word.encode(), str(cpu_us).encode()])[4:]
+        write_all((len(head) + 4 + size).to_bytes(4, "little") + head + size.to_bytes(4, "little"))
+        with memoryview(self.tray) as view, view[:size] as body:
+            write_all(body)
 
     def job(self, mode: str, code: str, inputs: list[str]) -> None:
         """Run all inputs, in one child if none of them ends it, and send their verdicts in order."""
-        pending = [list(range(len(inputs)))]
+        pending = [inputs]
         deaths = 0
         while pending:
             group = pending.pop(0)
             if deaths >= MAX_CPU_DEATHS:
                 for _ in group:
-                    self.send([b"budget", b"0", b""])
+                    self.send(b"budget", b"0", b"")
                 continue
-            ended = self.fork_for(mode, code, [inputs[index] for index in group])
-            messages = complete(ended, len(group))
-            if messages is None and len(group) > 1:
-                pending = [[index] for index in group] + pending
-                self.send([])
-                continue
-            word = status_word(ended, self.settings.cpu_us)
-            deaths += word == "cpu"
-            for body in messages or [b""]:
-                self.send([word.encode(), str(ended.cpu_us).encode(), body])
-            if messages is not None and len(messages) < len(group):
-                pending.insert(0, group[len(messages) :])
-        self.send([b"end"])
+            ended = self.fork_for(mode, code, group)
+            count, size = self.complete(ended, len(group))
+            if not count and len(group) > 1:
+                pending = [[text] for text in group] + pending
+                self.send()
+            else:
+                word = status_word(ended, self.settings.cpu_us)
+                deaths += word == "cpu"
+                self.send_tray(word, ended.cpu_us, size)
+                if count and group[count:]:
+                    pending.insert(0, group[count:])
+            self.tray.madvise(mmap.MADV_DONTNEED)
+        self.send(b"end")
+
+    def complete(self, ended: Ended, expected: int) -> tuple[int, int]:
+        """Number and bytes of the messages of a child that left in order, or (0, 0): then its death decides.
+
+        A child that stopped for want of memory after earlier inputs is cut before that input, which then runs first.
+        """
+        ends = message_ends(self.tray, ended.size) if ended.status == 0 else []
+        if not ends or ends[-1] != ended.size or len(ends) > expected:
+            return 0, 0
+        start = ends[-2] if len(ends) > 1 else 0
+        stopped = self.tray[start + 8 : start + 9] == b"1"
+        if len(ends) < expected and not stopped:
+            return 0, 0
+        if stopped and start and b"memory" in self.tray[start + 9 : start + 20]:
+            return len(ends) - 1, start
+        return len(ends), ended.size
 
     def fork_for(self, mode: str, code: str, inputs: list[str]) -> Ended:
         s = self.settings
@@ -236,25 +263,26 @@ class Zygote:
                 return self.run_child(lambda: child.work(task), capacity=each * len(inputs))
             except OSError:
                 time.sleep(pause_s)  # out of processes or memory: others on this machine may give some back
-        return Ended(signal.SIGKILL, 0, b"", "hung")
+        return Ended(signal.SIGKILL, 0, 0, "hung")
 
 
-def complete(ended: Ended, expected: int) -> list[bytes] | None:
-    """The messages of a child that left in order, or None if its death decides instead.
+def message_ends(data: mmap.mmap, size: int) -> list[int]:
+    """Where each whole message within the first ``size`` bytes ends; only lengths are looked at."""
+    ends = []
+    at = 0
+    while at + 4 <= size:
+        at += 4 + int.from_bytes(data[at : at + 4], "little")
+        if at > size:
+            break
+        ends.append(at)
+    return ends
 
-    A child that stopped itself for want of memory after earlier inputs is cut before that input, which then runs first.
-    """
-    if ended.status != 0:
-        return None
-    bodies, rest = wire.split(ended.data)
-    if rest or not bodies or len(bodies) > expected:
-        return None
-    stopped = bodies[-1][4:5] == b"1"
-    if len(bodies) < expected and not stopped:
-        return None
-    if stopped and b"memory" in bodies[-1][5:16] and len(bodies) > 1:
-        return bodies[:-1]
-    return bodies
+
+def write_all(data: bytes | memoryview) -> None:
+    """Write to the host, however little the pipe takes at once."""
+    at = 0
+    while at < len(data):
+        at += os.write(1, data[at:])
 
 
 def status_word(ended: Ended, cpu_us: int) -> str:

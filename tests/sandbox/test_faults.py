@@ -121,6 +121,30 @@ def test_killed_again_and_again() -> None:
         assert [outcome.value for [outcome] in box.run(echo(3))] == ["0", "1", "2"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may read another process's memory")
+def test_no_value_stays_in_a_zygote() -> None:
+    """A later program inherits the zygote's memory: the value of an earlier one must not be there."""
+    code = "def f(text): return ''.join(chr(ord(c) + 1) for c in text)"
+    with Sandbox(seeds=(1,), workers=1, cache=0) as box:
+        [[outcome]] = box.run([Job(id=0, code=code, inputs=("'ZkognmdHrsgdrdbqds'",))])
+        assert outcome.value == "'[lphoneIsthesecret'"
+        zygote = pid_of(box.pools.processes[1][0])
+        assert occurrences(zygote, b"ZkognmdHrsgdrdbqds") > 0  # the input is there, so the search works
+        assert occurrences(zygote, b"[lphoneIsthesecret") == 0
+
+
+def occurrences(pid: int, needle: bytes) -> int:
+    """How often ``needle`` stands in the writable memory of a process."""
+    found = 0
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            if line.split()[1].startswith("rw") and "[v" not in line:
+                start, end = (int(text, 16) for text in line.split()[0].split("-"))
+                memory.seek(start)
+                found += memory.read(end - start).count(needle)
+    return found
+
+
 def test_calls_from_several_threads_take_turns(box: Sandbox) -> None:
     results: dict[int, list[str | None]] = {}
 
