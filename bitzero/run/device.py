@@ -1,5 +1,6 @@
 """The machine under a run: how JAX is set up on it, and its description for ``run.json``."""
 
+import hashlib
 import importlib.metadata
 import os
 import pathlib
@@ -9,6 +10,9 @@ from typing import Any
 
 import jax
 
+from bitzero.config import Model
+from bitzero.model import quant
+
 
 def configure() -> None:
     """Sets JAX up once, before its first computation.
@@ -17,14 +21,38 @@ def configure() -> None:
     The compile cache is kept by user and by processor: compiled CPU code is not portable between processors.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
+    cache = _cache()
+    if cache:  # without one a run only compiles again
+        jax.config.update("jax_compilation_cache_dir", str(cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def operand(model: Model) -> str:
+    """Operand type of the products: as configured, or the fastest by a measurement made once on this machine.
+
+    Kept beside the compile cache, so that two runs on one machine agree even where the measurement is a near tie.
+    """
+    if model.compute != "auto":
+        return model.compute
+    cache = _cache()
+    file = cache / f"operand-{hashlib.sha256(repr(model).encode()).hexdigest()[:16]}" if cache else None
+    if file and file.is_file() and (known := file.read_text().strip()) in quant.OPERANDS:
+        return known
+    measured = quant.measure_operand(model)
+    if file:
+        file.write_text(measured)
+    return measured
+
+
+def _cache() -> pathlib.Path | None:
+    """The user's cache directory for this JAX on this device, or None where it cannot be made."""
     home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
-    cache = home / "bitzero" / "xla" / f"{jax.__version__}-{_processor()}"
+    cache = home / "bitzero" / f"{jax.__version__}-{jax.default_backend()}-{_processor()}"
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError:
-        return  # without a cache a run only compiles again
-    jax.config.update("jax_compilation_cache_dir", str(cache))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+        return None
+    return cache if os.access(cache, os.W_OK) else None
 
 
 def describe() -> dict[str, Any]:

@@ -1,0 +1,41 @@
+"""The machine under a run: described for ``run.json``, measured once."""
+
+import dataclasses
+
+import jax
+import pytest
+
+from bitzero.config import Model
+from bitzero.model import quant
+from bitzero.run import device
+
+MODEL = Model(num_layers=1, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_a_configured_operand_is_not_measured(cache):
+    assert device.operand(dataclasses.replace(MODEL, compute="int8")) == "int8"
+    assert not list(cache.rglob("operand-*"))
+
+
+def test_the_operand_is_measured_once_and_kept(cache):
+    first = device.operand(MODEL)
+    assert first in quant.OPERANDS
+    (file,) = cache.rglob("operand-*")
+    other = next(name for name in quant.OPERANDS if name != first)
+    file.write_text(other)  # what is kept counts, not a second measurement
+    assert device.operand(MODEL) == other
+    file.write_text("nonsense")
+    assert device.operand(MODEL) in quant.OPERANDS
+
+
+def test_the_description_names_what_a_figure_depends_on():
+    found = device.describe()
+    assert found["versions"]["jax"] == jax.__version__ and found["cores"] >= 1
+    assert found["devices"] == [jax.devices()[0].device_kind]
+    assert found["commit"] == device.commit()
