@@ -73,6 +73,7 @@ class Ended(NamedTuple):
 
 def main(arguments: list[str]) -> NoReturn:
     """Serve until descriptor 0 closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the host ends its zygotes itself
     settings = Settings(*(int(text) for text in arguments))
     preload()
     report: layers.Report = {}
