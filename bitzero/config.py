@@ -29,6 +29,7 @@ class Model:
     head_dim: int = 32  # K
     ffn_width: int = 384  # gated ReLU² hidden width
     rope_theta: float = 10_000.0
+    smear: int = 0  # preceding tokens whose embeddings are mixed into each input: 0 is plain BitNet
     remat: bool = False  # recompute each layer's forward in the backward pass
     compute: str = "auto"  # operand type of the products: auto (measured once) | f32 | bf16 | int8
     max_tier: int = 8  # largest residual tier the state may hold: 0 | 4 | 8 (bits)
@@ -205,11 +206,6 @@ def steps_in_all(cfg: Config) -> int:
     return cfg.warmup.steps + cfg.selfplay.steps
 
 
-def ramp_end_step(cfg: Config) -> int:
-    """First step whose forward is the integer one (λ = 1)."""
-    return round(cfg.warmup.ramp_end * cfg.warmup.steps)
-
-
 def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for name, value in tree.items():
         if isinstance(value, dict):
@@ -263,7 +259,7 @@ def _build(kind: type, tree: dict[str, Any], where: str) -> Any:
 # Whole numbers that may be 0; every other one counts something there must be at least one of.
 _MAY_BE_ZERO = frozenset({
     "seed", "model.max_tier", "optimiser.lr_warmup", "selfplay.steps", "selfplay.seed_tasks", "tasks.nice", "run.nice",
-    "eval.locked_items", "eval.passk_items", "eval.shuffled_items", "selfplay.supervised_batch",
+    "eval.locked_items", "eval.passk_items", "eval.shuffled_items", "model.smear",
 })  # fmt: skip
 _CHOICES = {
     "model.compute": ("auto", "f32", "bf16", "int8"),
@@ -295,6 +291,15 @@ def _shape_problems(cfg: Config) -> Iterator[str]:
         yield f"config.model.num_kv_heads={model.num_kv_heads} must divide num_heads={model.num_heads}"
     if model.head_dim % 2:
         yield f"config.model.head_dim={model.head_dim} must be even: RoPE turns pairs"
+    rows = {
+        "width": model.width,
+        "ffn_width": model.ffn_width,
+        "num_heads × head_dim": model.num_heads * model.head_dim,
+        "num_kv_heads × head_dim": model.num_kv_heads * model.head_dim,
+    }
+    for name, size in rows.items():
+        if size % 16:
+            yield f"config.model.{name}={size} must be a multiple of 16: precision tiers go by blocks of 16 rows"
     if tasks.shown >= tasks.pairs:
         yield f"config.tasks.shown={tasks.shown} must be below pairs={tasks.pairs}: the rest is hidden"
     if tasks.open_levels > 6:
@@ -320,7 +325,8 @@ def _schedule_problems(cfg: Config) -> Iterator[str]:
         ("run.save_every", run.save_every),
         ("tasks.unlock_every", cfg.tasks.unlock_every),
         ("warmup.steps", warm.steps),
-        ("warmup.ramp_end × warmup.steps", ramp_end_step(cfg)),
+        ("warmup.ramp_start × warmup.steps", round(warm.ramp_start * warm.steps)),
+        ("warmup.ramp_end × warmup.steps", round(warm.ramp_end * warm.steps)),
         ("selfplay.steps", cfg.selfplay.steps),
     ):
         if steps % run.chunk:

@@ -10,7 +10,7 @@ with (m, lim) = (1, 0) for no tier, (4, 7) for 4 bits, (32, 127) for 8 bits: one
 a row. The forward multiplies integers and ends with exactly y = f32(acc)·(scale·δ). The backward is straight-through
 (arXiv 1308.3432) without a clip mask and without a gradient through α, δ or m.
 
-A weight is a *type*: a latent array (training), ``Dense`` integers (rollouts), ``Blend`` (rollouts below λ = 1).
+A weight is a *type*: a latent array (training), ``Dense`` integers (rollouts), ``Blend`` (rollouts below λ = 1), ``Full``.
 ``linear`` dispatches on it.
 """
 
@@ -48,7 +48,14 @@ class Blend:
     lam: Float[Array, "*L"]  # λ of the ramp, also applied to the activations
 
 
-Weight = Array | Dense | Blend
+@pytree
+class Full:
+    """A latent matrix used as it is: λ = 0 without the roundings that would be thrown away."""
+
+    weight: Float[Array, "*L N K"]
+
+
+Weight = Array | Dense | Blend | Full
 
 
 def float_type(operand: str) -> jnp.dtype:
@@ -171,7 +178,11 @@ def blended_linear(x, w_blend, lam, operand):
     """y = x_λ·W_λᵀ in floating point, x_λ = x + λ·sg(Q(x) − x): the ramp, no exactness claimed."""
     xq, delta = quantise_activations(x)
     x_lam = x + lam * jax.lax.stop_gradient(xq * delta - x)
-    y = contraction("TK,NK->TN", x_lam.reshape(-1, x.shape[-1]), w_blend, float_type(operand))
+    return _float_product(x_lam, w_blend, operand)
+
+
+def _float_product(x: Float[Array, "*B K"], w: Float[Array, "N K"], operand: str) -> Float[Array, "*B N"]:
+    y = contraction("TK,NK->TN", x.reshape(-1, x.shape[-1]), w, float_type(operand))
     return y.reshape(*x.shape[:-1], -1)
 
 
@@ -195,11 +206,14 @@ def linear(
     """One linear layer without bias, by the type of ``w``.
 
     ``w`` latent [N, K]: integers with the straight-through gradient, or the ramp where ``lam`` is given. ``Dense``:
-    the same integers, materialised. ``Blend``: the ramp, materialised. ``tier`` and ``ramp`` belong to latents only.
+    the same integers, materialised. ``Blend``: the ramp, materialised. ``Full``: no quantisation. ``tier`` and ``ramp``
+    belong to latents only.
     """
     if isinstance(w, Dense):
         xq, delta = quantise_activations(x)
         return _epilogue(integer_product(xq, w.codes, operand, max_tier), w.scale, delta)
+    if isinstance(w, Full):
+        return _float_product(x, w.weight, operand)
     if isinstance(w, Blend):
         return blended_linear(x, w.weight, w.lam, operand)
     if lam is not None:
@@ -255,6 +269,14 @@ def materialise(
     layers = dict(params["layers"])
     for name, parts in matrices(cfg).items():
         layers[name] = {"kernel": leaf(layers[name]["kernel"], precision["layers"][name], parts)}
+    return {**params, "layers": layers}
+
+
+def unquantised(params: dict[str, Any], cfg: Model) -> dict[str, Any]:
+    """The parameter tree with every ternary-able matrix as ``Full``; differentiable."""
+    layers = dict(params["layers"])
+    for name in matrices(cfg):
+        layers[name] = {"kernel": Full(weight=layers[name]["kernel"])}
     return {**params, "layers": layers}
 
 

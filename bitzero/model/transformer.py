@@ -20,6 +20,7 @@ from bitzero.model import quant
 from bitzero.state import pytree
 
 VOCAB_SIZE = 512
+PAD = 0
 # What a layer keeps for its backward pass: False, the outputs of the big products (norms, roundings and the softmax are
 # cheaper to compute again than to store and fetch); True, nothing but the layer's input.
 _REMAT = {
@@ -59,7 +60,7 @@ class BitLinear(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*B K"], lam: Float[Array, ""] | None) -> Float[Array, "*B N"]:
         rows, k = sum(self.parts), x.shape[-1]
-        if self.has_variable("params", "kernel"):  # no shape check: Dense and Blend leaves pass
+        if self.has_variable("params", "kernel"):  # no shape check: the other leaf types pass
             kernel = self.get_variable("params", "kernel")
         else:
             kernel = self.param("kernel", nn.initializers.normal(self.init_scale / k**0.5), (rows, k))
@@ -170,16 +171,24 @@ def _write(cache: Cache, k: Array, v: Array, layer: Array, slot: Array) -> Cache
 
 
 class Transformer(nn.Module):
-    """Token ids to next-token logits."""
+    """Token ids [B, T, 1 + smear] (``lagged``) to next-token logits.
+
+    The embeddings of the ``smear`` tokens before, each under a gain of its own, are added to a token's: a layer can then
+    match pairs and triples of tokens at once, which is what copying needs.
+    """
 
     cfg: Model
     operand: str
 
     @nn.compact
-    def __call__(self, tokens: Array, positions: Array, mask: Array, cache: Any, slot: Array, lam: Any) -> Any:
+    def __call__(self, tokens: Array, positions: Array, mask: Array, cache: Any, slot: Array, lam: Array | None) -> Any:
         cfg, dtype = self.cfg, quant.float_type(self.operand)
         embedding = self.param("embedding", nn.initializers.normal(cfg.width**-0.5), (VOCAB_SIZE, cfg.width))
-        x = embedding[tokens] * cfg.width**0.5
+        x = embedding[tokens[..., 0]] * cfg.width**0.5
+        if cfg.smear:
+            gains = self.param("smear", nn.initializers.normal(0.5 * cfg.width**0.5), (cfg.smear, cfg.width))
+            before = jnp.where(tokens[..., 1:, None] != PAD, embedding[tokens[..., 1:]], 0.0)
+            x = x + jnp.einsum("BTSD,SD->BTD", before, gains)
         half = cfg.head_dim // 2
         angles = positions[..., None] * jnp.broadcast_to(
             cfg.rope_theta ** (-jnp.arange(half) / half), (*positions.shape, half)
@@ -211,9 +220,18 @@ def positions_of(segments: Int[Array, "B T"]) -> Int[Array, "B T"]:
     return at - jax.lax.cummax(jnp.where(first, at, 0), axis=1)
 
 
+def lagged(tokens: Int[Array, "B T"], segments: Int[Array, "B T"], smear: int) -> Int[Array, "B T lags"]:
+    """Each token with the ``smear`` tokens before it in its segment, nearest first; PAD where there is none."""
+    lags = [tokens]
+    for back in range(1, smear + 1):
+        shift = lambda a: jnp.pad(a, ((0, 0), (back, 0)))[:, : a.shape[1]]  # noqa: B023 used at once
+        lags.append(jnp.where(shift(segments) == segments, shift(tokens), PAD))
+    return jnp.stack(lags, axis=-1)
+
+
 def init(key: PRNGKeyArray, cfg: Model) -> tuple[dict[str, Any], dict[str, Any]]:
     """Random latents ``params`` (f32) and the ``precision`` collection (all tiers zero)."""
-    tokens = jnp.zeros((1, 2), jnp.int32)
+    tokens = jnp.zeros((1, 2, 1 + cfg.smear), jnp.int32)
     segments = jnp.ones((1, 2), jnp.int32)
     variables = Transformer(cfg, "f32").init(
         key, tokens, positions_of(segments), causal_mask(segments), None, jnp.int32(0), None
@@ -236,7 +254,7 @@ def apply(
     """
     variables = {"params": params, "precision": precision}
     logits, _ = Transformer(cfg, operand).apply(
-        variables, tokens, positions_of(segments), causal_mask(segments), None, jnp.int32(0), lam
+        variables, lagged(tokens, segments, cfg.smear), positions_of(segments), causal_mask(segments), None, jnp.int32(0), lam
     )
     return logits
 
@@ -250,7 +268,7 @@ def empty_cache(cfg: Model, operand: str, batch: int, slots: int) -> Cache:
 
 def apply_cached(
     weights: dict[str, Any],
-    tokens: Int[Array, "B T"],
+    tokens: Int[Array, "B T lags"],
     positions: Int[Array, "B T"],
     mask: Bool[Array, "B T S"],
     cache: Cache,
@@ -258,5 +276,5 @@ def apply_cached(
     cfg: Model,
     operand: str,
 ) -> tuple[Float[Array, "B T V"], Cache]:
-    """Logits of T new tokens written to the cache at ``slot``; ``weights`` are ``quant.materialise``d."""
+    """Logits of T new tokens (``lagged``) written to the cache at ``slot``; ``weights`` are ``quant.materialise``d."""
     return Transformer(cfg, operand).apply({"params": weights}, tokens, positions, mask, cache, slot, None)

@@ -36,7 +36,7 @@ def sample(
     cache = transformer.empty_cache(cfg, operand, b, slots)
     mask = jnp.pad(transformer.causal_mask(segments[:, :p]), ((0, 0), (0, 0), (0, max_new)))
     logits, cache = transformer.apply_cached(
-        weights, prompts, positions[:, :p], mask, cache, jnp.int32(0), cfg, operand
+        weights, transformer.lagged(prompts, segments[:, :p], cfg.smear), positions[:, :p], mask, cache, jnp.int32(0), cfg, operand
     )
 
     def draw(i: Array, logits: Array, done: Array) -> tuple[Array, Array]:
@@ -46,30 +46,32 @@ def sample(
         return jnp.where(done, PAD, token), jnp.where(done, 0.0, logp)
 
     def more(carry: Any) -> Array:
-        i, _, _, _, _, done = carry
+        i, *_, done = carry
         return (i < max_new) & ~jnp.all(done)
 
     def step(carry: Any) -> Any:
-        i, logits, cache, tokens, logprobs, done = carry
+        i, logits, cache, recent, tokens, logprobs, done = carry
         token, logp = draw(i, logits, done)
         tokens, logprobs = tokens.at[:, i].set(token), logprobs.at[:, i].set(logp)
         done |= token == EOS
         at = p + i
         seen = (jnp.arange(slots) <= at)[None] & valid
         where = jax.lax.dynamic_slice_in_dim(positions, at, 1, axis=1)
+        recent = jnp.concatenate([token[:, None], recent], axis=1)  # newest first
         logits, cache = transformer.apply_cached(
-            weights, token[:, None], where, seen[:, None], cache, at, cfg, operand
+            weights, recent[:, None], where, seen[:, None], cache, at, cfg, operand
         )
-        return i + 1, logits[:, 0], cache, tokens, logprobs, done
+        return i + 1, logits[:, 0], cache, recent[:, : cfg.smear], tokens, logprobs, done
 
     start = (
         jnp.int32(0),
         logits[:, -1],
         cache,
+        prompts[:, ::-1][:, : cfg.smear],
         jnp.zeros((b, max_new), jnp.int32),
         jnp.zeros((b, max_new)),
         jnp.zeros((b,), bool),
     )
-    _, _, _, tokens, logprobs, _ = jax.lax.while_loop(more, step, start)
+    _, _, _, _, tokens, logprobs, _ = jax.lax.while_loop(more, step, start)
     ended = jnp.cumsum(tokens == EOS, axis=1) - (tokens == EOS) > 0
     return Rollout(tokens=tokens, logprobs=logprobs, mask=(tokens != PAD) & ~ended)

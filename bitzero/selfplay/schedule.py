@@ -17,17 +17,18 @@ def total_steps(cfg: Config) -> int:
 
 
 def phase(step: int, cfg: Config) -> str:
-    """Phase in which update number ``step`` runs: ramp (λ < 1) · integer (λ = 1) · selfplay · done."""
+    """Phase of update number ``step``: full (λ = 0) · ramp (0 < λ < 1) · integer (λ = 1) · selfplay · done."""
     if step >= total_steps(cfg):
         return "done"
     if step >= cfg.warmup.steps:
         return "selfplay"
-    return "integer" if step >= ramp_steps(cfg)[1] else "ramp"
+    start, end = ramp_steps(cfg)
+    return "integer" if step >= end else "ramp" if step >= start else "full"
 
 
 def boundaries(cfg: Config) -> list[int]:
     """Steps at which the phase changes; no chunk crosses one."""
-    return sorted({ramp_steps(cfg)[1], cfg.warmup.steps, total_steps(cfg)})
+    return sorted({*ramp_steps(cfg), cfg.warmup.steps, total_steps(cfg)})
 
 
 def lam(step: Int[Array, ""] | int, cfg: Config) -> Float[Array, ""]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from bitzero.config import Config
-from bitzero.model import transformer
+from bitzero.model import quant, transformer
 from bitzero.selfplay import buffer, objective, schedule
 from bitzero.selfplay.update import optimiser, update
 from bitzero.state import Supervised, TrainState
@@ -46,16 +46,19 @@ def init_state(cfg: Config) -> TrainState:
 def run_chunk(
     state: TrainState, batch: Supervised, cfg: Config, operand: str, phase: str
 ) -> tuple[TrainState, dict[str, Float[Array, " k"]]]:
-    """k supervised steps; ``phase`` is "ramp" (λ from the schedule, floating point) or "integer" (λ = 1)."""
+    """k supervised steps; ``phase`` is "full" (λ = 0), "ramp" (λ from the schedule) or "integer" (λ = 1)."""
 
     def step(state: TrainState, items: Supervised) -> tuple[TrainState, dict[str, Array]]:
-        lam = schedule.lam(state.step, cfg) if phase == "ramp" else None
-        grad = jax.value_and_grad(objective.supervised_loss, has_aux=True)
-        (loss, (hits, target)), grads = grad(
-            state.params, state.precision, items.tokens, items.mask, cfg, operand, lam
-        )
+        lam = schedule.lam(state.step, cfg)
+
+        def loss_of(params: Any) -> Any:
+            weights = quant.unquantised(params, cfg.model) if phase == "full" else params
+            ramp = lam if phase == "ramp" else None
+            return objective.supervised_loss(weights, state.precision, items.tokens, items.mask, cfg, operand, ramp)
+
+        (loss, (hits, target)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
         state, metrics = update(state, grads, loss, cfg)
-        metrics["quant/lambda"] = jnp.float32(1) if lam is None else lam
+        metrics["quant/lambda"] = lam
         return state, {**metrics, **_accuracy(hits, target, items)}
 
     return jax.lax.scan(step, state, batch)
