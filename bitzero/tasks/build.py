@@ -1,15 +1,21 @@
 """Statements: a candidate program as a small tree, drawn on a pool of inputs, from one return to loops and helpers."""
 
 import dataclasses
+import functools
 import re
 
-from bitzero.tasks.grammar import CHANGES, TYPES
+from bitzero.tasks.grammar import BY_TYPE, CHANGES, TYPES
 from bitzero.tasks.sample import apply, comprehension, expression, operands_of, taking, uses
 from bitzero.tasks.scope import Dead, Expr, Scope, Var
 from bitzero.tasks.templates import ATOM
 
 NAME = re.compile(r"_\d+")
-ROOT_TYPES = {1: ("int", "str", "list"), 2: ("int", "str", "list", "strs", "tup", "dict"), 3: TYPES[:1] + TYPES[2:]}
+# Types of whole expressions, each as often as it has productions, so that a production is drawn uniformly among all of
+# a tier. Truth values are answered by the constants True and False: they are left to conditions and the trivial share.
+ROOT_TYPES = {
+    tier: tuple(item.result for kind in TYPES if kind != "bool" for item in table[kind])
+    for tier, table in BY_TYPE.items()
+}
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -69,8 +75,14 @@ def wanted(scope: Scope, tier: int, kind: str) -> str:
     waiting = frozenset(var.kind for var in scope.vars if var.pending)
     if not waiting:
         return kind
-    able = [result for result in ROOT_TYPES[tier] if taking(tier, result, waiting)]
+    able = reachable(tier, waiting)
     return scope.rng.choice(able) if able and kind not in able else kind
+
+
+@functools.cache
+def reachable(tier: int, waiting: frozenset[str]) -> tuple[str, ...]:
+    """Types of whole expressions that a production makes from one of the types that wait."""
+    return tuple(kind for kind in ROOT_TYPES[tier] if taking(tier, kind, waiting))
 
 
 def assign(scope: Scope, ops: int) -> Stmt:
@@ -240,7 +252,7 @@ def comprehending(scope: Scope) -> list[Stmt]:
     """One comprehension, in a statement or in the return, with up to one statement beside it."""
     rng = scope.rng
     body = [line(scope) for _ in range(rng.choice((0, 0, 1)))]
-    made = comprehension(scope)
+    made = scope.again(6, lambda: comprehension(scope))
     if rng.random() < 0.4 and not any(v.pending and not uses(made.text, v.name) for v in scope.vars):
         body.append(stmt(f"return {made.text}", made, traced=f"return {made.traced}"))
         return body

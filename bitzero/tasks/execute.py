@@ -61,6 +61,9 @@ def small(value: Any) -> bool:
     return all(map(small, value.values() if kind is dict else value))
 
 
+Events = list[tuple[int, str]]  # (report, canonical value); report −1: a part of a return
+
+
 class Tape:
     """What the instrumented program reports to."""
 
@@ -171,7 +174,7 @@ class Instrumented:
         """Variables set in the last run; a loop over pairs sets two at once, so this is no less than its events."""
         return self.tape.budget - self.tape.fuel - self.tape.tests
 
-    def record(self, values: tuple[Any, ...]) -> list[tuple[int, str]]:
+    def record(self, values: tuple[Any, ...]) -> Events:
         """The events of one run: (report, canonical value), report −1 for a part of a return."""
         self.tape.events = []
         self.call(values)
@@ -180,8 +183,9 @@ class Instrumented:
 
 
 def minimise(program: Instrumented, inputs: list[tuple[Any, ...]], outputs: list[str]) -> bool:
-    """Switch off every statement whose absence changes no output; True if any was. Raises `Rejected` ("empty").
+    """Switch off every statement whose absence changes no output; True if any was.
 
+    Raises `Rejected` ("level") if that would leave a block empty.
     One pass from the last statement to the first, repeated while it still deletes, so chains of dead statements go too.
     """
     deleted = again = False
@@ -212,7 +216,7 @@ def _prune(body: list[Stmt], alive: set[int]) -> list[Stmt]:
             item.body = _prune(item.body, alive)
             item.orelse = _prune(item.orelse, alive)
             if not item.body:
-                raise Rejected("empty")
+                raise Rejected("level")
         kept.append(item)
     return kept
 
@@ -237,9 +241,7 @@ def source(made: Candidate) -> tuple[str, dict[int, int]]:
     return "\n".join(lines), places
 
 
-def trace_text(
-    program: Instrumented, events: list[tuple[int, str]], places: dict[int, int], names: dict[str, str]
-) -> str:
+def trace_text(program: Instrumented, events: Events, places: dict[int, int], names: dict[str, str]) -> str:
     """`line:var=value` items and the values of the return's parts, joined by `;`."""
     items = []
     for report, value in events:

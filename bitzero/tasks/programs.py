@@ -16,10 +16,10 @@ from typing import Any
 from bitzero.tasks import levels
 from bitzero.tasks.alpha import canonical, hash_text, split_text
 from bitzero.tasks.build import NAME, Candidate, Stmt
-from bitzero.tasks.execute import Instrumented, Rejected, minimise, source, text_of, trace_text
+from bitzero.tasks.execute import Events, Instrumented, Rejected, minimise, source, text_of, trace_text
 from bitzero.tasks.sample import COMPREHENSION, WIDTH, uses
 from bitzero.tasks.scope import POOL, Dead, Scope
-from bitzero.tasks.shapes import candidate
+from bitzero.tasks.shapes import SHAPES, Shape, candidate
 
 PAIRS = 6
 MAX_PAIRS = POOL - 2  # some inputs of the pool fail
@@ -44,26 +44,44 @@ class Program:
 
 @dataclass(slots=True)
 class Counts:
-    """What became of the candidates, for the benchmark."""
+    """What became of the candidates, by reason, for the benchmark."""
 
     drawn: int = 0
+    kept: int = 0
     dead: int = 0  # the draw led nowhere
-    split: int = 0
-    failed: int = 0  # too few inputs ran
+    split: int = 0  # of another split
+    failed: int = 0  # too few inputs ran within the level's sizes
     constant: int = 0
     trivial: int = 0
-    level: int = 0
-    kept: int = 0
+    level: int = 0  # of another level, or an argument or condition does nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a program has to be."""
+
+    level: int
+    split: str
+    shape: Shape
+    trivial: bool  # may be answered by a trivial rule
+    inverse: bool  # its inputs must not be guessed from its outputs
+    pairs: int
+    fuel: int
+
+    @property
+    def width(self) -> int:
+        """Characters a value may have."""
+        return WIDTH[levels.TIERS[self.level] - 1]
 
 
 def generate(
     seed: int, unit: int, index: int, level: int, split: str = "train", *, pairs: int = PAIRS, fuel: int = FUEL,
     inverse: bool = False, counts: Counts | None = None,
 ) -> Program:  # fmt: skip
-    """The program of these arguments: of that measured level and split. Raises ValueError for a level outside 0…5
-    or more pairs than the pool gives.
+    """The program of these arguments: of that measured level and split.
 
     With `inverse`, programs whose inputs are mostly guessed from the output by a trivial rule are capped as well.
+    Raises ValueError for a level outside 0…5 or more pairs than the pool gives.
     """
     if not 0 <= level < levels.NUM_LEVELS:
         raise ValueError(f"level {level} is not one of 0 to {levels.NUM_LEVELS - 1}")
@@ -72,87 +90,77 @@ def generate(
     rng = random.Random(f"{seed}/{unit}/{index}/{level}/{split}")
     counts = counts or Counts()
     trivial = rng.random() < TRIVIAL_SHARE
+    shape = rng.choice(SHAPES[level])  # once, so that shapes whose draws often die are not rarer
+    wish = Wish(level, split, shape, trivial, inverse, pairs, min(fuel, FUEL))
     for _ in range(MAX_DRAWS):
         counts.drawn += 1
-        made = _attempt(rng, level, split, trivial, inverse, pairs, fuel, counts)
-        if made is not None:
+        try:
+            made = _attempt(rng, wish)
+        except Dead:
+            counts.dead += 1
+        except Rejected as reason:
+            setattr(counts, reason.args[0], getattr(counts, reason.args[0]) + 1)
+        else:
             counts.kept += 1
             return made
     raise RuntimeError(f"no program of level {level} in {MAX_DRAWS} draws")
 
 
-def _attempt(
-    rng: random.Random, level: int, split: str, trivial: bool, inverse: bool, pairs: int, fuel: int, counts: Counts
-) -> Program | None:
-    """One candidate, carried as far as it goes."""
-    try:
-        drawn = candidate(Scope(rng, levels.TIERS[level], booleans=trivial), level)
-    except Dead:
-        counts.dead += 1
-        return None
-    text, places = source(drawn)
-    if split_text(normal(text, drawn)) != split:
-        counts.split += 1
-        return None
-    program = Instrumented(drawn, min(fuel, FUEL))
-    chosen = choose(program, pairs, WIDTH[levels.TIERS[level] - 1], levels.EVENTS[level])
-    if chosen is None:
-        counts.failed += 1
-        return None
+def _attempt(rng: random.Random, wish: Wish) -> Program:
+    """One candidate, made a program; raises `Dead` or `Rejected` where it ends."""
+    drawn = candidate(Scope(rng, levels.TIERS[wish.level], booleans=wish.trivial), wish.level, wish.shape)
+    text, _ = _source_of_split(drawn, wish.split)  # before anything runs: only one in sixteen is of a held-out split
+    program = Instrumented(drawn, wish.fuel)
+    chosen = choose(program, wish.pairs, wish.width, levels.EVENTS[wish.level])
     inputs, texts, outputs = chosen
     if len(set(outputs)) < 2:
-        counts.constant += 1
-        return None
-    if not trivial and (easy(drawn, texts, outputs) or (inverse and guessed(program, inputs, outputs))):
-        counts.trivial += 1
-        return None
-    try:
-        if minimise(program, inputs, outputs):
-            text, places = source(drawn)
-            if split_text(normal(text, drawn)) != split:
-                counts.split += 1
-                return None
-    except Rejected:
-        counts.level += 1
-        return None
-    return _finish(rng, level, split, program, inputs, texts, outputs, text, places, counts)
-
-
-def _finish(
-    rng: random.Random, level: int, split: str, program: Instrumented, inputs: list[tuple[Any, ...]],
-    texts: list[str], outputs: list[str], text: str, places: dict[int, int], counts: Counts,
-) -> Program | None:  # fmt: skip
-    """Record the runs, measure the level, name the variables."""
-    drawn = program.made
-    body = text.rsplit("def f(", 1)[1].split("\n", 1)[1]
-    program.tape.truth.clear()
+        raise Rejected("constant")
+    if not wish.trivial and (easy(texts, outputs) or (wish.inverse and guessed(program, inputs, outputs))):
+        raise Rejected("trivial")
+    minimise(program, inputs, outputs)
+    text, places = _source_of_split(drawn, wish.split)
+    program.tape.truth.clear()  # conditions must open both ways in the recorded runs
     recorded = [program.record(values) for values in inputs]
-    firsts = {i for i, report in enumerate(program.reports) if report.first}
-    changes = max(sum(report in firsts for report, _ in events) for events in recorded)
-    flat = all(seen == 3 for switch, seen in program.tape.truth.items() if program.switches[switch])
-    width = WIDTH[levels.TIERS[level] - 1]
-    small = all(len(value) <= width for events in recorded for _, value in events)
-    used = all(uses(body, arg.name) for arg in drawn.args)
-    if not (flat and small and used) or levels.measure(facts(drawn, changes)) != level:
-        counts.level += 1
-        return None
+    _check(program, text, recorded, wish)
     names = naming(rng, text)
     return Program(
         code=rename(text, names),
         inputs=tuple(texts),
         outputs=tuple(outputs),
         traces=tuple(trace_text(program, events, places, names) for events in recorded),
-        level=level,
-        split=split,
+        level=wish.level,
+        split=wish.split,
         hash=hash_text(normal(text, drawn)),
     )
+
+
+def _source_of_split(drawn: Candidate, split: str) -> tuple[str, dict[int, int]]:
+    text, places = source(drawn)
+    if split_text(normal(text, drawn)) != split:
+        raise Rejected("split")
+    return text, places
+
+
+def _check(program: Instrumented, text: str, recorded: list[Events], wish: Wish) -> None:
+    """Raise `Rejected` unless the level is the wished one and every value small, condition open, argument used."""
+    drawn, truth = program.made, program.tape.truth
+    firsts = {i for i, report in enumerate(program.reports) if report.first}
+    changes = max(sum(report in firsts for report, _ in events) for events in recorded)
+    body = text.rsplit("def f(", 1)[1].split("\n", 1)[1]
+    if (
+        levels.measure(facts(drawn, changes)) != wish.level
+        or any(seen != 3 for switch, seen in truth.items() if program.switches[switch])
+        or any(len(value) > wish.width for events in recorded for _, value in events)
+        or not all(uses(body, arg.name) for arg in drawn.args)
+    ):
+        raise Rejected("level")
 
 
 Chosen = tuple[list[tuple[Any, ...]], list[str], list[str]]
 
 
-def choose(program: Instrumented, pairs: int, width: int, events: int) -> Chosen | None:
-    """`pairs` inputs of the pool with their texts and outputs, or None if fewer run within `events` and `width`.
+def choose(program: Instrumented, pairs: int, width: int, events: int) -> Chosen:
+    """`pairs` inputs of the pool with their texts and outputs; `Rejected` if fewer run within `events` and `width`.
 
     Inputs whose output is new and not a trivial constant or copy come first, so outputs differ and branches flip.
     """
@@ -170,12 +178,12 @@ def choose(program: Instrumented, pairs: int, width: int, events: int) -> Chosen
         repeats = outputs[output] = outputs.get(output, -1) + 1
         found.append((repeats + (output in CONSTANTS or output in parts), place, values, text, output))
     if len(found) < pairs:
-        return None
+        raise Rejected("failed")
     found = sorted(sorted(found)[:pairs], key=lambda item: item[1])
     return [item[2] for item in found], [item[3] for item in found], [item[4] for item in found]
 
 
-def easy(drawn: Candidate, texts: list[str], outputs: list[str]) -> bool:
+def easy(texts: list[str], outputs: list[str]) -> bool:
     """Whether more than a third of the pairs are answered by a constant or by a copy of an argument."""
     hits = 0
     for text, output in zip(texts, outputs, strict=True):

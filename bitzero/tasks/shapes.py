@@ -148,44 +148,46 @@ def repeating(scope: Scope) -> list[Stmt]:
     return finish(scope, [*begun, block])
 
 
-LONGEST = (
-    5,
-    5,
-    5,
-    3,
-    4,
-    4,
-)  # longest list among the inputs, by level: what a loop runs over must stay within its events
-SHAPES: dict[str, Callable[[Scope], list[Stmt]]] = {
-    "comprehending": comprehending, "branching": branching, "nested": nested, "building": building,
-    "repeating": repeating,
-}  # fmt: skip
+def short(scope: Scope) -> list[Stmt]:
+    """L2 by its vocabulary: at most two statements."""
+    return straight(scope, scope.rng.randint(0, 2))
 
 
-def candidate(scope: Scope, level: int) -> Candidate:
-    """Draw a program meant for a level; its real level is measured after it ran. Raises `Dead`."""
-    rng = scope.rng
+def long(scope: Scope) -> list[Stmt]:
+    """L2 by its length: three or four statements."""
+    return straight(scope, scope.rng.randint(3, 4))
+
+
+Shape = Callable[[Scope], tuple[list[Helper], list[Stmt]]]
+
+
+def alone(body: Callable[[Scope], list[Stmt]]) -> Shape:
+    """A shape without helper functions."""
+    return lambda scope: ([], body(scope))
+
+
+SHAPES: tuple[tuple[Shape, ...], ...] = (
+    (alone(lambda scope: straight(scope, 0)),),
+    (alone(lambda scope: straight(scope, scope.rng.randint(1, 2))),),
+    (
+        alone(lambda scope: straight(scope, scope.rng.randint(3, 4))),
+        alone(short),
+        alone(comprehending),
+        alone(branching),
+    ),
+    (alone(single),),
+    (alone(selective), alone(selective), alone(followed)),
+    (alone(nested), alone(building), alone(repeating), helped),
+)
+LONGEST = (5, 5, 5, 3, 4, 4)  # longest list among the inputs, by level: loops must stay within the level's events
+
+
+def candidate(scope: Scope, level: int, shape: Shape) -> Candidate:
+    """Draw a program of one of the level's `SHAPES`; its real level is measured after it ran. Raises `Dead`."""
     scope.longest = LONGEST[level]
     if level > 2:
         scope.least = min(max(1, scope.least), 2)
-    helpers: list[Helper] = []
-    if level == 0:
-        body = straight(scope, 0)
-    elif level == 1:
-        body = straight(scope, rng.randint(1, 2))
-    elif level == 2:
-        shape = rng.choice(("straight", "comprehending", "branching"))
-        body = straight(scope, rng.randint(0, 4)) if shape == "straight" else SHAPES[shape](scope)
-    elif level == 3:
-        body = single(scope)
-    elif level == 4:
-        body = rng.choice((selective, selective, followed))(scope)
-    else:
-        shape = rng.choice(("nested", "building", "repeating", "helped"))
-        if shape == "helped":
-            helpers, body = helped(scope)
-        else:
-            body = SHAPES[shape](scope)
+    helpers, body = shape(scope)
     text = "\n".join(map(spelled, body))
     args = [arg for arg in scope.args if uses(text, arg.name)]
     if not args:
