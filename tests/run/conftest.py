@@ -1,6 +1,8 @@
 """Real launches of the whole program at toy size, each in its own process."""
 
+import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -30,8 +32,9 @@ class Launch:
         self.text = ""
         command = [sys.executable, "launch.py", "--config=experiments/smoke.py", f"--workdir={workdir}", *TINY, *more]
         self.process = subprocess.Popen(
-            [*prefix, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
-        )
+            [*prefix, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1,
+            start_new_session=True,
+        )  # fmt: skip
 
     def until_line(self, start: str) -> None:
         """Reads the output up to a line that starts with ``start``; fails the test if it ends before."""
@@ -46,6 +49,10 @@ class Launch:
         while not (self.workdir / path).exists():
             assert self.process.poll() is None, self.process.communicate()[0]
             time.sleep(0.01)
+
+    def interrupt(self) -> None:
+        """Ctrl-C as a terminal sends it: to the program and to every process it started."""
+        os.killpg(self.process.pid, signal.SIGINT)
 
     def end(self, timeout: float = 240) -> int:
         """Waits for the exit code; ``text`` then holds the whole output."""

@@ -77,7 +77,7 @@ def test_tensorboard_got_every_group(finished):
 
 
 def test_killed_and_resumed_is_bit_for_bit_uninterrupted(finished, tmp_path):
-    """kill -9 in warm-up, SIGTERM in the middle of a self-play chunk, then to the end: the same state, every leaf."""
+    """kill -9 in warm-up, Ctrl-C in the middle of a self-play chunk, then to the end: the same state, every leaf."""
     workdir = tmp_path / "broken"
     first = type(finished)(workdir)
     first.until_file("checkpoints/8")
@@ -86,10 +86,10 @@ def test_killed_and_resumed_is_bit_for_bit_uninterrupted(finished, tmp_path):
 
     second = type(finished)(workdir)
     second.until_line("compiling the self-play step")
-    second.process.terminate()
+    second.interrupt()
     assert second.end() == 0, second.text
     assert "resuming at step" in second.text
-    assert "SIGTERM: saved step 21 in" in second.text and "the same command goes on" in second.text
+    assert "SIGINT: saved step 21 in" in second.text and "the same command goes on" in second.text
 
     third = type(finished)(workdir)
     assert third.end() == 0, third.text
@@ -106,6 +106,15 @@ def test_a_finished_run_says_so_and_only_evaluates(finished):
     assert "this run is finished; evaluating it again" in again.text
     assert "held-out accuracy" in again.text and "self-play · step" not in again.text
     assert last_state(finished) == before
+
+
+def test_sigterm_in_warm_up_saves_the_chunk_in_hand(finished, tmp_path):
+    run = type(finished)(tmp_path / "stopped")
+    run.until_line("compiling the warm-up")
+    run.process.terminate()
+    assert run.end() == 0, run.text
+    assert f"SIGTERM: saved step 4 in {run.workdir}/checkpoints/4; the same command goes on" in run.text
+    assert [step for step, _ in [last_state(run)]] == [4]
 
 
 def test_minutes_end_a_sitting_and_the_schedule_stays(finished, tmp_path):
