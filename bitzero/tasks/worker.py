@@ -33,7 +33,7 @@ __all__ = ["Batch", "GeneratorFailed", "Stream", "Unit"]
 
 MEMORY = 2 << 30  # bytes of address space a worker may have
 SLICE = 16  # tasks or held-out candidates of one slice; of a unit, a slice is one step
-DEATHS = 5  # in a row without a result between them, after which the generator gives up
+DEATHS = 5  # of workers on one slice, after which the generator gives up
 BATCH, TASKS, HELDOUT = 0, 1, 2  # urgency; lower first
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -80,7 +80,7 @@ class Stream:
         self._heldout: dict[tuple[str, int], list[Program]] = {}
         self._changed = threading.Condition()
         self._failure: str | None = None
-        self._closed = False
+        self.closed = False
         self._workers = [_Worker(self, i) for i in range(cfg.tasks.workers)]
         atexit.register(self.close)
 
@@ -93,7 +93,7 @@ class Stream:
     def close(self) -> None:
         """End the workers; nothing can be taken afterwards."""
         with self._changed:
-            self._closed = True
+            self.closed = True
             self._changed.notify_all()
         for worker in self._workers:
             worker.end()
@@ -164,7 +164,7 @@ class Stream:
     def _await(self, key: Any, keep: bool = False) -> Any:
         with self._changed:
             while key not in self._results:
-                if self._failure or self._closed:
+                if self._failure or self.closed:
                     raise GeneratorFailed(self._failure or "the generator was closed")
                 self._changed.wait()
             if keep:
@@ -187,9 +187,9 @@ class Stream:
     def next_slice(self) -> Slice | None:
         """The most urgent slice, waiting for one; None once the stream is closed. For the workers' threads."""
         with self._changed:
-            while not self._waiting and not self._closed:
+            while not self._waiting and not self.closed:
                 self._changed.wait()
-            return None if self._closed else heapq.heappop(self._waiting)
+            return None if self.closed else heapq.heappop(self._waiting)
 
     def done(self, item: Slice, result: Any) -> None:
         """A worker's thread delivers a slice."""
@@ -226,26 +226,27 @@ class _Worker(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        deaths = 0
-        while (item := self.stream.next_slice()) is not None:
-            while True:
-                try:
-                    result = self._ask(item)
-                except (OSError, EOFError, ValueError):
-                    if self.stream._closed:
-                        return
-                    deaths += 1
-                    if deaths >= DEATHS:
-                        self.stream.fail(f"a generator worker died {DEATHS} times in a row on {item.order}")
-                        return
-                    self._discard()
-                    continue
-                break
-            deaths = 0
-            if "error" in result[0]:
-                self.stream.fail(result[0]["error"])
-                return
-            self.stream.done(item, result)
+        try:
+            while (item := self.stream.next_slice()) is not None:
+                head, arrays = self._persist(item)
+                if "error" in head:
+                    raise GeneratorFailed(head["error"])
+                self.stream.done(item, (head, arrays))
+        except GeneratorFailed as error:
+            self.stream.fail(str(error))
+        except Exception as error:  # whoever waits must hear of anything that ends this thread
+            self.stream.fail(f"the generator's thread failed: {error!r}")
+
+    def _persist(self, item: Slice) -> Any:
+        """The slice's result, from as many processes as it takes."""
+        for _ in range(DEATHS):
+            try:
+                return self._ask(item)
+            except (OSError, EOFError):
+                if self.stream.closed:
+                    raise GeneratorFailed("the generator was closed") from None
+                self._discard()
+        raise GeneratorFailed(f"a generator worker died {DEATHS} times in a row on {item.order}")
 
     def _ask(self, item: Slice) -> Any:
         if self.process is None:
