@@ -50,7 +50,7 @@ def update(
     A non-finite loss or gradient leaves parameters and moments untouched; the step still advances, so that schedules
     and data stay a function of it.
     """
-    norm = optax.global_norm(grads)
+    norm = optax.tree.norm(grads)
     good = jnp.isfinite(loss) & jnp.isfinite(norm)
     lr = schedule.lr(state.step, cfg) * 0.5 ** state.retries.astype(jnp.float32)
     updates, moments = optimiser(cfg).update(grads, state.opt_state, state.params)

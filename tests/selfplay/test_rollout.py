@@ -1,0 +1,65 @@
+"""Sampling: log-probs as in training, ends at EOS, padding and batch neighbours without influence."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bitzero.config import Model
+from bitzero.model import quant, transformer
+from bitzero.selfplay import rollout
+
+CFG = Model(num_layers=2, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=48, max_tier=0, smear=2)
+PROMPTS = jnp.array([[0, 0, 0, 5, 300, 7], [9, 8, 7, 6, 5, 4], [0, 0, 0, 5, 300, 7], [0, 3, 300, 301, 302, 303]])
+
+
+@pytest.fixture(scope="module")
+def model():
+    params, tiers = transformer.init(jax.random.key(3), CFG)
+    params["embedding"] = params["embedding"].at[rollout.EOS].mul(3.0)  # ends now and then
+    return params, tiers
+
+
+def sample(model, key, temperature, max_new=20):
+    weights = quant.materialise(*model, CFG, "f32")
+    call = jax.jit(rollout.sample, static_argnames=("cfg", "operand", "max_new"))
+    return call(jax.random.key(key), weights, PROMPTS, CFG, "f32", max_new=max_new, temperature=temperature)
+
+
+def test_sampler_and_training_forward_agree_on_logprobs(model):
+    drawn = sample(model, 0, 1.0)
+    tokens = jnp.concatenate([PROMPTS, drawn.tokens], axis=1)
+    logits = transformer.apply(*model, tokens, jnp.int32(tokens != 0), CFG, "f32")[:, PROMPTS.shape[1] - 1 : -1]
+    logp = jnp.take_along_axis(jax.nn.log_softmax(logits), drawn.tokens[..., None], axis=-1)[..., 0]
+    gap = jnp.abs(logp - drawn.logprobs) * drawn.mask
+    assert float(gap.max()) <= 0.05
+    assert float(gap.sum() / drawn.mask.sum()) <= 1e-3
+
+
+def test_nothing_follows_the_end(model):
+    drawn = sample(model, 1, 1.0)
+    ends = np.asarray(drawn.tokens == rollout.EOS)
+    assert ends.any(), "the test needs a row that ends"
+    for row, mask, end in zip(np.asarray(drawn.tokens), np.asarray(drawn.mask), ends, strict=True):
+        length = int(end.argmax()) + 1 if end.any() else len(row)
+        assert mask[:length].all() and not mask[length:].any()
+        assert (row[length:] == rollout.PAD).all()
+
+
+def test_a_group_draws_different_answers(model):  # AZR's pinned trainer drew eight identical greedy ones: r̄ ∈ {0, 1}
+    drawn = sample(model, 2, 1.0)
+    assert (drawn.tokens[0] != drawn.tokens[2]).any()  # rows 0 and 2 have the same prompt
+    greedy = sample(model, 2, 0.0)
+    np.testing.assert_array_equal(greedy.tokens[0], greedy.tokens[2])
+
+
+def test_the_same_key_draws_the_same(model):
+    one, two = sample(model, 4, 1.0), sample(model, 4, 1.0)
+    np.testing.assert_array_equal(one.tokens, two.tokens)
+    assert (sample(model, 5, 1.0).tokens != one.tokens).any()
+
+
+def test_greedy_takes_the_most_probable_token(model):
+    drawn = sample(model, 0, 0.0, max_new=1)
+    logits = transformer.apply(*model, PROMPTS, jnp.int32(PROMPTS != 0), CFG, "f32")[:, -1]
+    np.testing.assert_array_equal(drawn.tokens[:, 0], jnp.argmax(logits, axis=-1))
