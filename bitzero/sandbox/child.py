@@ -18,6 +18,7 @@ from bitzero.sandbox import fuel, literals, parse, screen, values, wire
 
 RESULT_FD = 1
 FILENAME = "<program>"
+INTERNAL = ("_pylong",)  # what the interpreter itself imports in a program's name (division of huge ints, 3.12 on)
 
 
 class Task(NamedTuple):
@@ -176,7 +177,11 @@ class Program:
         """Fresh globals: built-ins without doors, ticks, and modules that are copies."""
         modules: dict[str, types.ModuleType] = {}
 
-        def import_(name: str, *rest: Any) -> types.ModuleType:
+        def import_(name: str, _globals: Any = None, _locals: Any = None, wanted: Any = None, _level: int = 0) -> Any:
+            if name in INTERNAL:
+                return sys.modules[name]
+            if name == "collections.abc" and not wanted:
+                name = "collections"  # ``import a.b`` binds a
             if name not in modules:
                 modules[name] = self.module(name)
             return modules[name]
@@ -186,9 +191,7 @@ class Program:
         return {"__builtins__": PLAIN, "__name__": "program", fuel.TICK: self.results.tick}
 
     def module(self, name: str) -> types.ModuleType:
-        if name == "collections.abc":
-            self.module("collections")
-        elif name not in screen.MODULES:
+        if name not in screen.MODULES and name != "collections.abc":
             self.results.stop("forbidden", f"import {name}"[:60])
         copy = types.ModuleType(name)
         for key, item in vars(sys.modules[name]).items():

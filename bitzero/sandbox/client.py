@@ -115,7 +115,7 @@ class Sandbox:
         self, call: str, jobs: Sequence[Job], compute: Callable[[list[Job]], list[list[Outcome]]]
     ) -> list[list[Outcome]]:
         """``compute`` for the jobs that are not in the cache; only verdicts that would come again are kept."""
-        keys = [(call, job.code, job.inputs) for job in jobs]
+        keys = [(call, job.code, tuple(job.inputs)) for job in jobs]
         known = {index: self._cache[key] for index, key in enumerate(keys) if key in self._cache}
         missing = [index for index in range(len(jobs)) if index not in known]
         self.counts["cache_hits"] += len(known)

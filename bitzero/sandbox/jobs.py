@@ -9,6 +9,7 @@
 import dataclasses
 
 KINDS = ("ok", "exception", "timeout", "memory", "forbidden", "nondeterministic", "oversize", "infra")
+MIN_MEMORY_MB = 64
 LITERAL_CODE = "def f(x): return x"  # a job with exactly this code holds value texts and runs no program
 
 
@@ -26,6 +27,12 @@ class Limits:
     value_bytes: int = 8192  # characters of a canonical value
     depth: int = 32  # nested containers of a value
     code_bytes: int = 16384  # UTF-8 bytes of a program, and of one input text
+
+    def __post_init__(self) -> None:
+        if min(self.fuel, self.cpu_s, self.value_bytes, self.depth, self.code_bytes) <= 0:
+            raise ValueError(f"sandbox: limits must be positive: {self}")
+        if self.memory_mb < MIN_MEMORY_MB:
+            raise ValueError(f"sandbox: memory_mb is {self.memory_mb}; an interpreter needs {MIN_MEMORY_MB}")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -56,17 +56,27 @@ def enter(kernel: Kernel, report: Report) -> None:
     """Close every layer that this machine offers, outermost first. Forks where a process namespace was made: the
     caller goes on in its first process, the outer one only waits for it.
     """
+    volunteer()
     attempt(report, "unprivileged", drop_user, kernel)
     if attempt(report, "user namespace", enter_user_namespace, kernel):
         for name, flag in _NAMESPACES.items():
             attempt(report, f"{name} namespace", kernel.call, "unshare", flag)
         if report["pid namespace"] == "active":
-            become_first_process(kernel)
+            attempt(report, "pid namespace", become_first_process, kernel)
         if report["mount namespace"] == "active":
             attempt(report, "empty root", empty_root, kernel)
         check_network(report)
     kernel.call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
     attempt(report, "landlock", landlock, kernel)
+
+
+def volunteer() -> None:
+    """Be the first to go when the machine runs out of memory, so that the host process is not."""
+    try:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write("1000")
+    except OSError:
+        pass
 
 
 def drop_user(kernel: Kernel) -> None:
@@ -98,6 +108,8 @@ def become_first_process(kernel: Kernel) -> None:
         _, status = os.waitpid(inner, 0)
         os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
     die_with_parent(kernel)
+    if os.getpid() != 1:
+        raise OSError(errno.ESRCH, "not the first process of the namespace")
 
 
 def die_with_parent(kernel: Kernel) -> None:

@@ -1,6 +1,7 @@
 """One warm zygote as the host sees it: started with ``Popen``, fed one order at a time, heard without blocking."""
 
 import os
+import select
 import selectors
 import signal
 import subprocess
@@ -52,6 +53,8 @@ class Process:
         self.buffer = b""
         self.inner = 0  # process number of the first process in the zygote's own namespace, 0 without one
         self.popen = _start(seed, limits)
+        assert self.popen.stdin is not None
+        os.set_blocking(self.popen.stdin.fileno(), False)
         self.layers = self._hello()
 
     def _hello(self) -> dict[str, str]:
@@ -83,9 +86,20 @@ class Process:
         assert self.popen.stdin is not None
         try:
             while data:
-                data = data[os.write(self.popen.stdin.fileno(), data) :]
-        except (OSError, ValueError):  # a broken or a closed pipe
+                data = data[self._write(self.popen.stdin.fileno(), data) :]
+        except (OSError, ValueError):  # a broken or a closed pipe, or nobody reads: the deadline decides
             pass
+
+    def _write(self, descriptor: int, data: bytes) -> int:
+        """Bytes taken by the pipe, waiting until the deadline for it to take some. Raises ``TimeoutError``."""
+        try:
+            return os.write(descriptor, data)
+        except BlockingIOError:
+            poll = select.poll()
+            poll.register(descriptor, select.POLLOUT)
+            if not poll.poll(max(0.0, self.deadline - time.monotonic()) * 1e3):
+                raise TimeoutError from None
+            return 0
 
     def hear(self) -> list[Reply] | None:
         """All replies if the order is finished, an empty list if it is not yet. Raises ``EOFError`` if it died."""
@@ -149,5 +163,6 @@ def _start(seed: int, limits: Limits) -> "subprocess.Popen[bytes]":
         stderr=subprocess.DEVNULL,
         bufsize=0,
         cwd="/",
+        start_new_session=True,  # Ctrl-C in a terminal is for the host, which decides when to stop
         env={"PYTHONHASHSEED": str(seed)} | kept,
     )

@@ -53,6 +53,14 @@ class Settings(NamedTuple):
         return max(4.0, 20 * self.cpu_us / 1e6)
 
 
+def _refused_memory(memory_mb: int) -> NoReturn:
+    try:
+        mmap.mmap(-1, memory_mb << 20)
+    except OSError:
+        os._exit(0)
+    os._exit(1)
+
+
 def _die_of(made: seccomp.Filter) -> NoReturn:
     try:
         made.install()
@@ -79,8 +87,8 @@ def main(arguments: list[str]) -> NoReturn:
     report: layers.Report = {}
     layers.enter(layers.Kernel(), report)
     close_doors()
-    layers.attempt(report, "rlimits", limits.restrict_zygote, settings.memory_mb)
     zygote = Zygote(settings, report)
+    layers.attempt(report, "rlimits", zygote.limit_memory)
     layers.attempt(report, "seccomp", zygote.prepare_filter)
     gc.collect()
     gc.freeze()
@@ -93,6 +101,9 @@ def preload() -> None:
     """Load everything a child may need: afterwards there is no file system to import from."""
     for name in (*screen.MODULES, "collections.abc"):
         __import__(name)
+    for name in child.INTERNAL:
+        with contextlib.suppress(ImportError):
+            __import__(name)
     for name in CODECS:
         codecs.lookup(name)
     unicodedata.lookup("SPACE")
@@ -128,6 +139,13 @@ class Zygote:
         # Results pass through pages that are given back before the next fork: no child inherits another one's values.
         self.tray = mmap.mmap(-1, TRAY_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
         signal.signal(signal.SIGALRM, self.on_alarm)
+
+    def limit_memory(self) -> None:
+        """Lower the limits that children inherit and see that one cannot have more memory than it may."""
+        limits.restrict_zygote(self.settings.memory_mb)
+        ended = self.run_child(lambda: _refused_memory(self.settings.memory_mb))
+        if ended.status != 0:
+            raise OSError(errno.EIO, "the memory limit did not hold")
 
     def prepare_filter(self) -> None:
         """Make the filter and see it hold: a sacrificial child that asks for its parent's number must die of it."""

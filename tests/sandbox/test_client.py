@@ -168,6 +168,23 @@ def test_cache_gives_the_same_outcomes_once() -> None:
         assert small.run([jobs[0]])[0][0].value == "1"
 
 
+MODULES = """
+import collections.abc, math as m
+from collections import abc, Counter
+import itertools, functools, heapq, bisect
+
+def f(x):
+    import re, string, operator
+    assert collections.abc.Iterable is abc.Iterable
+    first = [m.gcd(x, 6), dict(Counter('aab')), re.findall('a+', 'baa'), list(itertools.accumulate([1, 2]))]
+    return first + [functools.reduce(operator.add, [1, 2]), heapq.nsmallest(1, [2, 1]), bisect.bisect([1, 3], 2)]
+"""
+
+
+def test_modules(box: Sandbox) -> None:
+    assert one(box, MODULES, "4").value == "[2, {'a': 2, 'b': 1}, ['aa'], [1, 3], 3, [1], 1]"
+
+
 # Faults of the machine
 
 
@@ -190,7 +207,7 @@ def test_a_zygote_killed_at_work_costs_no_outcome() -> None:
 
 
 def test_a_silent_zygote_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(process_module, "GRACE_S", -3.5)  # patience of half a second in all
+    monkeypatch.setattr(process_module, "GRACE_S", -7.0)  # patience of three seconds in all
     with Sandbox(workers=2, cache=0) as small:
         stopped = small.pools.processes[1][0].inner or small.pools.processes[1][0].popen.pid
         os.kill(stopped, signal.SIGSTOP)
@@ -198,6 +215,16 @@ def test_a_silent_zygote_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [group[0].value for group in results] == ["7"] * 3
         assert small.report()["respawns"] == 1
         assert not Path(f"/proc/{stopped}").exists()
+
+
+def test_a_stopped_zygote_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_module, "GRACE_S", -7.0)  # patience of three seconds in all
+    with Sandbox(workers=2, cache=0) as small:
+        for pool in small.pools.processes.values():
+            os.kill(pool[0].inner or pool[0].popen.pid, signal.SIGSTOP)
+        long = "def f(a): return a\n" + "#" * 16000  # sixteen of them fill a pipe
+        assert all(isinstance(parsed, Parsed) for parsed in small.parse([long] * 16))
+        assert small.report()["respawns"] == 1
 
 
 def test_an_interrupted_call_leaves_no_stale_answers() -> None:
@@ -240,6 +267,17 @@ def _alive(pid: str) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_an_interrupt_of_the_terminal_does_not_reach_the_zygotes(box: Sandbox) -> None:
+    for pool in box.pools.processes.values():
+        assert os.getsid(pool[0].popen.pid) != os.getsid(0)
+
+
+@pytest.mark.parametrize("limits", [{"fuel": 0}, {"cpu_s": -1.0}, {"value_bytes": 0}, {"memory_mb": 10}])
+def test_limits_that_cannot_work(limits: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="sandbox: "):
+        Limits(**limits)  # type: ignore[arg-type]
 
 
 def test_another_platform_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
