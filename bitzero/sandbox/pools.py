@@ -152,7 +152,7 @@ class Dispatch:
     def _finish(self, process: Process, request: Request) -> None:
         order = request.order
         found = [verdicts.of_reply(reply, order.mode, self.pools.limits) for reply in process.replies]
-        if INFRA in found and not request.again:
+        if any(verdict is INFRA for verdict in found) and not request.again:
             self.queues[request.seed].append(request._replace(again=True))
         else:
             self.answers[request.slot] = (found + [INFRA] * len(order.inputs))[: len(order.inputs)]

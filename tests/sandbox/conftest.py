@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from bitzero.sandbox import Sandbox
+from bitzero.sandbox import Limits, Sandbox
 
 
 @pytest.fixture(scope="session")
 def box() -> Iterator[Sandbox]:
-    with Sandbox(cache=0) as sandbox:
+    with Sandbox(Limits(cpu_s=0.2), cache=0) as sandbox:
         yield sandbox

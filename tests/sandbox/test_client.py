@@ -159,7 +159,7 @@ def test_no_program_text_reaches_an_outcome(box: Sandbox) -> None:
 
 
 def test_cache_gives_the_same_outcomes_once() -> None:
-    with Sandbox(cache=2, workers=2) as small:
+    with Sandbox(Limits(cpu_s=0.2), cache=2, workers=2) as small:
         jobs = [job("def f(a): return a", "1"), job(LOOP, "1"), job("def f(): return sum(iter(int, 1))", "")]
         first = small.validate(jobs)
         second = small.validate(jobs)
