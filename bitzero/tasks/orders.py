@@ -5,6 +5,7 @@ order, after any restart.
 """
 
 import dataclasses
+import itertools
 import random
 from typing import Any
 
@@ -17,12 +18,12 @@ from bitzero.tasks.programs import Program
 
 HELDOUT_UNIT = -1  # the unit number that held-out programs are drawn under
 PHASES = {"warmup": 0, "selfplay": 1 << 40, "tasks": 1 << 41}  # keep the units of the phases apart
-RETRY = 1 << 20  # distance between the indices one item may try
+RETRY = 1 << 20  # distance between the indices one example may try
 REFERENCE = 1 << 40  # index of the program shown to a proposal
-SLOT = 1 << 14  # distance between the indices of a row's examples
-SHORTEST = 24  # tokens; less room than this is left empty
+SHORTEST = 24  # tokens of an example, about; sets how many a row may hold
+MISSES = 6  # examples without room after which a step is full
 REDRAWS = 40  # draws of an example after which a program may come again in its step
-TRIES = 6  # programs of a level tried for a row before the next lower level
+TRIES = 6  # programs of a level tried for an example before the next lower level
 AUDIT = 100  # one program in so many is run again in the sandbox
 
 
@@ -55,38 +56,43 @@ def examples_at_most(context: int) -> int:
     return max(1, context // SHORTEST)
 
 
-def row(cfg: Config, unit: Unit, step: int, index: int, seen: set[int]) -> list[Example]:
-    """The examples of row `index` of a step: one drawn to fit the sequence, then more while there is room.
+def fill(cfg: Config, unit: Unit, step: int) -> list[list[Example]]:
+    """A step's rows: examples drawn one after another, each put into the first row with room for it.
 
-    `seen` holds the hashes of the step's programs so far; a program that is among them is drawn again.
+    No program comes twice. The draw ends when `MISSES` examples found no room, so short programs are hardly favoured.
     """
+    held: list[list[Example]] = [[] for _ in range(unit.batch_size)]
+    room = [unit.context] * unit.batch_size
+    fitted = dataclasses.replace(cfg, tasks=dataclasses.replace(cfg.tasks, context=unit.context))
+    most, seen, misses = examples_at_most(unit.context), set[int](), 0
+    for index in itertools.count():
+        made = example(fitted, unit, step, index, seen)
+        size = len(made.ids)
+        place = next((i for i, free in enumerate(room) if free >= size and len(held[i]) < most), None)
+        if place is not None:
+            held[place].append(made)
+            room[place] -= size
+            seen.add(made.program.hash)
+        elif (misses := misses + 1) == MISSES:
+            break
+    return held
+
+
+def example(cfg: Config, unit: Unit, step: int, index: int, seen: set[int]) -> Example:
+    """Example `index` of a step, at most `cfg.tasks.context` long; its program is none of those `seen`, by hash."""
     number = PHASES[unit.phase] + step
-    found: list[Example] = []
-    room = unit.context
-    for slot in range(examples_at_most(unit.context)):
-        rng = random.Random(f"row/{cfg.seed}/{number}/{index}/{slot}")
-        level = levels.mix(rng, unit.open_levels, unit.frontier)
-        form = draw_form(rng, cfg)
-        fitted = dataclasses.replace(cfg, tasks=dataclasses.replace(cfg.tasks, context=room))
-        first = index + slot * SLOT
-        made = _fitting(fitted, number, first, level, form, rng, seen, tries=TRIES if slot == 0 else 2)
-        if made is None and slot == 0:
-            made = _easier(fitted, number, first, level, form, rng, seen, unit.open_levels)
-        if made is None:
-            break
-        found.append(made)
-        seen.add(made.program.hash)
-        room -= len(made.ids)
-        if room < SHORTEST:
-            break
-    return found
+    rng = random.Random(f"example/{cfg.seed}/{number}/{index}")
+    level = levels.mix(rng, unit.open_levels, unit.frontier)
+    form = draw_form(rng, cfg)
+    made = _fitting(cfg, number, index, level, form, rng, seen)
+    return made or _easier(cfg, number, index, level, form, rng, seen, unit.open_levels)
 
 
 def _fitting(
-    cfg: Config, number: int, first: int, level: int, form: int, rng: random.Random, seen: set[int], tries: int
+    cfg: Config, number: int, first: int, level: int, form: int, rng: random.Random, seen: set[int]
 ) -> Example | None:
     """The first of `tries` programs not seen whose example fits `cfg.tasks.context`."""
-    turn = 0
+    turn, tries = 0, TRIES
     while tries:
         item = first + turn * RETRY
         turn += 1
@@ -112,10 +118,10 @@ def _easier(
 ) -> Example:
     """An example of a lower level, or at last a deduction. Raises TooLong."""
     for lower in reversed(range(level)):
-        if made := _fitting(cfg, number, first, lower, form, rng, seen, TRIES):
+        if made := _fitting(cfg, number, first, lower, form, rng, seen):
             return made
     for lower in (min(open_levels - 1, 1), 0):
-        if made := _fitting(cfg, number, first, lower, DEDUCTION, rng, seen, TRIES):
+        if made := _fitting(cfg, number, first, lower, DEDUCTION, rng, seen):
             return made
     raise TooLong(f"config.tasks.context={cfg.tasks.context} holds no program with a pair; make it larger")
 
@@ -130,7 +136,6 @@ def draw_form(rng: random.Random, cfg: Config) -> int:
 def rows(cfg: Config, unit: Unit, step: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """One step's rows as arrays, and the programs among them that the sandbox is to confirm."""
     size, most = unit.batch_size, examples_at_most(unit.context)
-    seen: set[int] = set()
     arrays = {
         "tokens": np.full((size, unit.context), tokens.PAD, np.uint16),
         "mask": np.zeros((size, unit.context), bool),
@@ -138,9 +143,9 @@ def rows(cfg: Config, unit: Unit, step: int) -> tuple[dict[str, Any], dict[str, 
         "level": np.full((size, most), -1, np.int8),
     }
     audit = []
-    for i in range(size):
+    for i, held in enumerate(fill(cfg, unit, step)):
         at = 0
-        for j, made in enumerate(row(cfg, unit, step, i, seen)):
+        for j, made in enumerate(held):
             end = at + len(made.ids)
             arrays["tokens"][i, at:end] = made.ids
             arrays["mask"][i, at:end] = made.mask
