@@ -33,7 +33,7 @@ def supervised_loss(
     cfg: Config,
     operand: str,
     lam: Float[Array, ""] | None,
-) -> tuple[Float[Array, ""], tuple[Float[Array, "B T"], Bool[Array, "B T"]]]:
+) -> tuple[Float[Array, ""], tuple[Bool[Array, "B T"], Bool[Array, "B T"]]]:
     """Mean cross-entropy in nats a target token; also hits: whether the greedy token is the target, and the mask."""
     tokens = tokens.astype(jnp.int32)
     logits = transformer.apply(params, precision, tokens, segments_of(tokens), cfg.model, operand, lam)
@@ -149,7 +149,10 @@ def selfplay_loss(
     """
     sp, n = cfg.selfplay, cfg.selfplay.num_tasks
     tokens = jnp.concatenate([prompt, rows.tokens], axis=1)
-    forward = functools.partial(transformer.apply, tokens=tokens, segments=jnp.int32(tokens != 0), cfg=cfg.model, operand=operand)
+    segments = jnp.int32(tokens != PAD)
+    forward = functools.partial(
+        transformer.apply, tokens=tokens, segments=segments, cfg=cfg.model, operand=operand
+    )
     window = lambda logits: logits[:, prompt.shape[1] - 1 : -1]  # the logits that drew the completion
     logits = jax.nn.log_softmax(window(forward(params, state.precision)))
     logp = jnp.take_along_axis(logits, rows.tokens[..., None], axis=-1)[..., 0]
