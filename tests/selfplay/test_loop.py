@@ -1,0 +1,257 @@
+"""Self-play as a whole, at the smallest size at which every part does its real work."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bitzero.config import Config, Model, Run, SelfPlay, Tasks, Warmup
+from bitzero.run.checkpoint import digest
+from bitzero.sandbox import Sandbox
+from bitzero.selfplay import loop, objective, verify, warmup
+from bitzero.state import Rollout, Supervised
+from bitzero.tasks import kinds, programs, tokens
+
+CFG = Config(
+    model=Model(num_layers=1, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32, max_tier=0),
+    warmup=Warmup(steps=0),
+    selfplay=SelfPlay(num_tasks=6, group_size=2, supervised_batch=2, ring=64, history=256, steps=4),
+    tasks=Tasks(context=64, prompt=64, completion=24, record=128),
+    run=Run(samples_every=1),
+)
+
+
+def generator_tasks(count):
+    """A third of each kind, as the driver takes them from the generator."""
+    tasks = []
+    for i in range(count):
+        made, kind = programs.generate(0, 0, i, i % 2), i % 3
+        cut = len(made.inputs) if kind == kinds.INDUCTION else 1
+        tasks.append(
+            kinds.Task(
+                kind=kind, level=made.level, code=made.code, inputs=made.inputs[:cut], outputs=made.outputs[:cut],
+                shown=3 if kind == kinds.INDUCTION else 1,
+            )  # fmt: skip
+        )
+    return tasks
+
+
+def supervised(steps):
+    sp, context = CFG.selfplay, CFG.tasks.context
+    row = jnp.zeros((context,), jnp.uint16).at[:4].set(jnp.array([tokens.SOLVE, 300, 301, tokens.EOS], jnp.uint16))
+    shape = (steps, sp.supervised_batch)
+    return Supervised(
+        tokens=jnp.broadcast_to(row, (*shape, context)),
+        mask=jnp.broadcast_to(jnp.arange(context) == 3, (*shape, context)),
+        kind=jnp.zeros((*shape, 2), jnp.int8),
+        level=jnp.zeros((*shape, 2), jnp.int8),
+    )
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    with Sandbox(workers=1) as box:
+        yield box
+
+
+@pytest.fixture(scope="module")
+def door(sandbox):
+    return verify.Door(sandbox, CFG)
+
+
+def fresh():
+    return loop.start(warmup.init_state(CFG), verify.pack(generator_tasks(18), True, CFG), CFG, "f32")
+
+
+@pytest.fixture(scope="module")
+def two_steps(door):
+    state, metrics = loop.run_chunk(fresh(), supervised(2), CFG, "f32", door)
+    return state, {tag: np.asarray(column) for tag, column in metrics.items()}
+
+
+def test_a_chunk_learns_from_both_roles_and_the_generator(two_steps, door):
+    state, metrics = two_steps
+    assert door.error is None
+    assert int(state.step) == 2 and metrics["selfplay/ran"].tolist() == [1.0, 1.0]
+    assert digest(state.params) != digest(fresh().params)
+    assert all(np.isfinite(column).all() for column in metrics.values())
+    assert metrics["loss/supervised"][1] < metrics["loss/supervised"][0]
+
+
+def test_every_proposal_meets_one_gate(two_steps):
+    _, metrics = two_steps
+    gates = sum(metrics[f"gates/{name}"] for name in verify.GATES)
+    np.testing.assert_array_equal(gates, [6.0, 6.0])
+    assert metrics["gates/ok"].sum() == 0  # random weights write no program
+    np.testing.assert_array_equal(metrics["selfplay/reward_propose"], [-1.0, -1.0])
+
+
+def test_each_role_logs_its_own_entropy(two_steps):  # AZR's actor/entropy was overwritten six times a step
+    _, metrics = two_steps
+    propose, solve = metrics["selfplay/entropy_propose"], metrics["selfplay/entropy_solve"]
+    assert (propose > 0).all() and (solve > 0).all() and (propose != solve).all()
+
+
+def test_sampler_and_trainer_are_one_policy(two_steps):
+    _, metrics = two_steps
+    assert (metrics["quant/kl_rollout_train"] < 1e-3).all()
+    assert (metrics["quant/capped_ratio"] == 0).all()
+
+
+def test_the_same_state_gives_the_same_bits(two_steps, door):
+    state, _ = loop.run_chunk(fresh(), supervised(2), CFG, "f32", door)
+    for one, two in zip(jax.tree.leaves(two_steps[0]), jax.tree.leaves(state), strict=True):
+        if jnp.issubdtype(one.dtype, jax.dtypes.prng_key):
+            one, two = jax.random.key_data(one), jax.random.key_data(two)
+        np.testing.assert_array_equal(one, two)
+
+
+def test_a_stop_asked_for_ends_the_chunk_after_the_step(door):
+    door.request_stop()
+    try:
+        state, metrics = loop.run_chunk(fresh(), supervised(2), CFG, "f32", door)
+    finally:
+        door._stop = False
+    assert int(state.step) == 1
+    np.testing.assert_array_equal(metrics["selfplay/ran"], [1.0, 0.0])
+
+
+def test_proposal_prompts_on_the_device_are_those_of_the_host():
+    tasks = generator_tasks(6)
+    packed = verify.pack(tasks, True, CFG)
+    kind, level = jnp.array([0, 1, 2, 0, 1, 2]), jnp.array([0, 1, 2, 3, 4, 5])
+    shown = jnp.array([True, False, True, False, True, True])
+    got = loop.proposal_prompts(kind, level, jnp.asarray(packed["record"]), shown, CFG.tasks.prompt)
+    for i, task in enumerate(tasks):
+        expected = kinds.propose_prompt(int(kind[i]), int(level[i]), task.code if shown[i] else None)
+        row = np.asarray(got[i])
+        assert row[row != tokens.PAD].tolist() == expected
+        assert (row[: len(row) - len(expected)] == tokens.PAD).all()
+
+
+def slots_and_verdict(gates):
+    """A state, the proposals and the door's verdict for proposals that met ``gates``; hash i for proposal i."""
+    n, state = len(gates), fresh()
+    rollout = Rollout(tokens=jnp.zeros((n, 4), jnp.int32), logprobs=jnp.zeros((n, 4)), mask=jnp.ones((n, 4), bool))
+    proposals = loop.Proposals(
+        prompt=jnp.zeros((n, CFG.tasks.prompt), jnp.int32),
+        kind=jnp.arange(n) % 3,
+        level=jnp.zeros(n, jnp.int32),
+        rollout=rollout,
+    )
+    own = jnp.arange(1, n + 1, dtype=jnp.uint16)
+    verdict = {
+        "gate": jnp.array(gates),
+        "prompt": jnp.broadcast_to(own[:, None], (n, CFG.tasks.prompt)),
+        "record": jnp.broadcast_to(own[:, None], (n, CFG.tasks.record)),
+        "program_hash": jnp.stack([own, own], axis=1).astype(jnp.uint32),
+        "task_hash": jnp.stack([own + 50, own + 50], axis=1).astype(jnp.uint32),
+        "level": jnp.ones(n, jnp.int32),
+    }
+    return state, proposals, verdict
+
+
+def test_a_rejected_proposal_gives_its_slot_to_a_task_of_the_ring():
+    state, proposals, verdict = slots_and_verdict([verify.OK, 1, verify.OK])
+    before = int(state.ring.count)
+    state, slots = loop.admit(jax.random.key(0), state, proposals, verdict)
+    np.testing.assert_array_equal(slots.own, [True, False, True])
+    assert slots.prompt[0, 0] == 1 and slots.prompt[2, 0] == 3  # their own
+    ring_task = kinds.task_of(np.asarray(slots.record[1]).tolist())
+    assert ring_task.kind == 1 == int(slots.kind[1])
+    assert int(state.ring.count) == before + 2
+    again, slots = loop.admit(jax.random.key(0), state, proposals, verdict)
+    np.testing.assert_array_equal(slots.gate, [verify.DUPLICATE, 1, verify.DUPLICATE])
+    assert not slots.novel.any() and int(again.ring.count) == before + 2
+
+
+def judged(reward, counted=None):
+    reward = jnp.asarray(reward, jnp.float32)
+    counted = jnp.ones(reward.shape, bool) if counted is None else jnp.asarray(counted)
+    return loop.Judged(reward=reward, counted=counted, trivial=jnp.zeros(len(reward), bool))
+
+
+@pytest.mark.parametrize("form", ["group", "task_relative"])
+def test_only_the_own_slot_pays_a_proposer(form):
+    cfg = dataclasses.replace(CFG, selfplay=dataclasses.replace(CFG.selfplay, advantage=form))
+    state, proposals, verdict = slots_and_verdict([verify.OK, 1, verify.INFRA_GATE])
+    state, slots = loop.admit(jax.random.key(0), state, proposals, verdict)
+    _, credit = loop.advantage(state, slots, judged([[1, 0], [1, 0], [1, 0]]), cfg)
+    np.testing.assert_allclose(credit.propose_reward, [0.5, -1.0, -1.0])
+    assert float(credit.propose_advantage[2]) == 0.0  # a fault of the machine teaches nothing
+    assert (np.asarray(credit.solve_advantage[:, 0]) > 0).all() and (np.asarray(credit.solve_advantage[:, 1]) < 0).all()
+
+
+def test_faults_are_masked_out_of_the_solver():
+    state, proposals, verdict = slots_and_verdict([1, 1, 1])
+    state, slots = loop.admit(jax.random.key(0), state, proposals, verdict)
+    counted = [[True, False], [True, True], [False, False]]
+    _, credit = loop.advantage(state, slots, judged([[1, 0], [1, 0], [1, 0]], counted), CFG)
+    np.testing.assert_allclose(credit.solve_advantage[0], [0, 0])
+    np.testing.assert_allclose(credit.solve_advantage[2], [0, 0])
+    assert float(credit.solve_advantage[1, 0]) > 0
+
+
+def test_kl_to_the_frozen_integers_starts_at_zero(door):
+    cfg = dataclasses.replace(CFG, selfplay=dataclasses.replace(CFG.selfplay, kl=0.5))
+    state = loop.start(warmup.init_state(cfg), verify.pack(generator_tasks(6), True, cfg), cfg, "f32")
+    rows = Rollout(
+        tokens=jnp.full((8, 4), 300), logprobs=jnp.full((8, 4), -6.2), mask=jnp.ones((8, 4), bool)
+    )
+    items = jax.tree.map(lambda a: a[0], supervised(1))
+    _, metrics = objective.selfplay_loss(
+        state.params, state=state, prompt=jnp.full((8, 5), 301), rows=rows, gain=jnp.ones(8), items=items, cfg=cfg,
+        operand="f32",
+    )  # fmt: skip
+    np.testing.assert_allclose(metrics["loss/kl"], 0.0, atol=1e-6)
+
+
+PLACES = textwrap.dedent(
+    """
+    import dataclasses, sys
+    sys.path.insert(0, sys.argv[1])
+    import jax, jax.numpy as jnp, numpy as np
+    from jax.sharding import AxisType, NamedSharding, PartitionSpec
+    import test_loop as t
+    t.CFG = dataclasses.replace(  # 4 × 130 answers of 100 tokens are 104,000 bytes
+        t.CFG, model=dataclasses.replace(t.CFG.model, width=16, head_dim=16, num_heads=1, ffn_width=16),
+        selfplay=dataclasses.replace(t.CFG.selfplay, num_tasks=4, group_size=130),
+        tasks=dataclasses.replace(t.CFG.tasks, completion=100))
+    with t.Sandbox(workers=1) as box:
+        door = t.verify.Door(box, t.CFG)
+        state, batch = t.fresh(), t.supervised(1)
+        if len(jax.devices()) == 2:
+            mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+            state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+            batch = jax.device_put(batch, NamedSharding(mesh, PartitionSpec(None, "data")))
+        state, metrics = t.loop.run_chunk(state, batch, t.CFG, "f32", door)
+        assert door.error is None, door.error
+        print(len(jax.devices()), int(state.step), float(metrics["loss/supervised"][0]))
+    """
+)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_the_loop_runs_on_one_core_and_on_a_mesh_of_two_devices(devices, tmp_path):
+    environment = {
+        **os.environ,
+        "PJRT_NPROC": "8",
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
+    one_core = lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    run = subprocess.run(
+        [sys.executable, "-c", PLACES, os.path.dirname(__file__)],
+        env=environment, capture_output=True, text=True, timeout=280, preexec_fn=one_core,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-2000:]
+    seen = run.stdout.split()
+    assert seen[:2] == [str(devices), "1"]
+    assert np.isfinite(float(seen[2]))
