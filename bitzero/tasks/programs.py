@@ -109,16 +109,15 @@ def generate(
 def _attempt(rng: random.Random, wish: Wish) -> Program:
     """One candidate, made a program; raises `Dead` or `Rejected` where it ends."""
     drawn = candidate(Scope(rng, levels.TIERS[wish.level], booleans=wish.trivial), wish.level, wish.shape)
-    text, _ = _source_of_split(drawn, wish.split)  # before anything runs: only one in sixteen is of a held-out split
+    text, places, form = _source_of_split(drawn, wish.split)  # before anything runs: held-out splits are small
     program = Instrumented(drawn, wish.fuel)
-    chosen = choose(program, wish.pairs, wish.width, levels.EVENTS[wish.level])
-    inputs, texts, outputs = chosen
+    inputs, texts, outputs = choose(program, wish.pairs, wish.width, levels.EVENTS[wish.level])
     if len(set(outputs)) < 2:
         raise Rejected("constant")
     if not wish.trivial and (easy(texts, outputs) or (wish.inverse and guessed(program, inputs, outputs))):
         raise Rejected("trivial")
-    minimise(program, inputs, outputs)
-    text, places = _source_of_split(drawn, wish.split)
+    if minimise(program, inputs, outputs):
+        text, places, form = _source_of_split(drawn, wish.split)
     program.tape.truth.clear()  # conditions must open both ways in the recorded runs
     recorded = [program.record(values) for values in inputs]
     _check(program, text, recorded, wish)
@@ -130,15 +129,17 @@ def _attempt(rng: random.Random, wish: Wish) -> Program:
         traces=tuple(trace_text(program, events, places, names) for events in recorded),
         level=wish.level,
         split=wish.split,
-        hash=hash_text(normal(text, drawn)),
+        hash=hash_text(form),
     )
 
 
-def _source_of_split(drawn: Candidate, split: str) -> tuple[str, dict[int, int]]:
+def _source_of_split(drawn: Candidate, split: str) -> tuple[str, dict[int, int], str]:
+    """Source, lines of its statements, canonical form; `Rejected` if that belongs to another split."""
     text, places = source(drawn)
-    if split_text(normal(text, drawn)) != split:
+    form = normal(text, drawn)
+    if split_text(form) != split:
         raise Rejected("split")
-    return text, places
+    return text, places, form
 
 
 def _check(program: Instrumented, text: str, recorded: list[Events], wish: Wish) -> None:
@@ -167,7 +168,10 @@ def choose(program: Instrumented, pairs: int, width: int, events: int) -> Chosen
     seen: set[str] = set()
     found: list[tuple[int, int, tuple[Any, ...], str, str]] = []
     outputs: dict[str, int] = {}
+    best = 0
     for place in range(POOL):
+        if best == pairs:
+            break  # no later input could displace one of these
         values = tuple(arg.vals[place] for arg in program.made.args)
         parts = [text_of(value) for value in values]
         text = ", ".join(parts)
@@ -176,7 +180,9 @@ def choose(program: Instrumented, pairs: int, width: int, events: int) -> Chosen
             continue
         seen.add(text)
         repeats = outputs[output] = outputs.get(output, -1) + 1
-        found.append((repeats + (output in CONSTANTS or output in parts), place, values, text, output))
+        worth = repeats + (output in CONSTANTS or output in parts)  # the lower the better
+        best += worth == 0
+        found.append((worth, place, values, text, output))
     if len(found) < pairs:
         raise Rejected("failed")
     found = sorted(sorted(found)[:pairs], key=lambda item: item[1])

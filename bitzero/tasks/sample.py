@@ -112,7 +112,7 @@ def apply(scope: Scope, item: Production, operands: list[Expr]) -> Expr:
         features |= operand.features
     if item.binders:
         text, traced, features = _bind(scope, text, traced, features)
-    if " if " in "".join(item.pieces):
+    if item.conditional:
         features |= CONDITIONAL
     tier = max(item.tier, *(operand.tier for operand in operands))
     return Expr(text, traced, item.prec, vals, 1 + sum(o.ops for o in operands), tier, features)
@@ -157,11 +157,12 @@ def operands_of(scope: Scope, item: Production, ops: int, done: list[Expr] | Non
     found = done or []
     slots = item.slots[len(found) :]
     shares = [0] * len(slots)
-    wide = [i for i, slot in enumerate(slots) if slot not in LEAVES and slot[:5] != "leaf_"]
-    if ops and not wide:
-        raise Dead
-    for _ in range(ops):
-        shares[rng.choice(wide)] += 1
+    if ops:
+        wide = [i for i, slot in enumerate(slots) if slot not in LEAVES and slot[:5] != "leaf_"]
+        if not wide:
+            raise Dead
+        for _ in range(ops):
+            shares[rng.choice(wide)] += 1
     moving = any(not operand.constant for operand in found)
     for i, (slot, share) in enumerate(zip(slots, shares, strict=True)):
         last_chance = i == len(slots) - 1 and not moving

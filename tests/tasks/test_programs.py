@@ -3,6 +3,7 @@
 import ast
 import collections
 import copy
+import hashlib
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from bitzero.tasks.programs import CONSTANTS, Counts, generate, heldout
 from bitzero.tasks.templates import BUILTINS
 
 LEVELS = range(levels.NUM_LEVELS)
+GOLDEN = ("b79e4d67", "2b0c9ba5", "fa880e92", "67e61473", "de4c39af", "8ff85c9d")  # of ten programs a level
 
 
 def function(code):
@@ -236,6 +238,13 @@ def test_a_level_holds_the_structure_it_names(made):
 def test_the_same_arguments_give_the_same_program():
     assert generate(1, 2, 3, 2) == generate(1, 2, 3, 2)
     assert generate(1, 2, 3, 2) != generate(1, 2, 4, 2)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_the_programs_are_the_same_on_every_machine(level):
+    """Changed only on purpose: a run resumed across such a change does not agree with one that was not interrupted."""
+    found = repr([generate(3, 0, index, level, inverse=index % 2 == 0) for index in range(10)])
+    assert hashlib.md5(found.encode()).hexdigest()[:8] == GOLDEN[level]
 
 
 @pytest.mark.parametrize("level", (2, 4, 5))
