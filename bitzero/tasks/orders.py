@@ -1,7 +1,8 @@
 """What a generator worker computes: rows of training batches, self-play's first tasks, held-out programs.
 
 Each is a pure function of the configuration and its arguments, so the same items come back from any worker, in any
-order, after any restart.
+order, after any restart. Programs are told apart by their canonical hash within a step; across steps the few small ones
+come again, with new inputs. Dev and test programs cannot occur: the hash that decides the split is the same.
 """
 
 import dataclasses
