@@ -22,6 +22,7 @@ from bitzero.run.checkpoint import Checkpoints
 from bitzero.run.curriculum import NUM_LEVELS, deduction_task
 from bitzero.run.metrics import Metrics
 from bitzero.run.progress import Progress
+from bitzero.run.sitting import Ledger, sandbox_of
 from bitzero.run.statistics import paired_gain, wilson
 from bitzero.run.workdir import RunError
 from bitzero.sandbox import Sandbox
@@ -47,8 +48,6 @@ class Group:
 
 def main(cfg: Config, home: pathlib.Path) -> int:
     """Evaluates the newest checkpoint in ``home``; raises ``RunError`` where there is none."""
-    from bitzero.run.train import Ledger, sandbox_of  # train imports this module
-
     with workdir.owned(home), Progress() as progress:
         workdir.settle_config(home, cfg)
         device.configure()
@@ -110,21 +109,29 @@ def evaluate(
     return result
 
 
+def counts(cfg: Config, open_levels: int) -> dict[int, int]:
+    """Level → test programs asked about; fewer of the levels that training has not opened."""
+    wanted = {level: cfg.eval.items if level < open_levels else cfg.eval.locked_items for level in range(NUM_LEVELS)}
+    return {level: n for level, n in wanted.items() if n}
+
+
+def order(stream: Stream, cfg: Config, open_levels: int) -> None:
+    """Has the generator make the held-out programs in the background, whenever no training data is wanted."""
+    for level, n in counts(cfg, open_levels).items():
+        stream.request_heldout("test", level, n)
+        stream.request_heldout("train", level, min(n, _RULE_ITEMS))
+
+
 def questions(stream: Stream, cfg: Config, open_levels: int) -> list[Group]:
     """The fixed held-out set: the first n test programs of every level, each asked in all three kinds."""
+    order(stream, cfg, open_levels)
     groups = []
-    counts = {level: cfg.eval.items if level < open_levels else cfg.eval.locked_items for level in range(NUM_LEVELS)}
-    for level, n in counts.items():
-        if n:
-            stream.request_heldout("test", level, n)
-            stream.request_heldout("train", level, min(n, _RULE_ITEMS))
-    for level, n in counts.items():
-        if n:
-            test, training = stream.heldout("test", level, n), stream.heldout("train", level, min(n, _RULE_ITEMS))
-            for kind in (DEDUCTION, ABDUCTION, INDUCTION):
-                tasks = [task_of(program, kind, cfg) for program in test]
-                rule_tasks = [task_of(program, kind, cfg) for program in training]
-                groups.append(Group(level=level, kind=kind, tasks=tasks, training=rule_tasks))
+    for level, n in counts(cfg, open_levels).items():
+        test, training = stream.heldout("test", level, n), stream.heldout("train", level, min(n, _RULE_ITEMS))
+        for kind in (DEDUCTION, ABDUCTION, INDUCTION):
+            tasks = [task_of(program, kind, cfg) for program in test]
+            rule_tasks = [task_of(program, kind, cfg) for program in training]
+            groups.append(Group(level=level, kind=kind, tasks=tasks, training=rule_tasks))
     return groups
 
 

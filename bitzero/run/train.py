@@ -10,7 +10,6 @@ import functools
 import os
 import pathlib
 import time
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,56 +21,19 @@ from bitzero.run import curriculum, device, evaluate, workdir
 from bitzero.run.asking import abstract
 from bitzero.run.checkpoint import Checkpoints, digest
 from bitzero.run.metrics import Metrics
-from bitzero.run.progress import Progress, Status, clock
+from bitzero.run.progress import Progress, clock
+from bitzero.run.report import PHASES, record, write_run
+from bitzero.run.sitting import Ledger, Sitting, sandbox_of, spent
 from bitzero.run.stop import Stop
 from bitzero.run.workdir import RunError
-from bitzero.sandbox import Limits, Sandbox, SandboxUnavailable
 from bitzero.selfplay import loop, schedule, verify, warmup
 from bitzero.selfplay.verify import Door
 from bitzero.state import Supervised, TrainState
 from bitzero.tasks.worker import GeneratorFailed, Stream, Unit
 
-PHASES = {  # as people read them
-    "full": "warm-up",
-    "ramp": "warm-up (ramp)",
-    "integer": "warm-up (ternary)",
-    "selfplay": "self-play",
-}
 AHEAD = 2  # chunks of generator data ordered before they are needed
 MAX_BAD = 3  # non-finite steps in a row that mean collapse
 MAX_RETRIES = 2
-
-
-@dataclasses.dataclass(kw_only=True)
-class Ledger:
-    """What a checkpoint's JSON carries beside the state: figures for the person, nothing the training reads."""
-
-    operand: str  # operand type of the products, chosen once for the whole run
-    seconds: float = 0.0  # wall time of all sittings
-    tokens: int = 0  # tokens trained on
-    accuracy: dict[str, float] = dataclasses.field(default_factory=dict)  # level → last dev accuracy
-    spent: dict[str, float] = dataclasses.field(default_factory=dict)  # activity → seconds
-
-
-@dataclasses.dataclass(kw_only=True)
-class Sitting:
-    """The open parts of one process's turn at a run."""
-
-    cfg: Config
-    home: pathlib.Path
-    store: Checkpoints
-    stream: Stream
-    sandbox: Sandbox
-    door: Door
-    metrics: Metrics
-    progress: Progress
-    stop: Stop
-    ledger: Ledger
-    began: float  # time.monotonic() at its start
-    counted: float = 0.0  # seconds of this sitting already in the ledger
-    rate: float = 0.0  # seconds a step, of late
-    fresh: bool = True  # the next chunk compiles, so its time says nothing about the rate
-    means: dict[str, float] = dataclasses.field(default_factory=dict)  # of the last chunk
 
 
 def train(cfg: Config, home: pathlib.Path) -> int:
@@ -99,16 +61,6 @@ def train(cfg: Config, home: pathlib.Path) -> int:
                         return sit(sitting, state)
                     except GeneratorFailed as error:
                         raise RunError(f"the program generator stopped: {error}") from None
-
-
-def sandbox_of(cfg: Config) -> Sandbox:
-    """The executor with the limits of ``cfg``; raises ``RunError`` where this machine cannot confine programs."""
-    box = cfg.sandbox
-    limits = Limits(fuel=box.fuel, cpu_s=box.cpu_s, memory_mb=box.memory_mb, value_bytes=box.value_bytes)
-    try:
-        return Sandbox(limits=limits, workers=box.workers, allow_unsafe=box.allow_unsafe)
-    except SandboxUnavailable as error:
-        raise RunError(str(error)) from None
 
 
 def begin(cfg: Config, store: Checkpoints, progress: Progress) -> tuple[TrainState, Ledger]:
@@ -182,6 +134,7 @@ def boundary(sitting: Sitting, state: TrainState) -> TrainState:
         tasks = sitting.stream.tasks(cfg.selfplay.seed_tasks, step, open_levels=int(state.open_levels))
         rows = verify.pack(tasks, bool(state.trace_mode), cfg)
         state = loop.start(state, rows, cfg, operand)
+        evaluate.order(sitting.stream, cfg, int(state.open_levels))  # self-play leaves the workers time
         sitting.fresh = True
     if step in schedule.boundaries(cfg):
         sitting.fresh = True
@@ -211,7 +164,7 @@ def chunk(sitting: Sitting, state: TrainState) -> TrainState:
     began = time.monotonic()
     if sitting.fresh:
         sitting.progress.say(f"compiling the {PHASES[phase]} step")
-    with spent(sitting, phase):
+    with spent(sitting, f"compile {phase}" if sitting.fresh else phase):
         if phase == "selfplay":
             state, values = loop.run_chunk(state, batch, cfg, sitting.ledger.operand, sitting.door)
         else:
@@ -300,84 +253,7 @@ def restore(sitting: Sitting, state: TrainState) -> TrainState:
     return dataclasses.replace(good, retries=jnp.int32(retries))
 
 
-def record(
-    sitting: Sitting, phase: str, first: int, step: int, values: dict[str, Any], batch: Supervised, seconds: float
-) -> None:
-    """Metrics and the live line of the steps from ``first`` to ``step``."""
-    cfg, ran = sitting.cfg, step - first
-    trained = int(np.count_nonzero(np.asarray(batch.tokens[:ran])))
-    if "perf/rollout_tokens" in values:
-        trained += int(values["perf/rollout_tokens"][:ran].sum())
-    sitting.ledger.tokens += trained
-    if not ran:
-        return
-    for at, text in sitting.door.samples:
-        sitting.metrics.text(at, "selfplay/samples", f"```\n{text}\n```")
-    sitting.door.samples.clear()
-    sitting.means = sitting.metrics.chunk(first, values, ran=ran, each=phase == "selfplay")
-    if not sitting.fresh:
-        sitting.rate = seconds / ran
-        speed = {"perf/tokens_s": trained / seconds, "perf/step_ms": 1000 * seconds / ran}
-        sitting.metrics.scalars(step, speed)
-    sitting.fresh = False
-    end = configuration.steps_in_all(cfg) if phase == "selfplay" else cfg.warmup.steps
-    sitting.progress.show(
-        Status(
-            phase=PHASES[phase],
-            step=step,
-            total=end,
-            tokens_s=trained / seconds,
-            loss=sitting.means.get("loss/total"),
-            accuracy={int(level): share for level, share in sorted(sitting.ledger.accuracy.items())},
-            valid=sitting.means.get("selfplay/valid_rate"),
-            left_s=sitting.rate * (end - step) if sitting.rate else None,
-        )
-    )
-
-
 def save(sitting: Sitting, state: TrainState) -> None:
     """Checkpoint and ``run.json`` of the state's step."""
     write_run(sitting, state)
     sitting.store.save(int(state.step), state, dataclasses.asdict(sitting.ledger))
-
-
-def write_run(sitting: Sitting, state: TrainState) -> None:
-    """``run.json``: where the run stands, what it cost, on what it ran."""
-    ledger = sitting.ledger
-    now = time.monotonic() - sitting.began
-    ledger.seconds += now - sitting.counted
-    sitting.counted = now
-    workdir.write_json(
-        sitting.home / "run.json",
-        {
-            "step": int(state.step),
-            "steps": configuration.steps_in_all(sitting.cfg),
-            "minutes": round(ledger.seconds / 60, 2),
-            "tokens": ledger.tokens,
-            "tokens_per_second": round(ledger.tokens / max(ledger.seconds, 1e-9), 1),
-            "seconds": {name: round(value, 2) for name, value in ledger.spent.items()},
-            "door_seconds": {name: round(value, 2) for name, value in sitting.door.seconds.items()},
-            "parameter_hash": digest(state.params),
-            "operand": ledger.operand,
-            "trace_mode": bool(state.trace_mode),
-            "open_levels": int(state.open_levels),
-            "retries": int(state.retries),
-            "skipped_steps": int(state.skipped),
-            "sandbox": sitting.sandbox.report(),
-            "machine": device.describe(),
-        },
-    )
-
-
-class spent:
-    """Context manager that adds its wall seconds to an activity of the ledger."""
-
-    def __init__(self, sitting: Sitting, activity: str) -> None:
-        self._sitting, self._activity = sitting, activity
-
-    def __enter__(self) -> None:
-        self._began = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        seconds = self._sitting.ledger.spent
-        seconds[self._activity] = seconds.get(self._activity, 0.0) + time.monotonic() - self._began

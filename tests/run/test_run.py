@@ -37,8 +37,9 @@ def test_run_json_says_what_it_cost_and_on_what(finished):
     run = json.loads((finished.workdir / "run.json").read_text())
     assert run["step"] == run["steps"] == 28
     assert run["tokens"] > 20 * 8 * 10 and run["tokens_per_second"] > 0
-    assert {"ramp", "integer", "selfplay", "generator", "dev", "save"} <= set(run["seconds"])
-    assert 0 < run["door_seconds"]["propose"] + run["door_seconds"]["solve"] < run["seconds"]["selfplay"]
+    assert {"full", "integer", "compile selfplay", "selfplay", "generator", "dev", "save"} <= set(run["seconds"])
+    assert 0 < run["verify_share_of_selfplay"] < 1
+    assert run["audit_disagreements"] == 0
     assert run["sandbox"]["layers"]["seccomp"] == "active"
     assert run["operand"] == "f32" and run["machine"]["versions"]["jax"] == jax.__version__
     assert f"parameter hash {run['parameter_hash']}" in finished.text

@@ -1,0 +1,72 @@
+"""One process's turn at a run: its open parts, what it spends, and the executor it needs."""
+
+import contextlib
+import dataclasses
+import pathlib
+import time
+from collections.abc import Iterator
+
+from bitzero.config import Config
+from bitzero.run.checkpoint import Checkpoints
+from bitzero.run.metrics import Metrics
+from bitzero.run.progress import Progress
+from bitzero.run.stop import Stop
+from bitzero.run.workdir import RunError
+from bitzero.sandbox import Limits, Sandbox, SandboxUnavailable
+from bitzero.selfplay.verify import Door
+from bitzero.tasks.worker import Stream
+
+
+@dataclasses.dataclass(kw_only=True)
+class Ledger:
+    """What a checkpoint's JSON carries beside the state: figures for the person, nothing the training reads."""
+
+    operand: str  # operand type of the products, chosen once for the whole run
+    seconds: float = 0.0  # wall time of all sittings
+    tokens: int = 0  # tokens trained on
+    accuracy: dict[str, float] = dataclasses.field(default_factory=dict)  # level → last dev accuracy
+    spent: dict[str, float] = dataclasses.field(default_factory=dict)  # activity → seconds
+
+    def spend(self, activity: str, seconds: float) -> None:
+        """Adds ``seconds`` to an activity."""
+        self.spent[activity] = self.spent.get(activity, 0.0) + seconds
+
+
+@dataclasses.dataclass(kw_only=True)
+class Sitting:
+    """The open parts of one process's turn at a run."""
+
+    cfg: Config
+    home: pathlib.Path
+    store: Checkpoints
+    stream: Stream
+    sandbox: Sandbox
+    door: Door
+    metrics: Metrics
+    progress: Progress
+    stop: Stop
+    ledger: Ledger
+    began: float  # time.monotonic() at its start
+    counted: float = 0.0  # seconds of this sitting already in the ledger
+    rate: float = 0.0  # seconds a step, of late
+    fresh: bool = True  # the next chunk compiles, so its time says nothing about the rate
+    means: dict[str, float] = dataclasses.field(default_factory=dict)  # of the last chunk
+    door_before: dict[str, float] = dataclasses.field(default_factory=dict)  # the door's seconds at the last report
+
+
+@contextlib.contextmanager
+def spent(sitting: Sitting, activity: str) -> Iterator[None]:
+    """Adds the wall seconds of its body to an activity of the ledger."""
+    began = time.monotonic()
+    yield
+    sitting.ledger.spend(activity, time.monotonic() - began)
+
+
+def sandbox_of(cfg: Config) -> Sandbox:
+    """The executor with the limits of ``cfg``; raises ``RunError`` where this machine cannot confine programs."""
+    box = cfg.sandbox
+    limits = Limits(fuel=box.fuel, cpu_s=box.cpu_s, memory_mb=box.memory_mb, value_bytes=box.value_bytes)
+    try:
+        return Sandbox(limits=limits, workers=box.workers, allow_unsafe=box.allow_unsafe)
+    except SandboxUnavailable as error:
+        raise RunError(str(error)) from None
