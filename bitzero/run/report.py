@@ -35,8 +35,8 @@ def record(
     sitting.ledger.tokens += tokens
     scalars = executor(sitting)
     door = door_seconds(sitting)
+    sitting.rate = 0.0 if sitting.fresh else seconds / ran  # a chunk that compiles says nothing about the next
     if not sitting.fresh:
-        sitting.rate = seconds / ran
         scalars |= {"perf/tokens_s": tokens / seconds, "perf/step_ms": 1000 * seconds / ran}
     if phase == "selfplay" and not sitting.fresh:
         scalars |= {f"perf/verify_{name}_ms": 1000 * spent / ran for name, spent in door.items()}

@@ -11,6 +11,7 @@ import os
 import pathlib
 import time
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -214,6 +215,8 @@ def take(sitting: Sitting, state: TrainState) -> Supervised:
         sitting.stream.request(one)
     with spent(sitting, "generator"):
         batch = sitting.stream.take(wanted)
+    # A wrong shape would not fail: it would silently compile another program.
+    chex.assert_shape([batch.tokens, batch.mask], (wanted.steps, wanted.batch_size, wanted.context))
     return Supervised(
         tokens=jnp.asarray(batch.tokens[done:]),
         mask=jnp.asarray(batch.mask[done:]),
