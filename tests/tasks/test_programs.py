@@ -261,16 +261,16 @@ def test_hash_seeds_do_not_matter(level):
 
 @pytest.mark.parametrize("split", ("dev", "test"))
 def test_heldout_programs_differ_from_each_other_and_from_training(split):
-    found = heldout(0, split, 1, 10)
-    assert len({program.hash for program in found}) == 10
+    found = heldout(0, split, 0, 6)
+    assert len({program.hash for program in found}) == 6
     assert {alpha.split_of(program.code) for program in found} == {split}
-    assert [program.hash for program in found] == [program.hash for program in heldout(0, split, 1, 10)]
+    assert [program.hash for program in found] == [program.hash for program in heldout(0, split, 0, 6)]
 
 
 @pytest.fixture(scope="module")
 def easy():
-    """A hundred programs of each of the open levels."""
-    return [generate(0, 4, index, level) for level in (0, 1, 2) for index in range(100)]
+    """Sixty programs of each of the open levels."""
+    return [generate(0, 4, index, level) for level in (0, 1, 2) for index in range(60)]
 
 
 def test_trivially_answered_programs_are_few(easy):
@@ -283,7 +283,7 @@ def test_trivially_answered_programs_are_few(easy):
 
 def test_truth_values_flip(easy):
     found = [program for program in easy if program.outputs[0] in ("True", "False")]
-    assert len(found) > 3
+    assert len(found) > 1
     for program in found:
         assert {"True", "False"} == set(program.outputs)
 
@@ -307,10 +307,10 @@ def test_inverse_caps_programs_whose_inputs_are_guessed_from_the_output(easy):
                     continue
         return hits > 2
 
-    plain = sum(map(guessable, easy[:100]))
-    capped = sum(guessable(generate(0, 4, index, 0, inverse=True)) for index in range(100))
+    plain = sum(map(guessable, easy[:60]))
+    capped = sum(guessable(generate(0, 4, index, 0, inverse=True)) for index in range(60))
     assert capped < plain
-    assert capped <= 9  # 5 expected at most
+    assert capped <= 6  # 3 expected at most
 
 
 def test_counts_add_up():
