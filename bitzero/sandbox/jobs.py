@@ -10,7 +10,7 @@ import dataclasses
 
 KINDS = ("ok", "exception", "timeout", "memory", "forbidden", "nondeterministic", "oversize", "infra")
 MIN_MEMORY_MB = 64
-LITERAL_CODE = "def f(x): return x"  # a job with exactly this code holds value texts and runs no program
+LITERAL_CODE = "def f(x): return x  # exactly one literal"  # a job of this code holds value texts, no program runs
 
 
 class SandboxUnavailable(RuntimeError):

@@ -8,13 +8,15 @@ import _socket
 import ctypes
 import errno
 import os
+import struct
 
 from bitzero.sandbox import wire
 
 NOBODY = 65534
 _NAMESPACES = {"mount": 0x0002_0000, "ipc": 0x0800_0000, "uts": 0x0400_0000, "net": 0x4000_0000, "pid": 0x2000_0000}
 _NEWUSER = 0x1000_0000
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE = 1, 4
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
+_CAPABILITIES_3 = 0x2008_0522
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC = 1, 2, 4, 8
 _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 32, 4096, 16384, 1 << 18
 _MNT_DETACH = 2
@@ -67,7 +69,9 @@ def enter(kernel: Kernel, report: Report) -> None:
             attempt(report, "empty root", empty_root, kernel)
         check_network(report)
     kernel.call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
+    kernel.call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)  # Landlock and seccomp ask for it where nobody is root
     attempt(report, "landlock", landlock, kernel)
+    attempt(report, "no capabilities", drop_capabilities, kernel)
 
 
 def volunteer() -> None:
@@ -129,6 +133,16 @@ def empty_root(kernel: Kernel) -> None:
     kernel.call("mount", None, b"/", None, flags | _MS_REMOUNT | _MS_BIND | _MS_RDONLY, None)
     if os.listdir("/"):
         raise OSError(errno.ENOTEMPTY, "root")
+
+
+def drop_capabilities(kernel: Kernel) -> None:
+    """Give up what a new user namespace grants inside itself, and see that nothing is left."""
+    header = struct.pack("Ii", _CAPABILITIES_3, 0)
+    kernel.call("capset", header, bytes(24))
+    left = ctypes.create_string_buffer(24)
+    kernel.call("capget", header, left)
+    if any(left.raw):
+        raise OSError(errno.EPERM, "capset")
 
 
 def check_network(report: Report) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 MAX_DELETIONS = 48
+MAX_DELETION_CHARS = 100_000  # of all of them together
 MAX_NAMES = 64
 _FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef
 _COMPREHENSIONS = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
@@ -240,18 +241,20 @@ def _own_scope(body: list[ast.stmt]) -> Iterator[ast.AST]:
 
 
 def _deletions(tree: ast.Module) -> Iterator[str]:
-    """Source with each single statement left out, in order, at most ``MAX_DELETIONS``; ``f`` itself stays."""
-    made = 0
+    """Source with each single statement left out, in order, as many as the two limits allow; ``f`` itself stays."""
+    made = size = 0
     for block, removable in list(_blocks(tree)):
         for index, statement in enumerate(list(block)):
-            if made == MAX_DELETIONS:
+            if made == MAX_DELETIONS or size > MAX_DELETION_CHARS:
                 return
             if (len(block) == 1 and not removable) or statement is tree.body[-1]:
                 continue  # an emptied body does not parse; deleting its owner is another candidate
             del block[index]
-            yield ast.unparse(tree)
+            shorter = ast.unparse(tree)
             block.insert(index, statement)
+            yield shorter
             made += 1
+            size += len(shorter)
 
 
 def _blocks(tree: ast.Module) -> Iterator[tuple[list[ast.stmt], bool]]:

@@ -213,6 +213,7 @@ DESCRIPTORS = _body(
     "libc().exit(0)",
     "libc().abort()",
     "modules()['time'].sleep(100)\nreturn 1",
+    "lock = modules()['_thread'].allocate_lock()\nlock.acquire()\nlock.acquire()\nreturn 1",
     prefix=WALK,
 )  # fmt: skip
 DESCRIPTORS += _body(

@@ -1,5 +1,6 @@
 """Faults of the machine around the sandbox: every job still gets exactly one outcome, in order, and nothing hangs."""
 
+import contextlib
 import gc
 import os
 import random
@@ -105,18 +106,18 @@ def test_killed_again_and_again() -> None:
             while not done.wait(rng.uniform(0.05, 0.25)):
                 pool = rng.choice(list(box.pools.processes.values()) or [[]])
                 for process in pool[:1]:
-                    if process.popen.poll() is None:
+                    with contextlib.suppress(ProcessLookupError):  # it may just have been replaced
                         os.kill(pid_of(process), signal.SIGKILL)
 
         thread = threading.Thread(target=kill_now_and_then)
         thread.start()
         try:
-            results = box.run(echo(400))
+            results = box.run(echo(200))
         finally:
             done.set()
             thread.join()
         wrong = [n for n, [outcome] in enumerate(results) if outcome.kind != "infra" and outcome.value != str(n)]
-        assert len(results) == 400 and not wrong
+        assert len(results) == 200 and not wrong
         assert box.pools.respawns > 0
         assert [outcome.value for [outcome] in box.run(echo(3))] == ["0", "1", "2"]
 
@@ -207,7 +208,7 @@ def soak(count: int) -> None:
 
 
 def test_short_soak() -> None:
-    soak(2_000)
+    soak(1_000)
 
 
 @pytest.mark.slow

@@ -62,6 +62,8 @@ def test_allowed(code: str) -> None:
         ("id(a)", True),
         ("a.keys() | b", True),
         ("b - a.items()", True),
+        ("k = a.keys()\nk & b", True),
+        ("sorted([f, g], key=repr)", True),
         ("{1: 2}", False),
         ("{x: 1 for x in y}", False),
         ("a.keys()", False),

@@ -46,6 +46,8 @@ def decide(arch: int, number: int, *args: int, machine: int | None = None) -> in
         at += 1
         if operation == 0x20:
             accumulator = words[operand]
+        elif operation == 0x54:
+            accumulator &= operand
         elif operation == 0x06:
             return operand
         else:
@@ -58,6 +60,8 @@ def test_the_child_keeps_what_it_needs(arch: int) -> None:
     table = TABLES[arch]
     for name in ALLOWED:
         assert decide(arch, table[name]) == ALLOW
+    for wake in (1, 129):  # FUTEX_WAKE, shared and private
+        assert decide(arch, table["futex"], 0, wake) == ALLOW
     assert decide(arch, table["write"], RESULT_FD) == ALLOW
     assert decide(arch, table["mmap"], 0, 4096, READ_WRITE, ANONYMOUS, 2**64 - 1) == ALLOW
     assert decide(arch, table["mprotect"], 4096, 4096, READ_WRITE) == ALLOW
@@ -84,6 +88,8 @@ def test_arguments_are_looked_at(arch: int) -> None:
     assert decide(arch, table["mmap"], 0, 4096, READ_WRITE | EXECUTE, ANONYMOUS) == KILL
     assert decide(arch, table["mmap"], 0, 4096, READ_WRITE, 2) == KILL  # a file mapping
     assert decide(arch, table["mprotect"], 4096, 4096, 1 | EXECUTE) == KILL
+    for wait in (0, 128, 9, 137, 6, 11, 13):  # every way to wait, and requeueing
+        assert decide(arch, table["futex"], 0, wait) == KILL
 
 
 @given(st.sampled_from(ARCHES), st.integers(0, 2**32 - 1), st.lists(st.integers(0, 2**64 - 1), max_size=6))
