@@ -10,8 +10,8 @@ with (m, lim) = (1, 0) for no tier, (4, 7) for 4 bits, (32, 127) for 8 bits: one
 a row. The forward multiplies integers and ends with exactly y = f32(acc)·(scale·δ). The backward is straight-through
 (arXiv 1308.3432) without a clip mask and without a gradient through α, δ or m.
 
-A weight is a *type*: a latent array (training), ``Dense`` integers (rollouts), ``Blend`` (rollouts below λ = 1), ``Full``.
-``linear`` dispatches on it.
+A weight is a *type*: a latent array (training), ``Dense`` integers (rollouts), ``Blend`` (rollouts below λ = 1),
+``Full`` (no quantisation). ``linear`` dispatches on it.
 """
 
 import functools
@@ -89,7 +89,9 @@ def integer_codes(
     return m_col * t + jnp.clip(residual, -limit, limit), alpha / m
 
 
-def ternary_codes(w: Float[Array, "*L N K"], parts: tuple[int, ...]) -> tuple[Float[Array, "*L N K"], Float[Array, "*L N"]]:
+def ternary_codes(
+    w: Float[Array, "*L N K"], parts: tuple[int, ...]
+) -> tuple[Float[Array, "*L N K"], Float[Array, "*L N"]]:
     """T (as f32) and α of each row: ``integer_codes`` where no block has a tier."""
     alpha = row_alpha(w, parts)
     return jnp.clip(jnp.round(w / alpha[..., None]), -1, 1), alpha
@@ -157,7 +159,9 @@ def _ternary_forward(x, w, tier, ramp, parts, operand, max_tier):
 
 def _ternary_backward(parts, operand, max_tier, residuals, g):
     xq, delta, codes, scale, tier, ramp = residuals
-    dx = jnp.einsum("...N,NK->...K", (g * _row(scale, g.ndim)).astype(codes.dtype), codes, preferred_element_type=jnp.float32)
+    dx = jnp.einsum(
+        "...N,NK->...K", (g * _row(scale, g.ndim)).astype(codes.dtype), codes, preferred_element_type=jnp.float32
+    )
     flat_g = (g * delta).astype(xq.dtype).reshape(-1, g.shape[-1])
     dw = jax.lax.dot_general(
         flat_g, xq.reshape(-1, xq.shape[-1]), (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32

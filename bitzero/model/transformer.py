@@ -173,8 +173,8 @@ def _write(cache: Cache, k: Array, v: Array, layer: Array, slot: Array) -> Cache
 class Transformer(nn.Module):
     """Token ids [B, T, 1 + smear] (``lagged``) to next-token logits.
 
-    The embeddings of the ``smear`` tokens before, each under a gain of its own, are added to a token's: a layer can then
-    match pairs and triples of tokens at once, which is what copying needs.
+    The embeddings of the ``smear`` tokens before, each under a gain of its own, are added to a token's: a layer can
+    then match pairs and triples of tokens at once, which is what copying needs.
     """
 
     cfg: Model
@@ -254,7 +254,13 @@ def apply(
     """
     variables = {"params": params, "precision": precision}
     logits, _ = Transformer(cfg, operand).apply(
-        variables, lagged(tokens, segments, cfg.smear), positions_of(segments), causal_mask(segments), None, jnp.int32(0), lam
+        variables,
+        lagged(tokens, segments, cfg.smear),
+        positions_of(segments),
+        causal_mask(segments),
+        None,
+        jnp.int32(0),
+        lam,
     )
     return logits
 

@@ -1,8 +1,8 @@
 """The task ring and the set of seen hashes, both fixed-shape arrays on the device.
 
 The set holds 64-bit hashes in buckets of 4 chosen by the low word. A membership test reads 4 whole hashes, so a false
-positive needs two different programs with equal 64-bit hashes: 4·2⁻⁶⁴ a query, under 10⁻¹² over a million queries. A full
-bucket forgets its oldest hash (counted), which can only let a duplicate through, never reject a new task.
+positive needs two different programs with equal 64-bit hashes: at most 4·2⁻⁶⁴ a query, under 10⁻¹² over a million
+queries. A full bucket forgets its oldest hash (counted), which lets a duplicate through but never rejects a new task.
 """
 
 import jax
@@ -65,9 +65,7 @@ def pick(ring: Ring, key: PRNGKeyArray, kind: Integer[Array, " N"]) -> Int[Array
 
 def empty_set(entries: int) -> HashSet:
     """A set with room for ``entries`` hashes (a multiple of 4)."""
-    return HashSet(
-        slots=jnp.zeros((entries // WAYS, WAYS, 2), jnp.uint32), inserted=jnp.int32(0), evicted=jnp.int32(0)
-    )
+    return HashSet(slots=jnp.zeros((entries // WAYS, WAYS, 2), jnp.uint32), inserted=jnp.int32(0), evicted=jnp.int32(0))
 
 
 def contains(seen: HashSet, hashes: UInt32[Array, "N 2"]) -> Bool[Array, " N"]:
@@ -110,5 +108,3 @@ def age(ring: Ring, step: Int[Array, ""]) -> Float[Array, ""]:
     """Mean number of steps that the filled slots have been in the ring."""
     filled = jnp.arange(ring.kind.shape[0]) < ring.count
     return jnp.sum((step - ring.born) * filled) / jnp.maximum(ring.count, 1)
-
-

@@ -80,9 +80,7 @@ def run_chunk(
             return state, jnp.bool_(True), jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes[2])
 
         state, stopped = carry
-        state, stopped, metrics = jax.lax.cond(
-            stopped, idle, lambda s: step(s, items, cfg, operand, door), state
-        )
+        state, stopped, metrics = jax.lax.cond(stopped, idle, lambda s: step(s, items, cfg, operand, door), state)
         return (state, stopped), metrics
 
     (state, _), metrics = jax.lax.scan(body, (state, jnp.bool_(False)), batch)
@@ -126,9 +124,7 @@ def start(state: TrainState, tasks: dict[str, Any], cfg: Config, operand: str) -
     return jax.tree.map(jnp.copy, fresh)
 
 
-def propose(
-    key: PRNGKeyArray, state: TrainState, weights: dict[str, Any], cfg: Config, operand: str
-) -> Proposals:
+def propose(key: PRNGKeyArray, state: TrainState, weights: dict[str, Any], cfg: Config, operand: str) -> Proposals:
     """N proposals, kinds in turn, half of them at the frontier level and half at any open one."""
     count = cfg.selfplay.num_tasks
     pick_key, level_key, half_key, ref_key, sample_key = jax.random.split(key, 5)

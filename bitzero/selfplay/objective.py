@@ -49,7 +49,9 @@ def success_rate(correct: Num[Array, "N G"], counted: Bool[Array, "N G"]) -> Flo
     return jnp.sum(correct * counted, axis=1) / jnp.maximum(jnp.sum(counted, axis=1), 1)
 
 
-def proposer_reward(rate: Float[Array, " N"], valid: Bool[Array, " N"], trivial: Bool[Array, " N"], form: str) -> Float[Array, " N"]:
+def proposer_reward(
+    rate: Float[Array, " N"], valid: Bool[Array, " N"], trivial: Bool[Array, " N"], form: str
+) -> Float[Array, " N"]:
     """Learnability reward of each proposal (Absolute Zero, arXiv 2505.03335, eq. 4).
 
     paper: 1 − r̄ for 0 < r̄ < 1, else 0. code: the same with −0.5 instead of 0, as AZR's code has it. balanced:
@@ -70,7 +72,12 @@ def empty_baselines() -> Baselines:
 
 
 def observe(
-    base: Baselines, rewards: Float[Array, " B"], kind: Int[Array, " B"], role: int, counted: Bool[Array, " B"], decay: float
+    base: Baselines,
+    rewards: Float[Array, " B"],
+    kind: Int[Array, " B"],
+    role: int,
+    counted: Bool[Array, " B"],
+    decay: float,
 ) -> Baselines:
     """Baselines after the rewards of one role in one step; a kind without a counted reward keeps its own."""
     member = (kind[None] == jnp.arange(3)[:, None]) & counted[None]
@@ -150,9 +157,7 @@ def selfplay_loss(
     sp, n = cfg.selfplay, cfg.selfplay.num_tasks
     tokens = jnp.concatenate([prompt, rows.tokens], axis=1)
     segments = jnp.int32(tokens != PAD)
-    forward = functools.partial(
-        transformer.apply, tokens=tokens, segments=segments, cfg=cfg.model, operand=operand
-    )
+    forward = functools.partial(transformer.apply, tokens=tokens, segments=segments, cfg=cfg.model, operand=operand)
     window = lambda logits: logits[:, prompt.shape[1] - 1 : -1]  # the logits that drew the completion
     logits = jax.nn.log_softmax(window(forward(params, state.precision)))
     logp = jnp.take_along_axis(logits, rows.tokens[..., None], axis=-1)[..., 0]

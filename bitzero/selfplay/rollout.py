@@ -36,7 +36,14 @@ def sample(
     cache = transformer.empty_cache(cfg, operand, b, slots)
     mask = jnp.pad(transformer.causal_mask(segments[:, :p]), ((0, 0), (0, 0), (0, max_new)))
     logits, cache = transformer.apply_cached(
-        weights, transformer.lagged(prompts, segments[:, :p], cfg.smear), positions[:, :p], mask, cache, jnp.int32(0), cfg, operand
+        weights,
+        transformer.lagged(prompts, segments[:, :p], cfg.smear),
+        positions[:, :p],
+        mask,
+        cache,
+        jnp.int32(0),
+        cfg,
+        operand,
     )
 
     def draw(i: Array, logits: Array, done: Array) -> tuple[Array, Array]:

@@ -24,10 +24,11 @@ def no_tier(rows=ROWS):
 
 
 def linear(x, w, operand="f32", max_tier=0, tier=None, ramp=None, parts=None, lam=None):
-    blocks = no_tier(w.shape[0] if isinstance(w, jax.Array) else ROWS)
+    rows = w.shape[0] if isinstance(w, jax.Array) else ROWS
+    blocks = no_tier(rows)
     return quant.linear(
         x, w, blocks[0] if tier is None else tier, blocks[1] if ramp is None else ramp,
-        parts=parts or (ROWS if not isinstance(w, jax.Array) else w.shape[0],), operand=operand, max_tier=max_tier, lam=lam,
+        parts=parts or (rows,), operand=operand, max_tier=max_tier, lam=lam,
     )  # fmt: skip
 
 
@@ -161,7 +162,10 @@ def test_stored_bits_count_tiers_and_their_index():
     _, tiers = transformer.init(jax.random.key(0), cfg)
     assert float(precision.stored_bits(tiers, cfg)) == 2.0
     o = tiers["layers"]["o"]
-    tiers["layers"]["o"] = {**o, "tier": o["tier"].at[0, 0].set(4)}  # 16×32 weights of 2·(64·32 + 32·32 + 64·32 + 32·32)
+    tiers["layers"]["o"] = {
+        **o,
+        "tier": o["tier"].at[0, 0].set(4),
+    }  # 16×32 weights of 2·(64·32 + 32·32 + 64·32 + 32·32)
     total = 2 * (64 * 32 + 32 * 32 + 64 * 32 + 32 * 32)
     np.testing.assert_allclose(precision.stored_bits(tiers, cfg), 2 + (4 * 16 * 32 + 32) / total, rtol=1e-6)
 

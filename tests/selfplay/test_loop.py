@@ -35,9 +35,13 @@ def generator_tasks(count):
         cut = len(made.inputs) if kind == kinds.INDUCTION else 1
         tasks.append(
             kinds.Task(
-                kind=kind, level=made.level, code=made.code, inputs=made.inputs[:cut], outputs=made.outputs[:cut],
+                kind=kind,
+                level=made.level,
+                code=made.code,
+                inputs=made.inputs[:cut],
+                outputs=made.outputs[:cut],
                 shown=3 if kind == kinds.INDUCTION else 1,
-            )  # fmt: skip
+            )
         )
     return tasks
 
@@ -201,9 +205,7 @@ def test_faults_are_masked_out_of_the_solver():
 def test_kl_to_the_frozen_integers_starts_at_zero(door):
     cfg = dataclasses.replace(CFG, selfplay=dataclasses.replace(CFG.selfplay, kl=0.5))
     state = loop.start(warmup.init_state(cfg), verify.pack(generator_tasks(6), True, cfg), cfg, "f32")
-    rows = Rollout(
-        tokens=jnp.full((8, 4), 300), logprobs=jnp.full((8, 4), -6.2), mask=jnp.ones((8, 4), bool)
-    )
+    rows = Rollout(tokens=jnp.full((8, 4), 300), logprobs=jnp.full((8, 4), -6.2), mask=jnp.ones((8, 4), bool))
     items = jax.tree.map(lambda a: a[0], supervised(1))
     _, metrics = objective.selfplay_loss(
         state.params, state=state, prompt=jnp.full((8, 5), 301), rows=rows, gain=jnp.ones(8), items=items, cfg=cfg,

@@ -29,7 +29,9 @@ def step():
 
 
 def gradients(state):
-    return jax.tree.map(lambda p: jnp.asarray(np.random.default_rng(p.size).normal(size=p.shape), p.dtype), state.params)
+    return jax.tree.map(
+        lambda p: jnp.asarray(np.random.default_rng(p.size).normal(size=p.shape), p.dtype), state.params
+    )
 
 
 def test_a_good_step_moves_every_parameter(state, step):
