@@ -63,10 +63,10 @@ def spent(sitting: Sitting, activity: str) -> Iterator[None]:
 
 
 def sandbox_of(cfg: Config) -> Sandbox:
-    """The executor with the limits of ``cfg``; raises ``RunError`` where this machine cannot confine programs."""
+    """The executor with the limits of ``cfg``; raises ``RunError`` where they or this machine cannot do."""
     box = cfg.sandbox
-    limits = Limits(fuel=box.fuel, cpu_s=box.cpu_s, memory_mb=box.memory_mb, value_bytes=box.value_bytes)
     try:
+        limits = Limits(fuel=box.fuel, cpu_s=box.cpu_s, memory_mb=box.memory_mb, value_bytes=box.value_bytes)
         return Sandbox(limits=limits, workers=box.workers, allow_unsafe=box.allow_unsafe)
-    except SandboxUnavailable as error:
+    except (SandboxUnavailable, ValueError) as error:
         raise RunError(str(error)) from None
