@@ -19,7 +19,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.warmup.update(steps=40, batch_size=8)
     config.optimiser.lr_warmup = 5
     config.selfplay.update(
-        steps=4, num_tasks=4, group_size=2, supervised_batch=4, ring=64, seed_tasks=12, history=1 << 10
+        steps=8, num_tasks=4, group_size=2, supervised_batch=4, ring=64, seed_tasks=12, history=1 << 10
     )
     config.tasks.update(dev_items=8, unlock_every=20, completion=32, answer=32)
     config.sandbox.workers = 1

@@ -8,7 +8,7 @@ self-play on the same items. Test programs decide nothing: modes and levels were
 import dataclasses
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,37 +76,59 @@ def evaluate(
     sandbox: Sandbox,
     progress: Progress,
     metrics: Metrics,
-) -> dict[str, Any]:
-    """Asks everything, prints the table, writes ``eval.json`` and returns its value."""
+    stopped: Callable[[], bool] = lambda: False,
+) -> dict[str, Any] | None:
+    """Asks everything, prints the table, writes ``eval.json`` and ``items.json``; returns the former's value.
+
+    None, and nothing written, if ``stopped`` between two rows.
+    """
     began = time.monotonic()
-    groups = questions(stream, cfg, int(state.open_levels))
-    now = asking.solver(state, operand, cfg)
-    before = _before_selfplay(state, operand, cfg, store)
-    rows = []
-    gains: dict[str, tuple[list[Right], list[Right]]] = {kind: ([], []) for kind in KINDS}
-    for group in groups:
+    now, before = asking.solver(state, operand, cfg), _before_selfplay(state, operand, cfg, store)
+    answered: list[tuple[Group, dict[str, Any], Right, Right | None]] = []
+    for group in questions(stream, cfg, int(state.open_levels)):
+        if stopped():
+            return None
         progress.say(f"asking L{group.level} {KINDS[group.kind]} ({len(group.tasks)} items)")
-        row, after_right, before_right = measure(group, now, before, sandbox)
-        rows.append(row)
-        if before_right is not None:
-            gains[KINDS[group.kind]][0].append(before_right)
-            gains[KINDS[group.kind]][1].append(after_right)
+        answered.append((group, *measure(group, now, before, sandbox)))
     references = [program for level in range(int(state.open_levels)) for program in stream.heldout("train", level, 24)]
-    proposer = proposing.measure(state, now, references, sandbox)
+    rows = [row for _, row, _, _ in answered]
     result = {
         "commit": device.commit(),
         "step": int(state.step),
         "rows": rows,
-        "proposer": proposer,
-        "gain_of_selfplay": {kind: _gain(*pair) for kind, pair in gains.items() if pair[0]},
+        "proposer": proposing.measure(state, now, references, sandbox),
+        "gain_of_selfplay": gains(answered),
         "seconds": round(time.monotonic() - began, 1),
     }
     workdir.write_json(home / "eval.json", result)
+    workdir.write_json(home / "items.json", {"seed": cfg.seed, "step": result["step"], "rows": by_item(answered)})
     progress.console.print(table(rows))
     for sentence in sentences(result):
         progress.say(sentence)
     _to_tensorboard(metrics, cfg, result)
     return result
+
+
+def gains(answered: Sequence[tuple[Group, dict[str, Any], Right, Right | None]]) -> dict[str, Any]:
+    """By kind, what the items gained since before self-play; kinds without an earlier model are left out."""
+    found = {}
+    for number, kind in enumerate(KINDS):
+        pairs = [(then, after) for group, _, after, then in answered if group.kind == number and then is not None]
+        if pairs:
+            then, after = (np.concatenate(side) for side in zip(*pairs, strict=True))
+            gain, low, high = paired_gain(then, after)
+            found[kind] = {"gain": round(gain, 4), "ci_low": round(low, 4), "ci_high": round(high, 4), "n": len(after)}
+    return found
+
+
+def by_item(answered: Sequence[tuple[Group, dict[str, Any], Right, Right | None]]) -> dict[str, dict[str, str]]:
+    """By row, a digit for each item in its fixed order (1: right), for paired comparisons between runs."""
+    rows = {}
+    for group, _, after, then in answered:
+        sides = {"right": after} | ({} if then is None else {"before_selfplay": then})
+        digits = {name: "".join("1" if hit else "0" for hit in side) for name, side in sides.items()}
+        rows[f"L{group.level} {KINDS[group.kind]}"] = digits
+    return rows
 
 
 def counts(cfg: Config, open_levels: int) -> dict[int, int]:
@@ -250,12 +272,6 @@ def _before_selfplay(state: TrainState, operand: str, cfg: Config, store: Checkp
         return None
     earlier, _ = store.read(cfg.warmup.steps, asking.abstract(cfg))
     return asking.solver(earlier, operand, cfg, trace=bool(state.trace_mode))
-
-
-def _gain(before: list[Right], after: list[Right]) -> dict[str, Any]:
-    then, now = np.concatenate(before), np.concatenate(after)
-    gain, low, high = paired_gain(then, now)
-    return {"gain": round(gain, 4), "ci_low": round(low, 4), "ci_high": round(high, 4), "n": len(now)}
 
 
 def _to_tensorboard(metrics: Metrics, cfg: Config, result: dict[str, Any]) -> None:

@@ -51,4 +51,4 @@ class Stop:
         if self.asked:
             raise KeyboardInterrupt
         self.ask(signal.Signals(number).name)
-        self._say("finishing this chunk and saving; once more to stop at once")
+        self._say("finishing the work in hand; once more to stop at once")

@@ -103,17 +103,25 @@ def sit(sitting: Sitting, state: TrainState) -> int:
         )
         write_run(sitting, state)
         return 0
+    return finish(sitting, state)
+
+
+def finish(sitting: Sitting, state: TrainState) -> int:
+    """What follows the last step: the held-out table, ``run.json``, the parameter hash."""
     write_run(sitting, state)
-    if sitting.stop.asked:
+    result, cfg = None, sitting.cfg
+    if not sitting.stop.asked:
+        if not cfg.selfplay.steps:  # its start would have chosen
+            state = settle_mode(sitting, state)
+        result = evaluate.evaluate(
+            state, cfg, sitting.home,
+            operand=sitting.ledger.operand, store=sitting.store, stream=sitting.stream, sandbox=sitting.sandbox,
+            progress=sitting.progress, metrics=sitting.metrics, stopped=lambda: bool(sitting.stop.asked),
+        )  # fmt: skip
+    if result is None:
         sitting.progress.say(f"{sitting.stop.asked}: training is done and saved; the same command evaluates it")
         return 0
-    if cfg.warmup.steps == total:  # no self-play, whose start would have chosen
-        state = settle_mode(sitting, state)
-    evaluate.evaluate(
-        state, cfg, sitting.home,
-        operand=sitting.ledger.operand, store=sitting.store, stream=sitting.stream, sandbox=sitting.sandbox,
-        progress=sitting.progress, metrics=sitting.metrics,
-    )  # fmt: skip
+    sitting.ledger.spend("evaluation", result["seconds"])
     write_run(sitting, state)
     sitting.progress.say(f"parameter hash {digest(state.params)}")
     sitting.progress.say(f"{clock(sitting.ledger.seconds)} in all · {sitting.home}")

@@ -15,8 +15,9 @@ from typing import Any
 
 from bitzero.config import Config, ConfigError
 
-# What a later sitting may change without becoming another experiment: how long it sits and how much it takes.
-_FREE = frozenset({"run.minutes", "run.nice", "run.keep", "tasks.nice", "tasks.workers", "sandbox.workers"})
+# What a later sitting may change without becoming another experiment: how long it sits, how much of the machine it
+# takes, and how much it asks in the end. A group's name stands for all its keys.
+_FREE = frozenset({"run.minutes", "run.nice", "run.keep", "tasks.nice", "tasks.workers", "sandbox.workers", "eval"})
 
 
 class RunError(RuntimeError):
@@ -51,7 +52,7 @@ def settle_config(path: pathlib.Path, cfg: Config) -> None:
     now = dataclasses.asdict(cfg)
     if file.exists():
         before = read_json(file)
-        changed = [key for key in _differences(before, now) if key not in _FREE]
+        changed = [key for key in _differences(before, now) if key not in _FREE and key.split(".")[0] not in _FREE]
         if changed:
             key = changed[0]
             raise ConfigError(

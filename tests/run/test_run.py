@@ -2,7 +2,10 @@
 
 import json
 import math
+import pathlib
 import signal
+import subprocess
+import sys
 
 import jax
 import pytest
@@ -11,6 +14,7 @@ from tensorboard.backend.event_processing import event_accumulator
 from bitzero.run.checkpoint import Checkpoints
 from bitzero.run.metrics import GROUPS
 
+ROOT = pathlib.Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(600)
 
 
@@ -23,7 +27,7 @@ def last_state(launch):
 
 def test_a_run_leaves_its_files(finished):
     names = {path.name for path in finished.workdir.iterdir()}
-    assert names == {"config.json", "checkpoints", "tb", "eval.json", "run.json", "lock"}
+    assert names == {"config.json", "checkpoints", "tb", "eval.json", "items.json", "run.json", "lock"}
     steps = {path.name for path in (finished.workdir / "checkpoints").iterdir()}
     assert steps == {"20", "24", "28"}
 
@@ -56,6 +60,22 @@ def test_eval_json_has_a_row_for_each_level_and_kind(finished):
     assert {row["mode"] for (_, kind), row in rows.items() if kind != "deduction"} == {"direct"}
     assert set(result["proposer"]) >= {"valid", "learnable", "novel", "levels", "gates"}
     assert sum(result["proposer"]["gates"].values()) == result["proposer"]["n"]
+
+
+def test_items_pair_with_another_run(finished):
+    """The same run against itself: no gain, and its bits are those behind the table."""
+    items = json.loads((finished.workdir / "items.json").read_text())["rows"]
+    rows = json.loads((finished.workdir / "eval.json").read_text())["rows"]
+    for row in rows:
+        bits = items[f"L{row['level']} {row['kind']}"]["right"]
+        assert len(bits) == row["n"] and row["accuracy"] == round(bits.count("1") / row["n"], 4)
+    done = subprocess.run(
+        [sys.executable, "benchmarks/gain.py", finished.workdir, finished.workdir],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    gains = json.loads(done.stdout)
+    assert gains["abduction + induction"]["over the other run"]["points"] == 0.0
+    assert gains["deduction"]["over the other run"]["items"] == 9
 
 
 def test_the_last_lines_are_the_table_and_the_hash(finished):

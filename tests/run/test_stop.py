@@ -18,7 +18,7 @@ def test_a_signal_asks_and_tells(number):
         assert not stop.asked
         os.kill(os.getpid(), number)
         assert stop.asked == number.name and told == [number.name]
-        assert said == ["finishing this chunk and saving; once more to stop at once"]
+        assert said == ["finishing the work in hand; once more to stop at once"]
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
             time.sleep(1)  # the handler runs at the next bytecode

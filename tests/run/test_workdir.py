@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from bitzero.config import Config, ConfigError, Model, Run
+from bitzero.config import Config, ConfigError, Eval, Model, Run
 from bitzero.run import workdir
 
 
@@ -40,9 +40,9 @@ def test_an_unwritable_place_is_one_sentence(tmp_path, place):
             pass
 
 
-def test_the_same_experiment_may_go_on_with_another_sitting_length(tmp_path):
+def test_the_same_experiment_may_go_on_with_another_sitting_length_and_evaluation(tmp_path):
     workdir.settle_config(tmp_path, Config())
-    workdir.settle_config(tmp_path, Config(run=Run(minutes=5.0)))
+    workdir.settle_config(tmp_path, Config(run=Run(minutes=5.0), eval=Eval(items=400)))
     assert json.loads((tmp_path / "config.json").read_text())["run"]["minutes"] == 5.0
 
 
