@@ -12,5 +12,17 @@ resource limits, where the machine offers them namespaces with an empty root and
 
 from bitzero.sandbox.client import Sandbox
 from bitzero.sandbox.jobs import KINDS, Job, Limits, Outcome, Parsed, SandboxUnavailable, literal_job, same
+from bitzero.sandbox.values import loosely_equal
 
-__all__ = ["KINDS", "Job", "Limits", "Outcome", "Parsed", "Sandbox", "SandboxUnavailable", "literal_job", "same"]
+__all__ = [
+    "KINDS",
+    "Job",
+    "Limits",
+    "Outcome",
+    "Parsed",
+    "Sandbox",
+    "SandboxUnavailable",
+    "literal_job",
+    "loosely_equal",
+    "same",
+]

@@ -4,6 +4,7 @@ The child's bytes are hostile: they are taken apart by length, decoded as ASCII,
 ``values.read`` finds it to be canonical text. A forger gains nothing, as no expected value is in the child.
 """
 
+import builtins
 import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -15,6 +16,9 @@ from bitzero.sandbox.process import Reply
 MISS_TWO, MISS_EIGHT = 0.39, 0.005  # measured chance that agreeing runs hide the order of a two-string set
 PRECEDENCE = ("timeout", "memory", "forbidden", "oversize", "infra")
 _WORDS = ("ok", "exception", "timeout", "memory", "forbidden", "oversize")
+_EXCEPTIONS = {"UserException"} | {
+    name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, BaseException)
+}
 _DEATHS = {
     "cpu": Outcome(kind="timeout", detail="cpu"),
     "budget": Outcome(kind="timeout", detail="budget"),
@@ -64,8 +68,10 @@ def _of_message(fields: list[bytes], mode: str, limits: Limits) -> Verdict:
     _, kind_field, exc_field, detail_field, numbers, value = fields
     kind, exc, detail = (field.decode("ascii") for field in (kind_field, exc_field, detail_field))
     cpu_us, fuel, touched = (int(number) for number in numbers.decode("ascii").split())
-    if kind not in _WORDS or len(exc) > 40 or len(detail) > 60 or not 0 <= fuel <= limits.fuel or len(numbers) > 60:
+    if kind not in _WORDS or (kind == "exception") != (exc in _EXCEPTIONS) or not 0 <= fuel <= limits.fuel:
         raise ValueError("field")
+    if len(detail) > 60 or not detail.isprintable() or len(numbers) > 60:
+        raise ValueError("text")
     text = None
     if kind == "ok" and mode != "parse":
         text = value.decode("ascii")

@@ -1,0 +1,100 @@
+"""How several runs become one outcome, and how hostile bytes become a verdict."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitzero.sandbox import Limits, Outcome, wire
+from bitzero.sandbox.process import Reply
+from bitzero.sandbox.verdicts import Verdict, agree, needs_more_runs, of_reply
+
+LIMITS = Limits()
+KIND = {
+    "1": Outcome(kind="ok", value="1"),
+    "2": Outcome(kind="ok", value="2"),
+    "V": Outcome(kind="exception", exc="ValueError"),
+    "K": Outcome(kind="exception", exc="KeyError"),
+    "T": Outcome(kind="timeout", detail="fuel"),
+    "M": Outcome(kind="memory"),
+    "F": Outcome(kind="forbidden"),
+    "O": Outcome(kind="oversize"),
+    "I": Outcome(kind="infra"),
+}
+
+
+def verdicts(letters: str, touched: bool = False) -> list[Verdict]:
+    return [Verdict(KIND[letter], touched) for letter in letters]
+
+
+@pytest.mark.parametrize(
+    ("letters", "kind"),
+    [
+        ("11", "ok"), ("VV", "exception"), ("12", "nondeterministic"), ("1V", "nondeterministic"),
+        ("VK", "nondeterministic"), ("1T", "timeout"), ("2111T", "timeout"), ("MT", "timeout"), ("FM", "memory"),
+        ("OF", "forbidden"), ("O1", "oversize"), ("1I", "infra"), ("12I", "infra"), ("IT", "timeout"),
+    ],
+)  # fmt: skip
+def test_precedence(letters: str, kind: str) -> None:
+    assert agree(verdicts(letters)).kind == kind
+
+
+def test_confidence() -> None:
+    assert agree(verdicts("11")).confidence == 1.0
+    assert agree(verdicts("11", touched=True)).confidence == pytest.approx(1 - 0.39)
+    assert agree(verdicts("1" * 8, touched=True)).confidence == pytest.approx(1 - 0.005)
+    assert agree(verdicts("12", touched=True)).confidence == 0.0
+
+
+def test_more_runs_only_where_they_can_tell() -> None:
+    assert needs_more_runs([verdicts("1", True), verdicts("1", True)])
+    assert needs_more_runs([verdicts("12", True), verdicts("22", True)])  # the second input still agrees
+    assert not needs_more_runs([verdicts("1"), verdicts("1")])
+    assert not needs_more_runs([verdicts("1", True), verdicts("2", True)])
+    assert not needs_more_runs([verdicts("T", True), verdicts("T", True)])
+
+
+@pytest.mark.parametrize(
+    ("word", "kind", "exc"),
+    [
+        ("cpu", "timeout", None), ("budget", "timeout", None), ("syscall", "forbidden", None),
+        ("memory", "memory", None), ("crash", "exception", "Crash"), ("silent", "forbidden", None), ("flood", "forbidden", None),
+        ("done", "forbidden", None), ("hung", "infra", None), ("killed", "infra", None),
+    ],
+)  # fmt: skip
+def test_a_death_without_a_message(word: str, kind: str, exc: str | None) -> None:
+    outcome = of_reply(Reply(word, 7, b""), "run", LIMITS).outcome
+    assert (outcome.kind, outcome.exc, outcome.value) == (kind, exc, None)
+
+
+def body(kind: bytes = b"ok", exc: bytes = b"", numbers: bytes = b"5 3 0", value: bytes = b"[1]") -> bytes:
+    return wire.pack([b"0", kind, exc, b"", numbers, value])[4:]
+
+
+def test_a_message() -> None:
+    assert of_reply(Reply("done", 9, body()), "run", LIMITS).outcome == Outcome(
+        kind="ok", value="[1]", cpu_us=5, fuel=3
+    )
+
+
+def test_a_death_decides_over_a_message() -> None:
+    assert of_reply(Reply("syscall", 9, body()), "run", LIMITS).outcome.kind == "forbidden"
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        b"", b"\0", body()[:-1], body() + b"\0", body(kind=b"infra"), body(kind=b"nondeterministic"),
+        body(kind=b"\xff"), body(kind=b"exception"), body(kind=b"exception", exc=b"Mine"), body(exc=b"KeyError"),
+        body(numbers=b"5 3"), body(numbers=b"a b c"), body(numbers=b"5 -1 0"), body(numbers=b"5 20001 0"),
+        body(value=b"[1,2]"), body(value=b"f()"), body(value=b"'" + b"a" * 9000 + b"'"), body(exc=b"E" * 50),
+        body(value=b"\xc3\xa9"), body(numbers=b"9" * 5000 + b" 1 0"),
+    ],
+)  # fmt: skip
+def test_forged_messages_are_forbidden(forged: bytes) -> None:
+    outcome = of_reply(Reply("done", 9, forged), "run", LIMITS).outcome
+    assert (outcome.kind, outcome.value) == ("forbidden", None)
+
+
+@given(st.binary(max_size=60))
+def test_no_bytes_raise(noise: bytes) -> None:
+    assert of_reply(Reply("done", 9, noise), "run", LIMITS).outcome.kind in ("forbidden", "ok", "exception")
