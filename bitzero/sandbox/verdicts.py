@@ -68,7 +68,8 @@ def _of_message(fields: list[bytes], mode: str, limits: Limits) -> Verdict:
     _, kind_field, exc_field, detail_field, numbers, value = fields
     kind, exc, detail = (field.decode("ascii") for field in (kind_field, exc_field, detail_field))
     cpu_us, fuel, touched = (int(number) for number in numbers.decode("ascii").split())
-    if kind not in _WORDS or (kind == "exception") != (exc in _EXCEPTIONS) or not 0 <= fuel <= limits.fuel:
+    named = exc in _EXCEPTIONS if kind == "exception" else not exc
+    if kind not in _WORDS or not named or not 0 <= fuel <= limits.fuel:
         raise ValueError("field")
     if len(detail) > 60 or not detail.isprintable() or len(numbers) > 60:
         raise ValueError("text")

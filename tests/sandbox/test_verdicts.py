@@ -57,8 +57,8 @@ def test_more_runs_only_where_they_can_tell() -> None:
     ("word", "kind", "exc"),
     [
         ("cpu", "timeout", None), ("budget", "timeout", None), ("syscall", "forbidden", None),
-        ("memory", "memory", None), ("crash", "exception", "Crash"), ("silent", "forbidden", None), ("flood", "forbidden", None),
-        ("done", "forbidden", None), ("hung", "infra", None), ("killed", "infra", None),
+        ("memory", "memory", None), ("crash", "exception", "Crash"), ("silent", "forbidden", None),
+        ("flood", "forbidden", None), ("done", "forbidden", None), ("hung", "infra", None), ("killed", "infra", None),
     ],
 )  # fmt: skip
 def test_a_death_without_a_message(word: str, kind: str, exc: str | None) -> None:
