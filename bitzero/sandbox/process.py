@@ -46,7 +46,7 @@ class Process:
 
     def __init__(self, seed: int, limits: Limits) -> None:
         self.seed = seed
-        self.patience_s = max(4.0, 20 * limits.cpu_s) + GRACE_S
+        self.patience_s = hang_s(limits) + GRACE_S
         self.order: Order | None = None
         self.replies: list[Reply] = []
         self.deadline = 0.0
@@ -151,13 +151,18 @@ class Process:
         self.popen.wait()
 
 
+def hang_s(limits: Limits) -> float:
+    """Wall seconds a child may take: 20 times its processor time, so that a loaded machine fails no honest program."""
+    return max(4.0, 20 * limits.cpu_s)
+
+
 def _start(seed: int, limits: Limits) -> "subprocess.Popen[bytes]":
     """A Python of its own with nothing inherited but the hash seed: ``-E`` and ``-I`` would ignore that too."""
     numbers = (limits.fuel, round(limits.cpu_s * 1e6), limits.memory_mb, limits.value_bytes, limits.depth)
     command = [sys.executable, "-S", "-s", "-P", "-B", "-c", _BOOT, str(Path(__file__).parent.parent)]
     kept = {key: value for key, value in os.environ.items() if key == "LD_LIBRARY_PATH"}
     return subprocess.Popen(
-        command + [str(number) for number in (*numbers, limits.code_bytes)],
+        command + [str(number) for number in (*numbers, limits.code_bytes, round(1e3 * hang_s(limits)))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

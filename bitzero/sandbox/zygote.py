@@ -46,11 +46,7 @@ class Settings(NamedTuple):
     value_bytes: int
     depth: int
     code_bytes: int
-
-    @property
-    def wall_s(self) -> float:
-        """Hang guard of one child: 20 times its processor time, so that a loaded machine fails no honest program."""
-        return max(4.0, 20 * self.cpu_us / 1e6)
+    hang_ms: int  # wall time of one child
 
 
 def _refused_memory(memory_mb: int) -> NoReturn:
@@ -194,7 +190,7 @@ class Zygote:
             self.become_child(writer, work)
         os.close(writer)
         self.killed = ""
-        signal.setitimer(signal.ITIMER_REAL, self.settings.wall_s, 0.5)
+        signal.setitimer(signal.ITIMER_REAL, self.settings.hang_ms / 1e3, 0.5)
         size = self.read_all(reader, min(capacity, TRAY_BYTES - 1))
         os.close(reader)
         _, status, usage = os.wait4(self.running, 0)
