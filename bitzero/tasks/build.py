@@ -176,13 +176,19 @@ def condition(scope: Scope) -> Expr:
     return scope.again(6, draw)
 
 
+def guarded(scope: Scope, test: Expr, body: list[Stmt] | None = None) -> Stmt:
+    """`if` with this condition; the body may be filled in later."""
+    settle(scope, test.text)
+    head = f"if {test.text}:"
+    return Stmt(head, (), test.text, body or [], tier=test.tier, ops=test.ops, features=test.features)
+
+
 def branch(scope: Scope, lines: int = 1) -> Stmt:
     """`if`, with or without `else`, changing variables that exist before it."""
     rng = scope.rng
     test = condition(scope)
-    settle(scope, test.text)
+    made = guarded(scope, test)
     before = {var.name: var.vals for var in scope.vars}
-    made = Stmt(f"if {test.text}:", traced=test.text, tier=test.tier, ops=test.ops, features=test.features)
     count = len(scope.vars)
     made.body = [update(scope) for _ in range(lines)]
     after = {var.name: var.vals for var in scope.vars[:count]}
@@ -233,12 +239,10 @@ def branching(scope: Scope) -> list[Stmt]:
     rng = scope.rng
     body = [line(scope) for _ in range(rng.randint(0, 1))]
     if rng.random() < 0.4:
-        test = condition(scope)
-        settle(scope, test.text)
+        block = guarded(scope, condition(scope))
         kind = rng.choice(ROOT_TYPES[scope.tier])
         early = expression(scope, kind, rng.choice((1, 1, 2)))
         settle(scope, early.text)
-        block = Stmt(f"if {test.text}:", traced=test.text, tier=test.tier, ops=test.ops, features=test.features)
         block.body = [stmt(f"return {early.text}", early, traced=f"return {early.traced}")]
         body.append(block)
         body.append(returned(scope, 1, (kind,)))

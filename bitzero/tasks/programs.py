@@ -9,7 +9,6 @@ import argparse
 import builtins
 import keyword
 import random
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ from bitzero.tasks import levels
 from bitzero.tasks.alpha import canonical, hash_text, split_text
 from bitzero.tasks.build import NAME, Candidate, Stmt
 from bitzero.tasks.execute import Events, Instrumented, Rejected, minimise, source, text_of, trace_text
-from bitzero.tasks.sample import COMPREHENSION, WIDTH, uses
+from bitzero.tasks.sample import COMPREHENSION, CONDITIONAL, WIDTH, uses
 from bitzero.tasks.scope import POOL, Dead, Scope
 from bitzero.tasks.shapes import SHAPES, Shape, candidate
 
@@ -216,13 +215,12 @@ def facts(drawn: Candidate, events: int) -> levels.Facts:
     found = list(_walk(drawn.body, 0))
     stmts = [item for item, _ in found]
     looped = [item for item, depth in found if depth]
-    text = "\n".join(item.text for item in stmts)
     return levels.Facts(
         statements=sum(item.kind != "return" for item in stmts),
         operations=sum(item.ops for item in stmts),
         tier=max([item.tier for item in stmts]) if not drawn.helpers else 3,
         comprehensions=sum(bool(item.features & COMPREHENSION) for item in stmts),
-        branches=sum(item.kind == "if" for item in stmts) + len(re.findall(r"[^\[]\bif\b.*\belse\b", text)),
+        branches=sum((item.kind == "if") + bool(item.features & CONDITIONAL) for item in stmts),
         loops=sum(item.kind in ("for", "while") for item in stmts),
         depth=max((depth + 1 for item, depth in found if item.kind in ("for", "while")), default=0),
         whiles=sum(item.kind == "while" for item in stmts),

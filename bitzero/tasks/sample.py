@@ -11,7 +11,7 @@ from bitzero.tasks.grammar import BY_TYPE
 from bitzero.tasks.scope import FOUND_IN, POOL, Dead, Expr, Scope, Var, word
 from bitzero.tasks.templates import ATOM, FACTOR, Production, slot_type
 
-COMPREHENSION, CONDITIONAL, CALL = 1, 2, 4  # features that an expression's level depends on
+COMPREHENSION, CONDITIONAL = 1, 2  # features that an expression's level depends on
 LEAVES = frozenset(("cons", "cnt", "pos", "key", *FOUND_IN))  # slots that hold no operation
 INT_BOUNDS = ((-9, 99), (-999, 9_999), (-99_999, 99_999))  # by tier
 WIDTH = (24, 24, 40)  # characters of a value, by tier
@@ -238,4 +238,5 @@ def _collect(scope: Scope, source: Expr, item: Var, result: Expr, condition: Exp
     text = f"[{result.text} for {item.name} in {source.text}{test}]"
     tier = max(2, result.tier, source.tier, condition.tier if condition else 1)
     ops = 1 + result.ops + (condition.ops if condition else 0)
-    return Expr(text, text, ATOM, vals, ops, tier, COMPREHENSION)
+    features = COMPREHENSION | result.features | (condition.features if condition else 0)
+    return Expr(text, text, ATOM, vals, ops, tier, features)

@@ -10,6 +10,7 @@ from bitzero.tasks.build import (
     branching,
     comprehending,
     condition,
+    guarded,
     line,
     settle,
     stmt,
@@ -42,9 +43,7 @@ def selective(scope: Scope) -> list[Stmt]:
     shape = rng.choice(("branch", "branch", "branch", "skip", "return"))
 
     def fill(inner: Scope, items: list[Var]) -> list[Stmt]:
-        test = condition(inner)
-        settle(inner, test.text)
-        block = Stmt(f"if {test.text}:", traced=test.text, tier=test.tier, ops=test.ops, features=test.features)
+        block = guarded(inner, condition(inner))
         if shape == "branch":
             block.body = [gather(inner, kept, items)]
             if rng.random() < 0.4:
@@ -85,9 +84,7 @@ def nested(scope: Scope) -> list[Stmt]:
     def deepest(inner: Scope, items: list[Var]) -> list[Stmt]:
         done = gather(inner, kept, items)
         if rng.random() < 0.4:
-            test = condition(inner)
-            settle(inner, test.text)
-            return [Stmt(f"if {test.text}:", traced=test.text, tier=test.tier, ops=test.ops, body=[done])]
+            return [guarded(inner, condition(inner), [done])]
         return [done]
 
     def outer(inner: Scope, items: list[Var]) -> list[Stmt]:
@@ -108,9 +105,7 @@ def building(scope: Scope) -> list[Stmt]:
     def fill(inner: Scope, items: list[Var]) -> list[Stmt]:
         done = gather(inner, kept, items)
         if rng.random() < 0.4:
-            test = condition(inner)
-            settle(inner, test.text)
-            return [Stmt(f"if {test.text}:", traced=test.text, tier=test.tier, ops=test.ops, body=[done])]
+            return [guarded(inner, condition(inner), [done])]
         return [done]
 
     source = rng.choice(("str", "str", "strs", "list", "pairs"))

@@ -53,7 +53,7 @@ class Production:
     types: frozenset[str]  # of the operands
     pieces: tuple[str, ...]  # len(slots) + 1 texts around them
     binders: int  # names the template binds itself (lambda, comprehension); they are written {x} and {y}
-    conditional: bool  # holds an `if`
+    conditional: bool  # x if c else y
     prec: int  # of the whole
     needs: tuple[int, ...]  # precedence under which an operand gets parentheses
     inner: tuple[bool, ...]  # the operand is evaluated many times, inside a lambda or a comprehension
@@ -168,7 +168,7 @@ def _made(
         types=frozenset(map(slot_type, slots)),
         pieces=pieces,
         binders=("{x}" in text) + ("{y}" in text),
-        conditional=" if " in text,
+        conditional=" else " in text,
         prec=prec,
         needs=tuple(need.get(name, 0) for name in names),
         inner=_inner(tree, names),
