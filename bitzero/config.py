@@ -132,7 +132,7 @@ class Eval:
     passk: int = 8
     passk_items: int = 50
     shuffled_items: int = 100
-    batch_size: int = 128
+    batch_size: int = 100  # questions decoded together; n, half of n and k times its items fill batches
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

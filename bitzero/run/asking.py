@@ -60,9 +60,9 @@ def ask(
     prompts = [kinds.solve_prompt(task, solver.trace) for task in tasks]
     found: list[list[str | None]] = [[] for _ in tasks]
     rows = [i for i, prompt in enumerate(prompts) for _ in range(samples) if len(prompt) <= solver.cfg.tasks.prompt]
-    completions = complete(
-        solver, [prompts[i] for i in rows], max_new=solver.cfg.tasks.answer, temperature=temperature, seed=seed
-    )
+    traced = solver.trace and any(task.kind == kinds.DEDUCTION for task in tasks)  # nothing else is as long
+    longest = solver.cfg.tasks.answer if traced else solver.cfg.tasks.completion
+    completions = complete(solver, [prompts[i] for i in rows], max_new=longest, temperature=temperature, seed=seed)
     for i, ids in zip(rows, completions, strict=True):
         found[i].append(kinds.answer_of(tasks[i].kind, ids))
     return [answers or [None] * samples for answers in found]

@@ -44,6 +44,7 @@ class Group:
     kind: int
     tasks: list[Task]
     training: list[Task]  # for choosing the trivial rule
+    open: bool = True  # the level was trained on; pass@k is not asked of the others
 
 
 def main(cfg: Config, home: pathlib.Path) -> int:
@@ -153,7 +154,8 @@ def questions(stream: Stream, cfg: Config, open_levels: int) -> list[Group]:
         for kind in (DEDUCTION, ABDUCTION, INDUCTION):
             tasks = [task_of(program, kind, cfg) for program in test]
             rule_tasks = [task_of(program, kind, cfg) for program in training]
-            groups.append(Group(level=level, kind=kind, tasks=tasks, training=rule_tasks))
+            opened = level < open_levels
+            groups.append(Group(level=level, kind=kind, tasks=tasks, training=rule_tasks, open=opened))
     return groups
 
 
@@ -185,7 +187,7 @@ def measure(
         "before_selfplay": None if earlier is None else share(earlier),
     }
     some = tasks[: cfg.eval.passk_items]
-    if some:
+    if some and group.open:
         drawn = asking.ask(now, some, samples=cfg.eval.passk, temperature=cfg.selfplay.temperature, seed=1)
         row[f"pass@{cfg.eval.passk}"] = share(np.asarray(asking.right(sandbox, some, drawn).any(axis=1)))
     return row, greedy, earlier
@@ -234,7 +236,7 @@ def share(right: Bool[np.ndarray, "..."]) -> float | None:
 def table(rows: Sequence[dict[str, Any]]) -> rich.table.Table:
     """The rows as a table for people, 80 columns wide."""
     title = "held-out accuracy, % (before: the same items before self-play)"
-    out = rich.table.Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    out = rich.table.Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     passk = next((name for row in rows for name in row if name.startswith("pass@")), "pass@k")
     for name in ("", "kind", "mode"):
         out.add_column(name, no_wrap=True)
