@@ -140,7 +140,6 @@ class Zygote:
 
     def __init__(self, settings: Settings, report: layers.Report) -> None:
         self.settings = settings
-        self.report = report
         self.filter: seccomp.Filter | None = None
         # In a process namespace the zygote is the first process, and the kernel ends all others with it.
         self.limits = limits.ChildLimits(settings.cpu_us, die_with_parent=report.get("pid namespace") != "active")
