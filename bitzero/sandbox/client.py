@@ -63,8 +63,13 @@ class Sandbox:
         self._cache: OrderedDict[tuple[object, ...], list[Outcome]] = OrderedDict()
         self._lock = threading.Lock()
         self._finalizer = weakref.finalize(self, self.pools.close)
-        for seed in self.seeds:
-            self.pools.of(seed)
+        self.pools.launch(self.seeds)
+        try:
+            for seed in self.seeds:
+                self.pools.of(seed)
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> "Sandbox":
         return self

@@ -7,7 +7,7 @@ the machine cannot start another. The loop ends by a deadline that only a sign o
 import selectors
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from bitzero.sandbox import verdicts
@@ -36,7 +36,18 @@ class Pools:
         self.sizes = sizes
         self.allow_unsafe = allow_unsafe
         self.processes: dict[int, list[Process]] = {}
+        self.starting: dict[int, list[Process]] = {}
         self.respawns = 0
+
+    def launch(self, seeds: Iterable[int]) -> None:
+        """Begin to start what is missing for ``seeds``, all at once; ``of`` waits for it."""
+        for seed in seeds:
+            early = self.starting.setdefault(seed, [])
+            while len(early) + len(self.processes.get(seed, [])) < self.sizes.get(seed, 1):
+                try:
+                    early.append(Process(seed, self.limits))
+                except OSError:
+                    return  # ``of`` tries again, and raises
 
     def of(self, seed: int) -> list[Process]:
         """The zygotes of ``seed``, started if need be. Raises ``SandboxUnavailable``."""
@@ -51,7 +62,9 @@ class Pools:
         return pool
 
     def _started(self, seed: int) -> Process:
-        process = Process(seed, self.limits)
+        early = self.starting.get(seed)
+        process = early.pop() if early else Process(seed, self.limits)
+        process.wait_ready()
         if process.layers.get("seccomp") == "active" or self.allow_unsafe:
             return process
         process.close()
@@ -71,10 +84,11 @@ class Pools:
 
     def close(self) -> None:
         """End all zygotes. Idempotent."""
-        for pool in self.processes.values():
+        for pool in (*self.processes.values(), *self.starting.values()):
             for process in pool:
                 process.close()
         self.processes.clear()
+        self.starting.clear()
 
     def drop_busy(self) -> None:
         """End zygotes that are still at work for an interrupted call: their answers must not meet the next one."""
@@ -101,6 +115,7 @@ class Dispatch:
         """Verdicts of every request by its slot, one per input."""
         try:
             with self.selector:
+                self.pools.launch(self.queues)
                 for seed in self.queues:
                     self._begin(seed)
                 while self.working:

@@ -42,7 +42,7 @@ class Reply(NamedTuple):
 
 
 class Process:
-    """A zygote with one hash seed, and the order it is at work on. Raises ``SandboxUnavailable`` if it cannot start."""
+    """A zygote with one hash seed, and the order it is at work on. It takes orders once ``wait_ready`` has returned."""
 
     def __init__(self, seed: int, limits: Limits) -> None:
         self.seed = seed
@@ -55,10 +55,10 @@ class Process:
         self.popen = _start(seed, limits)
         assert self.popen.stdin is not None
         os.set_blocking(self.popen.stdin.fileno(), False)
-        self.layers = self._hello()
+        self.layers: dict[str, str] = {}  # state of each layer, which a zygote sends when it is ready
 
-    def _hello(self) -> dict[str, str]:
-        """State of each layer, which a zygote sends when it is ready."""
+    def wait_ready(self) -> None:
+        """Block until the zygote is warm and closed in. Raises ``SandboxUnavailable`` if it cannot start."""
         deadline = time.monotonic() + START_S
         with selectors.DefaultSelector() as selector:
             selector.register(self.fileno(), selectors.EVENT_READ)
@@ -69,7 +69,8 @@ class Process:
                 said = dict(field.decode().split("=", 1) for fields in messages for field in fields)
                 self.inner = int(said.pop("pid", self.inner))
                 if said:
-                    return said
+                    self.layers = said
+                    return
         self.kill()
         raise SandboxUnavailable("sandbox: the executor process did not start; is this Python installation complete?")
 

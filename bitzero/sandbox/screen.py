@@ -104,8 +104,8 @@ def hidden_attribute(name: object) -> bool:
 def order_sensitive(nodes: list[ast.AST]) -> bool:
     """Whether hash order or addresses may matter: sets, ``hash``, ``id``, ``repr``, set operations beside dict views.
 
-    Two seeds miss the order of a two-string set in 39 % of cases, eight seeds in 0.5 % (measured), so such
-    programs are run on eight.
+    Two seeds miss the order of a two-string set in half of all cases, eight in less than one per cent
+    (``verdicts``), so such programs are run on eight.
     """
     views = operations = False
     for node in nodes:

@@ -13,7 +13,8 @@ from bitzero.sandbox import values, wire
 from bitzero.sandbox.jobs import Limits, Outcome, Parsed
 from bitzero.sandbox.process import Reply
 
-MISS_TWO, MISS_EIGHT = 0.39, 0.005  # measured chance that agreeing runs hide the order of a two-string set
+# Measured chance that 2 or 8 seeds agree on the order of a set of two words (4,000 sets: 0.499 and 0.0075).
+MISS_TWO, MISS_EIGHT = 0.5, 0.0075
 PRECEDENCE = ("timeout", "memory", "forbidden", "oversize", "infra")
 _WORDS = ("ok", "exception", "timeout", "memory", "forbidden", "oversize")
 _EXCEPTIONS = {"UserException"} | {

@@ -1,6 +1,8 @@
 """Every attack ends in a typed outcome that is right for it, leaves no file, process, connection or wrong value."""
 
 import os
+import random
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,6 +86,27 @@ def test_the_walk_itself_works(quick_box: Sandbox) -> None:
     )
     [[outcome]] = quick_box.run([Job(id=0, code=code, inputs=("",))])
     assert outcome.value == "['_socket', 'ctypes', 'posix', 'signal']"
+
+
+def mutated(rng: random.Random) -> str:
+    """An attack with one or two of its words or marks exchanged for those of another one."""
+    words = re.findall(r"\w+|\s+|[^\w\s]", rng.choice(attacks.ALL).code[:2000])
+    places = [place for place, word in enumerate(words) if not word.isspace()]
+    for place in rng.sample(places, min(len(places), rng.randrange(1, 3))):
+        others = re.findall(r"\w+|[^\w\s]", rng.choice(attacks.ALL).code[:2000])
+        alike = [word for word in others if word.isidentifier() == words[place].isidentifier()]
+        words[place] = rng.choice(alike or words)
+    return "".join(words)
+
+
+def test_mutated_attacks(quick_box: Sandbox, caller: socket.socket) -> None:
+    rng = random.Random(17)
+    codes = [mutated(rng) for _ in range(300)]
+    outcomes = [outcome for [outcome] in quick_box.run([Job(id=0, code=code, inputs=("",)) for code in codes])]
+    assert len(outcomes) == 300 and not [o for o in outcomes if o.kind == "infra"]
+    assert len({outcome.kind for outcome in outcomes}) >= 4  # not all of them are mere syntax errors
+    assert len(quick_box.parse(codes)) == 300
+    assert_untouched(quick_box, caller)
 
 
 @pytest.mark.parametrize(
