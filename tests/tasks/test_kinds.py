@@ -148,7 +148,7 @@ def test_a_deduction_sequence_packs_traced_pairs():
     ids, mask = kinds.training_sequence(DEDUCTION, Example(), random.Random(0), cfg)
     head, first, *_ = decode(ids).split("<in>")
     assert head == f"<solve><deduction>{CODE}"
-    assert len(decode(ids).split("<in>")) >= 4  # the program and at least three pairs
+    assert decode(ids).count("<in>") == CFG.tasks.packed
     given, answer = first.split("<out>")
     i = Example().inputs.index(given)
     assert answer == f"<trace>{Example().traces[i]}<ans>{Example().outputs[i]}<eos>"
@@ -166,11 +166,12 @@ def test_a_trace_over_the_answer_budget_becomes_direct():
 def test_an_abduction_sequence_names_the_program_once():
     ids, mask = kinds.training_sequence(ABDUCTION, Example(), random.Random(1), CFG)
     assert decode(ids).count(CODE) == 1
-    assert decode(ids).count("<eos>") == 6
+    assert decode(ids).count("<eos>") == CFG.tasks.packed
     first = decode(ids).split("<out>")[1]
     value, given = first.removesuffix("<eos>").split("<in>")
     assert Example().inputs[Example().outputs.index(value)] == given
-    assert sum(mask) == sum(len(encode(text)) + 1 for text in Example().inputs)
+    answers = [pair.split("<in>")[1].removesuffix("<eos>") for pair in decode(ids).split("<out>")[1:]]
+    assert sum(mask) == sum(len(encode(text)) + 1 for text in answers)
 
 
 def test_an_induction_sequence_is_answered_by_the_program():
