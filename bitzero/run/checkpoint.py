@@ -6,6 +6,7 @@ the one before it. Saving renames a finished directory into place, so a kill at 
 
 import hashlib
 import pathlib
+import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -39,10 +40,12 @@ class Checkpoints:
                 [policies.LatestN(keep), policies.CustomSteps(list(exempt))]
             ),
             enable_async_checkpointing=False,
-            cleanup_tmp_directories=True,
         )
         self.path = path
         self._say = say
+        # What a killed save left. Orbax would do this in a thread of its own, which can outlive a short process.
+        for debris in path.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(debris, ignore_errors=True)
         try:
             self._manager = ocp.CheckpointManager(path.absolute(), options=options)
         except OSError as error:

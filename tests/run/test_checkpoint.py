@@ -151,7 +151,8 @@ def test_a_kill_during_a_save_leaves_the_last_one_whole(tmp_path):
             state, meta = store.latest(lambda step, meta: model)
             assert meta["step"] >= seen
             assert float(state["w"][-1, -1]) == meta["step"] == int(state["step"])
-            store.save(meta["step"] + 1, state, meta)  # and saving goes on over the debris
+            store.save(meta["step"] + 1, state, meta)  # and saving goes on
+        assert all(path.name.isdigit() for path in (tmp_path / str(moment)).iterdir())  # no debris stays
 
 
 _FULL_DISK = """
