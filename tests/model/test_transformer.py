@@ -10,7 +10,7 @@ import pytest
 from bitzero.config import Model
 from bitzero.model import quant, transformer
 
-CFG = Model(num_layers=2, width=32, num_heads=4, num_kv_heads=2, head_dim=16, ffn_width=48, max_tier=0)
+CFG = Model(num_layers=2, width=32, num_heads=4, num_kv_heads=2, head_dim=16, ffn_width=48, max_tier=0, smear=2)
 SEGMENTS = jnp.int32(jnp.arange(12)[None] >= jnp.array([0, 3, 5])[:, None])  # left-padded by 0, 3 and 5
 
 
@@ -34,12 +34,13 @@ def test_cached_decode_agrees_with_the_full_forward(model, tokens, operand):
     full = logp(transformer.apply(params, tiers, tokens, SEGMENTS, CFG, operand))
     weights = quant.materialise(params, tiers, CFG, operand)
     cache = transformer.empty_cache(CFG, operand, 3, 12)
+    lags = transformer.lagged(tokens, SEGMENTS, CFG.smear)
     positions, mask = transformer.positions_of(SEGMENTS), transformer.causal_mask(SEGMENTS)
     step = jax.jit(transformer.apply_cached, static_argnames=("cfg", "operand"))
     pieces = []
     for t in range(12):
         where = (slice(None), slice(t, t + 1))
-        logits, cache = step(weights, tokens[where], positions[where], mask[where], cache, jnp.int32(t), CFG, operand)
+        logits, cache = step(weights, lags[where], positions[where], mask[where], cache, jnp.int32(t), CFG, operand)
         pieces.append(logits)
     gap = jnp.abs(logp(jnp.concatenate(pieces, axis=1)) - full)
     assert float(gap.max()) <= 0.05
