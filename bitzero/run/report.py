@@ -84,6 +84,7 @@ def executor(sitting: Sitting) -> dict[str, float]:
     """The sandbox's counters of this sitting, and how often a generated label disagreed with it."""
     counts = {name: value for name, value in sitting.sandbox.report().items() if type(value) is int}
     counts |= {"audited": sitting.stream.audited, "disagreements": sitting.stream.disagreements}
+    counts["loosely_right"] = sitting.door.loose
     return {f"executor/{name}": float(value) for name, value in counts.items()}
 
 

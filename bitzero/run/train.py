@@ -58,6 +58,7 @@ def train(cfg: Config, home: pathlib.Path) -> int:
                         cfg=cfg, home=home, store=store, stream=stream, sandbox=sandbox, door=door, metrics=metrics,
                         progress=progress, stop=stop, ledger=ledger, began=began,
                     )  # fmt: skip
+                    announce(sitting, int(state.step))
                     try:
                         return sit(sitting, state)
                     except GeneratorFailed as error:
@@ -76,6 +77,16 @@ def begin(cfg: Config, store: Checkpoints, progress: Progress) -> tuple[TrainSta
     operand = device.operand(cfg.model)
     progress.say(f"{size / 1e6:.2f}M parameters from random weights · {operand} operands · seed {cfg.seed}")
     return state, Ledger(operand=operand)
+
+
+def announce(sitting: Sitting, step: int) -> None:
+    """Says how well programs are confined here, on the terminal and in TensorBoard."""
+    report = sitting.sandbox.report()
+    missing = [f"{layer}: {state}" for layer, state in report["layers"].items() if state != "active"]
+    sitting.progress.say(f"sandbox: {report['level']}" + (f" ({'; '.join(missing)})" if missing else ""))
+    rows = "\n".join(f"| {layer} | {state} |" for layer, state in report["layers"].items())
+    head = f"level **{report['level']}**\n\n| layer | state |\n|---|---|\n"
+    sitting.metrics.text(step, "executor/sandbox", head + rows)
 
 
 @functools.partial(jax.jit, static_argnames="cfg")

@@ -46,6 +46,7 @@ class Door:
         self.error: str | None = None  # traceback of the first fault, for the driver to raise after the chunk
         self.seconds = {"propose": 0.0, "solve": 0.0}  # wall time spent on the host
         self.calls = {"propose": 0, "solve": 0}
+        self.loose = 0  # answers that only Python's == would have passed
         self.samples: list[tuple[int, str]] = []  # (step, text) of every `samples_every`-th step; the driver drains it
         self._stop = False
 
@@ -91,6 +92,7 @@ class Door:
                 out["outcome"][i] = [OUTCOMES.index(verdict.outcome) for verdict in row]
                 out["coverage"][i] = [verdict.coverage for verdict in row]
                 out["trivial"][i] = kinds.is_trivial(task)
+                self.loose += sum(verdict.loose for verdict in row)
             self._sample_answers(step, tasks, answers, judged)
             return out
 

@@ -7,7 +7,7 @@ compared here as text, so neither an `__eq__`, nor a bracket, nor a side effect 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bitzero.sandbox import Job, Outcome, Sandbox, literal_job
+from bitzero.sandbox import Job, Outcome, Sandbox, literal_job, loosely_equal
 from bitzero.tasks.gates import GATES, Proposal, Verdict, validate
 from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, Task
 
@@ -29,6 +29,7 @@ class Judgement:
     correct: bool
     outcome: str  # one of OUTCOMES; ok also for an answer that is well-formed and wrong
     coverage: float = 1.0  # induction: (h + 1)/(H + 2) with h of H hidden pairs passed
+    loose: bool = False  # wrong, yet equal under Python's == (True for 1); counted apart, never rewarded
 
 
 _MALFORMED = Judgement(correct=False, outcome="format")
@@ -69,8 +70,7 @@ def _judge_values(
     found = dict(zip(texts, (outcome for outcomes in results for outcome in outcomes), strict=True))
     for i, answer in asked:
         outcome = found[answer]
-        correct = outcome.kind == "ok" and outcome.value == tasks[i].outputs[0]
-        verdicts[i][answer] = Judgement(correct=correct, outcome=outcome.kind)
+        verdicts[i][answer] = _value_judgement(tasks[i], outcome)
 
 
 def _judge_programs(
@@ -94,10 +94,17 @@ def _judge_programs(
     for (i, texts), outcomes in zip(places, sandbox.run(jobs) if jobs else [], strict=True):
         if tasks[i].kind == ABDUCTION:
             for text, outcome in zip(texts, outcomes, strict=True):
-                correct = outcome.kind == "ok" and outcome.value == tasks[i].outputs[0]
-                verdicts[i][text] = Judgement(correct=correct, outcome=outcome.kind)
+                verdicts[i][text] = _value_judgement(tasks[i], outcome)
         else:
             verdicts[i][texts[0]] = _program_judgement(tasks[i], outcomes)
+
+
+def _value_judgement(task: Task, outcome: Outcome) -> Judgement:
+    """Strict equality of the canonical texts decides."""
+    gold = task.outputs[0]
+    correct = outcome.kind == "ok" and outcome.value == gold
+    loose = outcome.kind == "ok" and not correct and loosely_equal(outcome.value or "", gold)
+    return Judgement(correct=correct, outcome=outcome.kind, loose=loose)
 
 
 def _program_judgement(task: Task, outcomes: Sequence[Outcome]) -> Judgement:

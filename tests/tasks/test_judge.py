@@ -47,3 +47,11 @@ def test_a_mixed_batch_keeps_its_order(box):
     verdicts = judge(box, tasks, [["def f(x): return 0"] * 2, ["3", "4"], ["1", "2"]])
     assert [[verdict.correct for verdict in row] for row in verdicts] == [[False, False], [True, False], [False, True]]
     assert {verdict.outcome for row in verdicts for verdict in row} <= set(OUTCOMES)
+
+
+def test_python_equality_is_counted_apart_and_not_rewarded(box):
+    task = Task(kind=DEDUCTION, level=0, code="def f(a):\n    return a > 1", inputs=("2",), outputs=("True",), shown=1)
+    [[loose, wrong, right]] = judge(box, [task], [["1", "0", "True"]])
+    assert (loose.correct, loose.loose) == (False, True)
+    assert (wrong.correct, wrong.loose) == (False, False)
+    assert (right.correct, right.loose) == (True, False)
