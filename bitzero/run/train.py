@@ -81,7 +81,7 @@ def begin(cfg: Config, store: Checkpoints, progress: Progress) -> tuple[TrainSta
 
 def announce(sitting: Sitting, step: int) -> None:
     """Says how well programs are confined here, on the terminal and in TensorBoard."""
-    report = sitting.sandbox.report()
+    report: dict[str, Any] = sitting.sandbox.report()
     missing = [f"{layer}: {state}" for layer, state in report["layers"].items() if state != "active"]
     sitting.progress.say(f"sandbox: {report['level']}" + (f" ({'; '.join(missing)})" if missing else ""))
     rows = "\n".join(f"| {layer} | {state} |" for layer, state in report["layers"].items())
