@@ -1,0 +1,161 @@
+"""Where a training step's time goes: QAT against full precision, and the parts of a self-play step.
+
+    python benchmarks/training.py [--config=experiments/azr_small.py] [--repeats=5]
+
+Prints two tables and writes benchmarks/results/training.json. Every figure is the best of the repeats, in one run; the
+parts of a self-play step are its stages compiled apart, on a freshly initialised model, so their sum is not the step's
+time to the last per cent.
+"""
+
+import argparse
+import functools
+import importlib.util
+import json
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+os.environ.setdefault("PJRT_NPROC", "8")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+ROOT = pathlib.Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+import jax
+import jax.numpy as jnp
+import rich.console
+import rich.table
+
+from bitzero import config as configuration
+from bitzero.config import Config
+from bitzero.model import quant
+from bitzero.run import device
+from bitzero.sandbox import Limits, Sandbox
+from bitzero.selfplay import loop, verify, warmup
+from bitzero.state import Supervised
+from bitzero.tasks.worker import Stream, Unit
+
+STEPS = 8  # of a timed warm-up chunk
+
+
+def main() -> None:
+    """Measures, prints and writes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", default="experiments/azr_small.py")
+    parser.add_argument("--repeats", type=int, default=5)
+    given = parser.parse_args()
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    cfg = load(ROOT / given.config)
+    with Sandbox(Limits(value_bytes=cfg.sandbox.value_bytes), workers=cfg.sandbox.workers) as sandbox:
+        with Stream(cfg) as stream:
+            qat = warm(cfg, batch_of(stream, cfg, "warmup", STEPS, cfg.warmup.batch_size), given.repeats)
+            parts = play(cfg, stream, sandbox, given.repeats)
+    result = {"config": given.config, "warmup": qat, "selfplay_seconds": parts, "machine": device.describe()}
+    show(result)
+    path = ROOT / "benchmarks" / "results" / "training.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def load(path: pathlib.Path) -> Config:
+    """The frozen configuration of an experiment file."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return configuration.freeze(module.get_config())
+
+
+def batch_of(stream: Stream, cfg: Config, phase: str, steps: int, rows: int) -> Supervised:
+    """Generator sequences, as training takes them."""
+    unit = Unit(
+        step=0, steps=steps, batch_size=rows, context=cfg.tasks.context, open_levels=3, frontier=0, phase=phase
+    )  # fmt: skip
+    batch = stream.take(unit)
+    return Supervised(tokens=batch.tokens, mask=batch.mask, kind=batch.kind, level=batch.level)
+
+
+def best(call: Callable[[], Any], repeats: int) -> tuple[float, float]:
+    """Least wall and processor seconds of a call, after one to compile."""
+    jax.block_until_ready(call())
+    wall = cpu = float("inf")
+    for _ in range(repeats):
+        started, used = time.perf_counter(), time.process_time()
+        jax.block_until_ready(call())
+        wall, cpu = min(wall, time.perf_counter() - started), min(cpu, time.process_time() - used)
+    return wall, cpu
+
+
+def warm(cfg: Config, batch: Supervised, repeats: int) -> list[dict[str, Any]]:
+    """Wall and processor µs a token position of each phase and float operand type."""
+    rows = []
+    positions = batch.tokens.size
+    for operand in ("bf16", "f32", "int8"):
+        for phase in ("full", "integer"):
+            fresh = warmup.init_state(cfg)
+            call = functools.partial(run_copy, fresh, batch, cfg, operand, phase)
+            wall, cpu = best(call, repeats)
+            rows.append(
+                {"operand": operand, "phase": phase, "wall_us": 1e6 * wall / positions, "cpu_us": 1e6 * cpu / positions}
+            )
+    return rows
+
+
+def run_copy(state: Any, batch: Supervised, cfg: Config, operand: str, phase: str) -> Any:
+    """A chunk on a copy of the state, which the call gives away."""
+    return warmup.run_chunk(jax.tree.map(jnp.copy, state), batch, cfg, operand, phase)[1]["loss/total"]
+
+
+def play(cfg: Config, stream: Stream, sandbox: Sandbox, repeats: int) -> dict[str, float]:
+    """Wall seconds of each stage of one self-play step, and of the step as a whole."""
+    operand, door = quant.measure_operand(cfg.model), verify.Door(sandbox, cfg)
+    tasks = stream.tasks(cfg.selfplay.seed_tasks, 0, open_levels=3)
+    state = loop.start(warmup.init_state(cfg), verify.pack(tasks, True, cfg), cfg, operand)
+    chunk = batch_of(stream, cfg, "selfplay", 1, cfg.selfplay.supervised_batch)
+    items = jax.tree.map(lambda a: jnp.asarray(a[0]), chunk)
+    key = jax.random.key(0)
+    jit = functools.partial(jax.jit, static_argnames=("cfg", "operand"))
+    weights = quant.materialise(state.params, state.precision, cfg.model, operand)
+    propose, solve, learn = jit(loop.propose), jit(loop.solve), jit(loop.learn)
+    proposals = propose(key, state, weights, cfg, operand)
+    verdict = door.propose(
+        proposals.prompt, proposals.rollout.tokens, proposals.kind, proposals.level, state.step, state.trace_mode
+    )
+    state, slots = jax.jit(loop.admit)(key, state, proposals, {k: jnp.asarray(v) for k, v in verdict.items()})
+    answers = solve(key, weights, slots, cfg, operand)
+    shape = (cfg.selfplay.num_tasks, cfg.selfplay.group_size)
+    judged = loop.Judged(
+        reward=jnp.zeros(shape).at[:, 0].set(1.0), counted=jnp.ones(shape, bool), trivial=jnp.zeros(shape[:1], bool)
+    )
+    state, credit = loop.advantage(state, slots, judged, cfg)
+    tokens = answers.tokens.reshape(*shape, -1)
+    stages = {
+        "propose": lambda: propose(key, state, weights, cfg, operand),
+        "verify proposals": lambda: door.propose(
+            proposals.prompt, proposals.rollout.tokens, proposals.kind, proposals.level, state.step, state.trace_mode
+        )["gate"],
+        "solve": lambda: solve(key, weights, slots, cfg, operand),
+        "verify answers": lambda: door.solve(slots.record, tokens, state.step)["reward"],
+        "update": lambda: learn(state, proposals, slots, answers, judged, credit, items, cfg, operand)[1],
+    }
+    seconds = {name: best(stage, repeats)[0] for name, stage in stages.items()}
+    whole = lambda: loop.run_chunk(jax.tree.map(jnp.copy, state), chunk, cfg, operand, door)[1]["loss/total"]
+    return seconds | {"whole step": best(whole, repeats)[0]}
+
+
+def show(result: dict[str, Any]) -> None:
+    """The two tables."""
+    console = rich.console.Console()
+    table = rich.table.Table("operand", "phase", "wall µs/token", "cpu µs/token", title="warm-up step", box=None)
+    for row in result["warmup"]:
+        table.add_row(row["operand"], row["phase"], f"{row['wall_us']:.1f}", f"{row['cpu_us']:.1f}")
+    console.print(table)
+    table = rich.table.Table("stage", "seconds", title="self-play step", box=None)
+    for name, seconds in result["selfplay_seconds"].items():
+        table.add_row(name, f"{seconds:.3f}")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
