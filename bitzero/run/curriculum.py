@@ -13,23 +13,12 @@ from bitzero.config import Config
 from bitzero.run import asking
 from bitzero.sandbox import Sandbox
 from bitzero.state import TrainState
-from bitzero.tasks.kinds import DEDUCTION, Task
+from bitzero.tasks.kinds import DEDUCTION
+from bitzero.tasks.orders import task_of
 from bitzero.tasks.programs import Program
 
 NUM_LEVELS = 6
 Heldout = Callable[[str, int, int], list[Program]]  # (split, level, n) → programs
-
-
-def deduction_task(program: Program) -> Task:
-    """The deduction question about the program's first pair."""
-    return Task(
-        kind=DEDUCTION,
-        level=program.level,
-        code=program.code,
-        inputs=program.inputs[:1],
-        outputs=program.outputs[:1],
-        shown=1,
-    )
 
 
 def unlocks(step: int, cfg: Config) -> bool:
@@ -39,7 +28,7 @@ def unlocks(step: int, cfg: Config) -> bool:
 
 def dev_accuracy(solver: asking.Solver, level: int, heldout: Heldout, sandbox: Sandbox) -> float:
     """Share of the level's dev deductions answered right, decoding freely and greedily."""
-    tasks = [deduction_task(program) for program in heldout("dev", level, solver.cfg.tasks.dev_items)]
+    tasks = [task_of(solver.cfg, program, DEDUCTION) for program in heldout("dev", level, solver.cfg.tasks.dev_items)]
     return float(asking.right(sandbox, tasks, asking.ask(solver, tasks)).mean())
 
 

@@ -19,7 +19,7 @@ from bitzero.config import Config
 from bitzero.run import asking, device, proposing, workdir
 from bitzero.run.asking import Solver
 from bitzero.run.checkpoint import Checkpoints
-from bitzero.run.curriculum import NUM_LEVELS, deduction_task
+from bitzero.run.curriculum import NUM_LEVELS
 from bitzero.run.metrics import Metrics
 from bitzero.run.progress import Progress
 from bitzero.run.sitting import Ledger, sandbox_of
@@ -29,7 +29,7 @@ from bitzero.sandbox import Sandbox
 from bitzero.state import TrainState
 from bitzero.tasks import kinds
 from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, KINDS, Task
-from bitzero.tasks.programs import Program
+from bitzero.tasks.orders import task_of
 from bitzero.tasks.worker import Stream
 
 Right = Bool[np.ndarray, " n"]  # which items were answered right
@@ -152,18 +152,11 @@ def questions(stream: Stream, cfg: Config, open_levels: int) -> list[Group]:
     for level, n in counts(cfg, open_levels).items():
         test, training = stream.heldout("test", level, n), stream.heldout("train", level, min(n, _RULE_ITEMS))
         for kind in (DEDUCTION, ABDUCTION, INDUCTION):
-            tasks = [task_of(program, kind, cfg) for program in test]
-            rule_tasks = [task_of(program, kind, cfg) for program in training]
+            tasks = [task_of(cfg, program, kind) for program in test]
+            rule_tasks = [task_of(cfg, program, kind) for program in training]
             opened = level < open_levels
             groups.append(Group(level=level, kind=kind, tasks=tasks, training=rule_tasks, open=opened))
     return groups
-
-
-def task_of(program: Program, kind: int, cfg: Config) -> Task:
-    """The program's question of ``kind``: its first pair, or for induction all pairs with the first ones shown."""
-    if kind == INDUCTION:
-        return kinds.induction_task(program, range(len(program.inputs)), cfg)
-    return dataclasses.replace(deduction_task(program), kind=kind)
 
 
 def measure(

@@ -9,6 +9,7 @@ from bitzero.config import Config
 from bitzero.model import precision
 from bitzero.selfplay import buffer, verify
 from bitzero.state import Rollout, TrainState
+from bitzero.tasks.tokens import EOS
 
 if TYPE_CHECKING:
     from bitzero.selfplay.loop import Credit, Judged, Proposals, Slots
@@ -77,7 +78,7 @@ def _tasks(slots: "Slots", judged: "Judged", credit: "Credit") -> dict[str, Arra
 
 def _lengths(written: Rollout, answers: Rollout, judged: "Judged") -> dict[str, Array]:
     length = lambda r: jnp.sum(r.mask, axis=1).astype(jnp.float32)
-    capped = lambda r: jnp.mean(jnp.all(r.tokens != 1, axis=1).astype(jnp.float32))
+    capped = lambda r: jnp.mean(jnp.all(r.tokens != EOS, axis=1).astype(jnp.float32))
     right = judged.reward.reshape(-1) > 0
     return {
         "selfplay/length_propose": jnp.mean(length(written)),

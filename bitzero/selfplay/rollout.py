@@ -9,8 +9,7 @@ from jaxtyping import Array, Float, Integer, PRNGKeyArray
 from bitzero.config import Model
 from bitzero.model import transformer
 from bitzero.state import Rollout
-
-PAD, EOS = 0, 1
+from bitzero.tasks.tokens import EOS, PAD
 
 
 def sample(

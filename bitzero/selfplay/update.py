@@ -18,8 +18,8 @@ from bitzero.state import TrainState
 def optimiser(cfg: Config) -> optax.GradientTransformation:
     """Clip by global norm, then Muon (arXiv 2502.16982) on the matrices and Adam on embedding and norm gains.
 
-    Muon reached a loss that Adam needed 1.7 times the tokens for. Its steps are scaled to an RMS of 0.2 an element
-    (``consistent_rms``), so one learning rate serves both; it is applied outside, by the schedule.
+    With Muon on 16 rows a step a loss came at 1/1.7 of the tokens that Adam on 40 rows needed. Steps are scaled to an
+    RMS of 0.2 an element (``consistent_rms``), so one learning rate serves both; the schedule applies it outside.
     """
     opt = cfg.optimiser
     muon = optax.contrib.muon(

@@ -11,7 +11,7 @@ from bitzero.run import asking, evaluate, proposing
 from bitzero.run.evaluate import Group
 from bitzero.sandbox import Sandbox
 from bitzero.selfplay import buffer, warmup
-from bitzero.tasks import kinds, programs
+from bitzero.tasks import kinds, orders, programs
 from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, Task
 
 CFG = Config(
@@ -47,19 +47,19 @@ ONE_ARGUMENT = deduction("def f(a):\n    return -a", "5", "-5")
 
 def test_gold_answers_are_right_and_others_are_not(sandbox, test_programs):
     for kind, gold in ((DEDUCTION, "outputs"), (ABDUCTION, "inputs")):
-        tasks = [evaluate.task_of(program, kind, CFG) for program in test_programs]
+        tasks = [orders.task_of(CFG, program, kind) for program in test_programs]
         answers = [[getattr(task, gold)[0], None, "nonsense("] for task in tasks]
         assert asking.right(sandbox, tasks, answers).tolist() == [[True, False, False]] * len(tasks)
-    tasks = [evaluate.task_of(program, INDUCTION, CFG) for program in test_programs]
+    tasks = [orders.task_of(CFG, program, INDUCTION) for program in test_programs]
     assert asking.right(sandbox, tasks, [[task.code] for task in tasks]).all()
 
 
 def test_a_question_of_each_kind(test_programs):
     program = test_programs[0]
-    task = evaluate.task_of(program, DEDUCTION, CFG)
+    task = orders.task_of(CFG, program, DEDUCTION)
     assert (task.inputs, task.outputs) == (program.inputs[:1], program.outputs[:1])
-    assert evaluate.task_of(program, ABDUCTION, CFG) == dataclasses.replace(task, kind=ABDUCTION)
-    task = evaluate.task_of(program, INDUCTION, CFG)
+    assert orders.task_of(CFG, program, ABDUCTION) == dataclasses.replace(task, kind=ABDUCTION)
+    task = orders.task_of(CFG, program, INDUCTION)
     assert (len(task.inputs), task.shown) == (CFG.tasks.pairs, CFG.tasks.shown)
 
 
@@ -78,14 +78,14 @@ def test_the_control_shows_a_program_of_the_same_arity(sandbox):
 
 
 def test_the_control_of_induction_shows_anothers_pairs(test_programs):
-    mine, other = (evaluate.task_of(program, INDUCTION, CFG) for program in test_programs[:2])
+    mine, other = (orders.task_of(CFG, program, INDUCTION) for program in test_programs[:2])
     shown = evaluate.shuffled(mine, other)
     assert (shown.code, shown.inputs, shown.outputs) == (mine.code, other.inputs, other.outputs)
 
 
 def test_a_model_of_random_weights_is_asked_freely_and_scores_nothing(sandbox, state, test_programs):
     solver = asking.solver(state, "f32", CFG)
-    tasks = [evaluate.task_of(program, DEDUCTION, CFG) for program in test_programs]
+    tasks = [orders.task_of(CFG, program, DEDUCTION) for program in test_programs]
     group = Group(level=0, kind=DEDUCTION, tasks=tasks, training=tasks)
     row, now, before = evaluate.measure(group, solver, solver, sandbox)
     assert row["mode"] == "trace" and row["n"] == 6
@@ -95,7 +95,7 @@ def test_a_model_of_random_weights_is_asked_freely_and_scores_nothing(sandbox, s
 
 def test_answers_do_not_depend_on_who_shares_the_batch(state, test_programs):
     solver = asking.solver(state, "f32", CFG)
-    tasks = [evaluate.task_of(program, ABDUCTION, CFG) for program in test_programs]
+    tasks = [orders.task_of(CFG, program, ABDUCTION) for program in test_programs]
     prompts = [kinds.solve_prompt(task, trace=False) for task in tasks]
     draw = dict(max_new=CFG.tasks.answer, temperature=0.0, seed=0)
     together = list(asking.complete(solver, prompts, **draw))
