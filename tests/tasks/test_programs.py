@@ -159,6 +159,8 @@ class Watch:
     def __call__(self, frame, event, _):
         if frame.f_code.co_name != "f":
             return None
+        if event == "line" and frame.f_lineno == self.line:
+            return self  # since Python 3.12 (PEP 709) each turn of a comprehension reports its line again
         if event in ("line", "return") and self.line in self.writes:
             if self.line not in self.loops or (event == "line" and frame.f_lineno == self.loops[self.line]):
                 for name in self.writes[self.line]:
