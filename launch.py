@@ -6,9 +6,11 @@ import pathlib
 import re
 import sys
 
-# Read by JAX when it is first imported, and by every process started from here. The pool of 8 threads keeps host
-# callbacks from starving on few cores and makes results independent of the number of cores.
-os.environ.setdefault("PJRT_NPROC", "8")
+# Read by JAX when it is first imported, and by every process started from here. The size of its thread pool decides the
+# bits of a result, so `run.json` records it; more threads than cores would cost a third of the speed, and a single one
+# would leave none for a host callback's arguments.
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
+os.environ.setdefault("PJRT_NPROC", str(min(max(_CORES, 2), 8)))
 os.environ.setdefault("PYTHONHASHSEED", "0")
 _GPU_NODES = ("/dev/nvidiactl", "/dev/dxg")  # Linux, and Linux inside Windows
 os.environ.setdefault("JAX_PLATFORMS", "cuda,cpu" if any(map(os.path.exists, _GPU_NODES)) else "cpu")

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-os.environ.setdefault("PJRT_NPROC", "8")
+os.environ.setdefault("PJRT_NPROC", "2")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))

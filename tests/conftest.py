@@ -3,7 +3,7 @@
 import os
 
 # Before the first jax import: the pool size decides bits of a reduction and keeps host callbacks from starving.
-os.environ.setdefault("PJRT_NPROC", "8")
+os.environ.setdefault("PJRT_NPROC", "2")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("PYTHONHASHSEED", "0")
 

@@ -188,7 +188,7 @@ class Transformer(nn.Module):
         if cfg.smear:
             gains = self.param("smear", nn.initializers.normal(0.5 * cfg.width**0.5), (cfg.smear, cfg.width))
             before = jnp.where(tokens[..., 1:, None] != PAD, embedding[tokens[..., 1:]], 0.0)
-            x = x + jnp.einsum("BTSD,SD->BTD", before, gains)
+            x = x + jnp.sum(before * gains[None, None], axis=2)  # as an einsum a product batched over D, with transposes
         half = cfg.head_dim // 2
         angles = positions[..., None] * jnp.broadcast_to(
             cfg.rope_theta ** (-jnp.arange(half) / half), (*positions.shape, half)

@@ -56,11 +56,12 @@ def _cache() -> pathlib.Path | None:
 
 
 def describe() -> dict[str, Any]:
-    """Processor, cores, devices, versions and commit: what a figure depends on."""
+    """Processor, cores, threads, devices, versions and commit: what a figure depends on."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": int(os.environ.get("PJRT_NPROC", 0)),  # of XLA's CPU pool; 0: as many as cores
         "devices": [device.device_kind for device in jax.devices()],
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in packages},

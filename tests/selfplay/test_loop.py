@@ -240,11 +240,11 @@ PLACES = textwrap.dedent(
 )
 
 
-@pytest.mark.parametrize("devices", [pytest.param(1, marks=pytest.mark.slow), 2])
-def test_the_loop_runs_on_one_core_and_on_a_mesh_of_two_devices(devices, tmp_path):
+@pytest.mark.parametrize(("devices", "threads"), [pytest.param(1, 2, marks=pytest.mark.slow), (2, 8)])
+def test_the_loop_runs_on_one_core_and_on_a_mesh_of_two_devices(devices, threads, tmp_path):
     environment = {
         **os.environ,
-        "PJRT_NPROC": "8",
+        "PJRT_NPROC": str(threads),  # a mesh's shards hold several threads in callbacks at once
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
