@@ -188,7 +188,7 @@ class Transformer(nn.Module):
         if cfg.smear:
             gains = self.param("smear", nn.initializers.normal(0.5 * cfg.width**0.5), (cfg.smear, cfg.width))
             before = jnp.where(tokens[..., 1:, None] != PAD, embedding[tokens[..., 1:]], 0.0)
-            x = x + jnp.sum(before * gains[None, None], axis=2)  # as an einsum a product batched over D, with transposes
+            x = x + jnp.sum(before * gains[None, None], axis=2)  # an einsum would become a product batched over D
         half = cfg.head_dim // 2
         angles = positions[..., None] * jnp.broadcast_to(
             cfg.rope_theta ** (-jnp.arange(half) / half), (*positions.shape, half)
