@@ -11,7 +11,7 @@ a row. The forward multiplies integers and ends with exactly y = f32(acc)·(scal
 (arXiv 1308.3432) without a clip mask and without a gradient through α, δ or m.
 
 A weight is a *type*: a latent array (training), ``Dense`` integers (rollouts), ``Blend`` (rollouts below λ = 1),
-``Full`` (no quantisation). ``linear`` dispatches on it.
+``Full`` (no quantisation), ``Packed`` (two bits a weight, inference). ``linear`` dispatches on it.
 """
 
 import functools
@@ -25,6 +25,7 @@ from jaxtyping import Array, Float, Int8, Num
 
 from bitzero.config import Model
 from bitzero.state import pytree
+from pallas_kernels import Packed, packed_matmul
 
 BLOCK_ROWS = 16  # output rows that share a tier
 OPERANDS = ("f32", "bf16", "int8")
@@ -55,7 +56,7 @@ class Full:
     weight: Float[Array, "*L N K"]
 
 
-Weight = Array | Dense | Blend | Full
+Weight = Array | Dense | Blend | Full | Packed
 
 
 def float_type(operand: str) -> jnp.dtype:
@@ -217,9 +218,11 @@ def linear(
     """One linear layer without bias, by the type of ``w``.
 
     ``w`` latent [N, K]: integers with the straight-through gradient, or the ramp where ``lam`` is given. ``Dense``:
-    the same integers, materialised. ``Blend``: the ramp, materialised. ``Full``: no quantisation. ``tier`` and ``ramp``
-    belong to latents only.
+    the same integers, materialised. ``Blend``: the ramp, materialised. ``Full``: no quantisation. ``Packed``: the same
+    integers, by ``packed_matmul``. ``tier`` and ``ramp`` belong to latents only.
     """
+    if isinstance(w, Packed):
+        return _packed_linear(x, w)
     if isinstance(w, Dense):
         xq, delta = quantise_activations(x)
         return _epilogue(integer_product(xq, w.codes, operand, max_tier), w.scale, delta)
@@ -230,6 +233,12 @@ def linear(
     if lam is not None:
         return blended_linear(x, blend(w, lam, parts), lam, operand)
     return ternary_linear(x, w, tier, ramp, parts, operand, max_tier)
+
+
+def _packed_linear(x: Float[Array, "*B K"], w: Packed) -> Float[Array, "*B N"]:
+    xq, delta = quantise_activations(x)
+    y = packed_matmul(xq.reshape(-1, x.shape[-1]).astype(jnp.int8), w, x_scale=delta.reshape(-1))
+    return y.reshape(*x.shape[:-1], -1)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))

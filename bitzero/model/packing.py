@@ -1,0 +1,67 @@
+"""Latents to packed matrices: the tree that inference runs on, two bits a ternary weight."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from bitzero.config import Model
+from bitzero.model import quant
+from pallas_kernels import Packed, Residual, layout
+from pallas_kernels import pack as pack_matrix
+
+
+def pack(params: dict[str, Any], precision: dict[str, Any], cfg: Model) -> dict[str, Any]:
+    """The parameter tree with every ternary-able kernel [L, N, K] as ``Packed``: T, and R of promoted blocks, α/m.
+
+    The integers are those of the λ = 1 forward. Runs on the host, once.
+    """
+    layers = dict(params["layers"])
+    for name, parts in quant.matrices(cfg).items():
+        tiers = precision["layers"][name]
+        layers[name] = {"kernel": _pack_layers(layers[name]["kernel"], tiers, parts)}
+    return {**params, "layers": layers}
+
+
+def _pack_layers(w: Array, tiers: dict[str, Array], parts: tuple[int, ...]) -> Packed:
+    """One kernel of all layers; the layers' promoted blocks of a tier are padded to the same number."""
+    codes, scale = quant.integer_codes(w, tiers["tier"], tiers["ramp"], parts)
+    ternary, _ = quant.ternary_codes(w, parts)
+    codes, ternary, scale, tier = (np.asarray(a) for a in (codes, ternary, scale, tiers["tier"]))
+    packed = [_pack_one(codes[i], ternary[i], scale[i], tier[i]) for i in range(len(codes))]
+    most = {m: max(layer.residual[m].block.size for layer in packed if m in layer.residual) for m in _factors(packed)}
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(_widen(layer, most) for layer in packed))
+
+
+def _pack_one(codes: np.ndarray, ternary: np.ndarray, scale: np.ndarray, tier: np.ndarray) -> Packed:
+    block = np.flatnonzero(tier)
+    m = np.where(tier[block] == 8, 32, 4)
+    if not block.size:
+        return pack_matrix(ternary.astype(np.int8), scale)
+    blocks = lambda a: a.reshape(len(tier), quant.BLOCK_ROWS, -1)[block]
+    values = blocks(codes) - m[:, None, None] * blocks(ternary)
+    return pack_matrix(
+        ternary.astype(np.int8), scale, residual=Residual(values=values.astype(np.int8), block=block, m=m)
+    )
+
+
+def _factors(packed: list[Packed]) -> list[int]:
+    return sorted({m for layer in packed for m in layer.residual})
+
+
+def _widen(packed: Packed, most: dict[int, int]) -> Packed:
+    """The matrix with room for ``most[m]`` blocks of every tier; unused ones point beyond the last block."""
+    return dataclasses.replace(
+        packed, residual={m: layout.with_capacity(packed, m, capacity) for m, capacity in most.items()}
+    )
+
+
+def weight_bytes(params: dict[str, Any]) -> tuple[int, int]:
+    """Bytes of the packed matrices and of everything else (embedding, gains) of a packed tree."""
+    is_packed = lambda leaf: isinstance(leaf, Packed)
+    leaves = jax.tree.leaves(params, is_leaf=is_packed)
+    matrices = sum(layout.nbytes(leaf) for leaf in leaves if is_packed(leaf))
+    return matrices, sum(leaf.nbytes for leaf in leaves if not is_packed(leaf))

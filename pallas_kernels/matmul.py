@@ -1,0 +1,95 @@
+"""``packed_matmul``: one packed format, one meaning, the backend that fits the device.
+
+A backend is one function, ``code_product(x int8 [M, K], data uint8 [R, K/4]) → int32 [M, R]`` with codes 0…3; what is
+around it is the same for all: the bias of the codes, the residual planes, the scales. Backends agree bit for bit on the
+integers, and y = f32(accumulator)·(scale·δ) is computed in that order.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int8, Int32, Num
+
+from pallas_kernels import layout, reference, xla
+from pallas_kernels.layout import AnyArray, Packed, PackingError
+
+CodeProduct = Callable[[Array, Array], Array]
+_PRODUCTS: dict[str, CodeProduct] = {"reference": reference.code_product, "xla": xla.code_product}
+
+
+def backends() -> dict[str, str]:
+    """Every backend: "available" on the default device, or the reason why not."""
+    return {"reference": "available", "xla": "available"}
+
+
+def choose(m: int, n: int, k: int) -> str:
+    """The backend that ``auto`` stands for, for M × K activations and an N × K matrix on the default device."""
+    return "xla"
+
+
+def packed_matmul(
+    x: Num[AnyArray, "M K"],
+    packed: Packed,
+    *,
+    x_scale: Float[AnyArray, " rows"],
+    backend: str = "auto",
+    out_dtype: jnp.dtype | type = jnp.float32,
+) -> Num[Array, "M N"]:
+    """y = f32(x·(m·T + R)ᵀ)·(scale·δ) with δ = ``x_scale`` [M]; ``out_dtype=int32`` returns the accumulator instead.
+
+    x is int8 within ±127. Exact in int32 for K up to 2³¹/(127·159) = 106,000. Not differentiable: packed weights are
+    for inference. Raises ``PackingError`` for shapes that do not fit or a backend that cannot do this here.
+    """
+    n, k = packed.shape
+    if x.ndim != 2 or x.shape[1] != k or x.dtype != jnp.int8:
+        raise PackingError(f"x must be int8 [M, {k}] for this matrix, not {x.dtype} {list(x.shape)}")
+    if x_scale.shape != x.shape[:1]:
+        raise PackingError(f"x_scale must be [{x.shape[0]}], one δ for each row of x, not {list(x_scale.shape)}")
+    name = choose(x.shape[0], n, k) if backend == "auto" else backend
+    reason = backends().get(name, f"there is no such backend; there is: auto, {', '.join(_PRODUCTS)}")
+    if reason != "available":
+        raise PackingError(f"backend {name}: {reason}; backend='xla' does everything")
+    product = _PRODUCTS[name]
+    if name == "reference":
+        return _finish(_accumulate(x, packed, product), packed, x_scale, out_dtype)
+    return _no_gradient(x, packed, x_scale, product, jnp.dtype(out_dtype))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _no_gradient(x, packed, x_scale, product, out_dtype):
+    return _finish(_accumulate(x, packed, product), packed, x_scale, out_dtype)
+
+
+def _refuse(*_):
+    raise PackingError("packed weights are not trained: differentiate the latent weights (quant.ternary_linear)")
+
+
+_no_gradient.defvjp(_refuse, _refuse)
+
+
+def _accumulate(x: Int8[AnyArray, "M K"], packed: Packed, product: CodeProduct) -> Int32[Array, "M N"]:
+    """Σ_k (m·T + R)·x."""
+    n, k = packed.shape
+    wide = jnp.pad(x, ((0, 0), (0, layout.padded(k, layout.BLOCK_K) - k)))
+    total = jnp.sum(x, axis=1, dtype=jnp.int32)[:, None]
+    acc = product(wide, packed.codes)[:, :n] - total
+    if not packed.residual:
+        return acc
+    acc = acc * layout.row_factors(packed)[None]
+    for m, planes in packed.residual.items():
+        digits, rows, k4 = planes.digits.shape
+        parts = product(wide, planes.digits.reshape(digits * rows, k4)).reshape(-1, digits, rows)
+        whole = sum(parts[:, p] * 4**p for p in range(digits)) - layout.OFFSET[m] * total
+        at = planes.block[:, None] * layout.BLOCK_ROWS + jnp.arange(layout.BLOCK_ROWS)[None]
+        acc = acc.at[:, at.reshape(-1)].add(whole, mode="drop")
+    return acc
+
+
+def _finish(
+    acc: Int32[Array, "M N"], packed: Packed, x_scale: Float[AnyArray, " M"], out_dtype: jnp.dtype | type
+) -> Num[Array, "M N"]:
+    if jnp.dtype(out_dtype) == jnp.int32:
+        return acc
+    return (acc.astype(jnp.float32) * (packed.scale[None] * x_scale[:, None])).astype(out_dtype)

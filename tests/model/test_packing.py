@@ -1,0 +1,66 @@
+"""Packed trees: the integers of the λ = 1 forward, bit for bit, and the same tokens out of a whole decode."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bitzero.config import Model
+from bitzero.model import packing, quant, transformer
+from bitzero.selfplay import rollout
+
+CFG = Model(num_layers=2, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=48, max_tier=8, smear=1)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Random latents; tiers differ by layer and matrix, one promoted block is half-way up its ramp."""
+    params, precision = transformer.init(jax.random.key(3), CFG)
+    tiers = {
+        "qkv": [[8, 0, 4, 0], [0, 0, 0, 4]],
+        "o": [[0, 0], [0, 0]],
+        "gate_up": [[0] * 6, [8] * 6],
+        "down": [[4, 4], [0, 8]],
+    }
+    layers = {
+        name: {"tier": jnp.array(rows, jnp.int8), "ramp": precision["layers"][name]["ramp"].at[1, -1].set(0.5)}
+        for name, rows in tiers.items()
+    }
+    return params, {"layers": layers}
+
+
+def test_every_linear_layer_is_bit_for_bit_the_unpacked_one(model):
+    params, precision = model
+    packed = packing.pack(params, precision, CFG)
+    dense = quant.materialise(params, precision, CFG, "f32")
+    for name, parts in quant.matrices(CFG).items():
+        for layer in range(CFG.num_layers):
+            a, b = (jax.tree.map(lambda leaf: leaf[layer], t["layers"][name]["kernel"]) for t in (dense, packed))  # noqa: B023
+            for rows in (1, 7):
+                x = jax.random.normal(jax.random.key(layer), (rows, a.codes.shape[1]))
+                y, z = (quant.linear(x, w, None, None, parts=parts, operand="f32", max_tier=8) for w in (a, b))
+                assert np.abs(y).max() > 0
+                np.testing.assert_array_equal(y, z)
+
+
+def test_greedy_decode_gives_the_same_tokens_on_200_prompts(model):
+    params, precision = model
+    prompts = jax.random.randint(jax.random.key(5), (200, 9), 2, 512)
+    prompts = jnp.where(jnp.arange(9)[None] < jnp.arange(200)[:, None] % 6, 0, prompts)
+    decode = jax.jit(rollout.sample, static_argnames=("cfg", "operand", "max_new"))
+    trees = (packing.pack(params, precision, CFG), quant.materialise(params, precision, CFG, "f32"))
+    a, b = (decode(jax.random.key(0), tree, prompts, CFG, "f32", max_new=12, temperature=0.0) for tree in trees)
+    np.testing.assert_array_equal(a.tokens, b.tokens)
+    np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-5)
+
+
+def test_a_ternary_tree_takes_two_bits_a_weight_and_a_scale_a_row():
+    cfg = dataclasses.replace(CFG, width=256, head_dim=128, ffn_width=512, max_tier=0)
+    params, precision = transformer.init(jax.random.key(0), cfg)
+    matrices, rest = packing.weight_bytes(packing.pack(params, precision, cfg))
+    weights = sum(params["layers"][name]["kernel"].size for name in quant.matrices(cfg))
+    rows = cfg.num_layers * sum(sum(parts) for parts in quant.matrices(cfg).values())
+    assert matrices == weights // 4 + 4 * rows
+    assert rest == 4 * (sum(leaf.size for leaf in jax.tree.leaves(params)) - weights)
