@@ -68,7 +68,7 @@ class Residual:
     """Promoted blocks to be packed: R on the grid of tier factor ``m``."""
 
     values: Int8[AnyArray, "blocks 16 K"]  # |R| ≤ 7 for m = 4, ≤ 127 for m = 32
-    block: Sequence[int]  # number of each block of 16 rows, all different
+    block: Sequence[int] | np.ndarray  # number of each block of 16 rows, all different
     m: Sequence[int] | np.ndarray  # 4 or 32 for each block
 
 

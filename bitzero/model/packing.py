@@ -30,8 +30,8 @@ def _pack_layers(w: Array, tiers: dict[str, Array], parts: tuple[int, ...]) -> P
     """One kernel of all layers; the layers' promoted blocks of a tier are padded to the same number."""
     codes, scale = quant.integer_codes(w, tiers["tier"], tiers["ramp"], parts)
     ternary, _ = quant.ternary_codes(w, parts)
-    codes, ternary, scale, tier = (np.asarray(a) for a in (codes, ternary, scale, tiers["tier"]))
-    packed = [_pack_one(codes[i], ternary[i], scale[i], tier[i]) for i in range(len(codes))]
+    columns = [np.asarray(column) for column in (codes, ternary, scale, tiers["tier"])]
+    packed = [_pack_one(*layer) for layer in zip(*columns, strict=True)]
     most = {m: max(layer.residual[m].block.size for layer in packed if m in layer.residual) for m in _factors(packed)}
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(_widen(layer, most) for layer in packed))
 
