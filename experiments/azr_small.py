@@ -19,11 +19,11 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.model.update(smear=2, remat=True, max_tier=0)
     config.optimiser.lr = 3e-3
     config.tasks.update(context=128, prompt=80, completion=48)
-    config.warmup.update(steps=5_600, batch_size=16)
+    config.warmup.update(steps=11_200, batch_size=16)
     config.selfplay.update(steps=160, supervised_batch=48)
     if variant == "hour":
         config.name = "azr_small_hour"
-        config.warmup.steps = 15_000
+        config.warmup.steps = 27_000
         config.selfplay.steps = 320
     elif variant is not None:
         raise configuration.ConfigError(f"unknown variant {variant!r}; there is: hour")
