@@ -12,21 +12,49 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int8, Int32, Num
 
-from pallas_kernels import layout, reference, xla
+from pallas_kernels import layout, reference, triton_gpu, xla
 from pallas_kernels.layout import AnyArray, Packed, PackingError
 
 CodeProduct = Callable[[Array, Array], Array]
-_PRODUCTS: dict[str, CodeProduct] = {"reference": reference.code_product, "xla": xla.code_product}
+_PRODUCTS: dict[str, CodeProduct] = {
+    "reference": reference.code_product,
+    "xla": xla.code_product,
+    "triton": triton_gpu.code_product,
+}
+_LEAST = {"triton": 8.0}  # compute capability
+# (platform, least compute capability, most rows of activations) → backend; the first line that holds counts. Only what
+# has been measured on the device stands here: the Triton kernels compile for 8.0 and 9.0 and have run on neither.
+_TABLE = (
+    ("gpu", 0.0, None, "xla"),
+    ("cpu", 0.0, None, "xla"),
+)
 
 
 def backends() -> dict[str, str]:
     """Every backend: "available" on the default device, or the reason why not."""
-    return {"reference": "available", "xla": "available"}
+    platform, capability = _device()
+    found = {name: "available" for name in _PRODUCTS}
+    for name, least in _LEAST.items():
+        if platform != "gpu":
+            found[name] = f"needs an NVIDIA GPU of compute capability {least} or newer; the device is a {platform}"
+        elif capability < least:
+            found[name] = f"needs compute capability {least} or newer; this GPU has {capability}"
+    return found
 
 
-def choose(m: int, n: int, k: int) -> str:
-    """The backend that ``auto`` stands for, for M × K activations and an N × K matrix on the default device."""
+def choose(m: int) -> str:
+    """The backend that ``auto`` stands for, for M rows of activations on the default device."""
+    platform, capability = _device()
+    for where, least, most, name in _TABLE:
+        if where == platform and capability >= least and (most is None or m <= most):
+            return name
     return "xla"
+
+
+def _device() -> tuple[str, float]:
+    """Platform of the default device (gpu, cpu, …) and its compute capability, 0 where there is none."""
+    device = jax.devices()[0]
+    return device.platform, float(getattr(device, "compute_capability", 0) or 0)
 
 
 def packed_matmul(
@@ -42,12 +70,12 @@ def packed_matmul(
     x is int8 within ±127. Exact in int32 for K up to 2³¹/(127·159) = 106,000. Not differentiable: packed weights are
     for inference. Raises ``PackingError`` for shapes that do not fit or a backend that cannot do this here.
     """
-    n, k = packed.shape
+    _, k = packed.shape
     if x.ndim != 2 or x.shape[1] != k or x.dtype != jnp.int8:
         raise PackingError(f"x must be int8 [M, {k}] for this matrix, not {x.dtype} {list(x.shape)}")
     if x_scale.shape != x.shape[:1]:
         raise PackingError(f"x_scale must be [{x.shape[0]}], one δ for each row of x, not {list(x_scale.shape)}")
-    name = choose(x.shape[0], n, k) if backend == "auto" else backend
+    name = choose(x.shape[0]) if backend == "auto" else backend
     reason = backends().get(name, f"there is no such backend; there is: auto, {', '.join(_PRODUCTS)}")
     if reason != "available":
         raise PackingError(f"backend {name}: {reason}; backend='xla' does everything")

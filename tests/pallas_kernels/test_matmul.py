@@ -85,6 +85,7 @@ def test_a_gradient_is_refused_with_what_to_do():
         (np.zeros((2, K), np.int32), np.ones(2), "auto", "x must be int8"),
         (np.zeros((2, K), np.int8), np.ones(3), "auto", "x_scale must be"),
         (np.zeros((2, K), np.int8), np.ones(2), "cutlass", "no such backend"),
+        (np.zeros((2, K), np.int8), np.ones(2), "triton", "needs .*compute capability.*backend='xla' does everything"),
     ],
 )
 def test_what_does_not_fit_is_said(x, delta, backend, sentence):

@@ -1,0 +1,92 @@
+"""Packed products by Pallas on the Triton route: NVIDIA GPUs of compute capability 8.0 and newer.
+
+The weights are the A operand of the tensor-core product (yᵀ = W·xᵀ): unpacked 2-bit codes then stay in registers, where
+as the B operand every one of them would be stored to shared memory byte by byte. A program holds a tile of rows and a
+tile of activations; K runs through the loop in blocks of 256, four products of 64 a block, one for each bit pair. Where
+the grid would leave multiprocessors idle, K is split over a third grid axis and the partial sums are added by XLA;
+integers add in any order to the same bits.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton as pltriton
+from jaxtyping import Array, Int8, Int32, UInt8
+
+from pallas_kernels.layout import BLOCK_K, QUARTER, AnyArray, padded
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tile:
+    """How a product is cut."""
+
+    rows: int = 64  # of the matrix, a program; divides 64
+    activations: int = 64  # rows of x, a program; a power of two from 16
+    splits: int = 1  # parts of K; divides the number of its blocks
+    warps: int = 4
+    stages: int = 3
+
+
+def default_tile(m: int, rows: int, k: int, processors: int = 132) -> Tile:
+    """A tile for M activations and a rows × K matrix on a GPU with so many multiprocessors.
+
+    K is split until the grid fills twice the multiprocessors; untuned, see ``tuning.py`` for measured ones.
+    """
+    activations = 16 if m <= 16 else 32 if m <= 32 else 64 if m <= 512 else 128
+    programs = -(-rows // 64) * -(-m // activations)
+    blocks, splits = padded(k, BLOCK_K) // BLOCK_K, 1
+    while programs * splits < 2 * processors and splits < 16 and blocks % (2 * splits) == 0:
+        splits *= 2
+    return Tile(activations=activations, splits=splits, warps=8 if activations >= 128 else 4)
+
+
+def _kernel(x_ref, data_ref, out_ref, *, blocks: int, tile: Tile):
+    """out[M tile, row tile] = Σ over this program's ``blocks`` of K."""
+    first = pl.program_id(2) * blocks
+
+    def block(i: Array, acc: Array) -> Array:
+        at = first + i
+        data = data_ref[:, pl.ds(at * QUARTER, QUARTER)]
+        for j in range(4):
+            codes = ((data >> jnp.uint8(2 * j)) & jnp.uint8(3)).astype(jnp.int8)
+            x = x_ref[:, pl.ds(at * BLOCK_K + j * QUARTER, QUARTER)]
+            acc += jax.lax.dot_general(codes, x, (((1,), (1,)), ((), ())), preferred_element_type=jnp.int32)
+        return acc
+
+    zero = jnp.zeros((tile.rows, tile.activations), jnp.int32)
+    out_ref[0] = jax.lax.fori_loop(0, blocks, block, zero).T
+
+
+def code_product(
+    x: Int8[AnyArray, "M K"], data: UInt8[AnyArray, "R K4"], tile: Tile | None = None, *, interpret: bool = False
+) -> Int32[Array, "M R"]:
+    """Σ_k code·x for packed codes 0…3, exact in int32; R a multiple of 16, K of 256.
+
+    ``interpret`` runs the kernel's meaning on any device, for tests.
+    """
+    m, k = x.shape
+    rows = data.shape[0]
+    tile = tile or default_tile(m, rows, k)
+    if rows % tile.rows:  # planes of a few promoted blocks
+        tile = dataclasses.replace(tile, rows=16)
+    wide = jnp.pad(x, ((0, padded(m, tile.activations) - m), (0, 0)))
+    blocks = k // BLOCK_K
+    if blocks % tile.splits:
+        tile = dataclasses.replace(tile, splits=1)
+    partial = pl.pallas_call(
+        functools.partial(_kernel, blocks=blocks // tile.splits, tile=tile),
+        grid=(rows // tile.rows, wide.shape[0] // tile.activations, tile.splits),
+        in_specs=[
+            pl.BlockSpec((tile.activations, k), lambda r, i, s: (i, 0)),
+            pl.BlockSpec((tile.rows, k // 4), lambda r, i, s: (r, 0)),
+        ],
+        out_specs=pl.BlockSpec((1, tile.activations, tile.rows), lambda r, i, s: (s, i, r)),
+        out_shape=jax.ShapeDtypeStruct((tile.splits, wide.shape[0], rows), jnp.int32),
+        compiler_params=pltriton.CompilerParams(num_warps=tile.warps, num_stages=tile.stages),
+        interpret=interpret,
+        name="packed_ternary",
+    )(wide, data)
+    return jnp.sum(partial, axis=0)[:m]

@@ -1,0 +1,54 @@
+"""The GPU kernels compile, to the instructions that matter, on a machine without a GPU.
+
+Needs the wheels of ``tests/requirements-gpu-aot.txt`` in ``build/cuda`` (or in $BITZERO_CUDA_WHEELS); skipped, and
+said, where they are absent.
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import jax
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+WHEELS = pathlib.Path(os.environ.get("BITZERO_CUDA_WHEELS", ROOT / "build" / "cuda"))
+
+FITTING = (WHEELS / f"jax_cuda12_plugin-{jax.__version__}.dist-info").is_dir()
+
+pytestmark = pytest.mark.skipif(
+    not FITTING, reason=f"no CUDA wheels for JAX {jax.__version__} in {WHEELS}; see tests/requirements-gpu-aot.txt"
+)
+
+
+def ahead(what, dump):
+    ran = subprocess.run(
+        [sys.executable, str(pathlib.Path(__file__).parent / "ahead.py"), str(WHEELS), str(dump), what],
+        capture_output=True, text=True, timeout=280, check=False, env={**os.environ, "PYTHONWARNINGS": "ignore"},
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr[-3000:]
+    return json.loads(ran.stdout.splitlines()[-1])
+
+
+def test_products_compile_to_int8_tensor_core_instructions(tmp_path):
+    found = ahead("kernels", tmp_path)
+    for row in found:
+        print(row)
+        assert row["spills"] == 0, row
+        if row["route"] == "triton":
+            wanted = "wgmma.mma_async" if row["arch"] == "sm_90" else "mma.sync"
+            assert any(name.startswith(wanted) and ".s8.s8" in name for name in row["instructions"]), row
+        elif row["m"] == 1:
+            assert row["temporary_bytes"] < 16_384, row  # one fused reduce over the 2.4 MB of packed bytes
+    assert len(found) == 8
+
+
+@pytest.mark.slow
+def test_an_update_of_every_experiment_fits_the_card_with_6_gb(tmp_path):
+    rows = ahead("memory", tmp_path)
+    print(f"\n{'config':10} {'parameters':>12} {'tokens':>7} {'GB':>6}")
+    for row in rows:
+        print(f"{row['config']:10} {row['parameters']:12,} {row['tokens']:7,} {row['bytes'] / 1e9:6.2f}")
+        assert row["bytes"] <= 5.5e9, row

@@ -1,0 +1,50 @@
+"""The Triton kernel in interpret mode: NumPy's integers for every tile and shape; and it lowers for CUDA."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pallas_kernels import layout, triton_gpu
+from pallas_kernels.triton_gpu import Tile
+
+
+def operands(m, rows, k, seed=0):
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, 4, (rows, k)).astype(np.uint8)
+    return rng.integers(-127, 128, (m, k)).astype(np.int8), codes
+
+
+@pytest.mark.parametrize(
+    ("m", "rows", "k", "tile"),
+    [
+        (1, 64, 256, None),
+        (9, 128, 1024, None),
+        (33, 48, 512, None),  # rows that only 16 divides
+        (5, 64, 768, Tile(activations=16, splits=3)),
+        (20, 64, 512, Tile(activations=32, rows=32, splits=4)),  # 4 does not divide 2 blocks
+    ],
+)
+def test_the_kernel_is_exact(m, rows, k, tile):
+    x, codes = operands(m, rows, k)
+    data = jnp.asarray(layout.pack_codes(codes))
+    found = triton_gpu.code_product(jnp.asarray(x), data, tile, interpret=True)
+    np.testing.assert_array_equal(found, x.astype(np.int64) @ codes.T.astype(np.int64))
+
+
+@pytest.mark.parametrize("m", [1, 64, 2048])
+@pytest.mark.parametrize(("rows", "k"), [(2560, 2560), (20480, 3328), (768, 768)])
+def test_the_default_tile_fits_the_shape_and_the_grid(m, rows, k):
+    tile = triton_gpu.default_tile(m, rows, k)
+    assert (k // layout.BLOCK_K) % tile.splits == 0
+    assert tile.activations >= 16 and rows % tile.rows == 0
+
+
+def test_it_lowers_for_cuda_to_one_kernel():
+    shapes = jax.ShapeDtypeStruct((64, 768), jnp.int8), jax.ShapeDtypeStruct((128, 192), jnp.uint8)
+    try:
+        lowered = jax.jit(triton_gpu.code_product).trace(*shapes).lower(lowering_platforms=("cuda",))
+    except RuntimeError as error:  # JAX 0.11 wants a device to be named; test_ahead.py names one
+        assert "abstract GPU device" in str(error)
+        return
+    assert lowered.as_text().count("xla.gpu.triton") == 1
