@@ -24,7 +24,10 @@ from bitzero.config import Config, ConfigError
 FLAGS = flags.FLAGS
 flags.DEFINE_string("config", None, "experiment file, or file:variant; --config.group.key=value changes one setting")
 flags.DEFINE_string("workdir", None, "where the run lives; default: runs/<experiment>")
-flags.DEFINE_enum("mode", "train", ["train", "eval"], "train (goes on where it stopped) or eval (held-out table only)")
+flags.DEFINE_enum(
+    "mode", "train", ["train", "eval", "export"],
+    "train (goes on where it stopped), eval (held-out table only) or export (<workdir>/packed.npz)",
+)  # fmt: skip
 
 
 def main(argv: list[str]) -> int:
@@ -45,12 +48,12 @@ def main(argv: list[str]) -> int:
 
 
 def _run(mode: str, cfg: Config, workdir: pathlib.Path) -> int:
-    from bitzero.run import evaluate, train  # not above: JAX takes seconds, a mistyped flag should not
+    from bitzero.run import evaluate, export, train  # not above: JAX takes seconds, a mistyped flag should not
     from bitzero.run.checkpoint import ShapeError
     from bitzero.run.workdir import RunError
 
     try:
-        return {"train": train.train, "eval": evaluate.main}[mode](cfg, workdir)
+        return {"train": train.train, "eval": evaluate.main, "export": export.main}[mode](cfg, workdir)
     except (RunError, ShapeError) as error:
         print(f"launch.py: {error}", file=sys.stderr)
         return 1

@@ -166,6 +166,16 @@ def unpack_residual(packed: Packed) -> dict[int, tuple[Int8[Array, "blocks 16 K"
     return found
 
 
+def whole(packed: Packed) -> Int32[Array, "N K"]:
+    """m·T + R of a packed matrix."""
+    k = packed.shape[1]
+    integers = unpack(packed).astype(jnp.int32) * row_factors(packed)[:, None]
+    for values, block in unpack_residual(packed).values():
+        at = (block[:, None] * BLOCK_ROWS + jnp.arange(BLOCK_ROWS)[None]).reshape(-1)
+        integers = integers.at[at].add(values.reshape(-1, k).astype(jnp.int32), mode="drop")
+    return integers
+
+
 def row_factors(packed: Packed) -> Int32[Array, " N"]:
     """m of each row: 1, or its block's tier factor."""
     blocks = jnp.ones((-(-packed.shape[0] // BLOCK_ROWS),), jnp.int32)

@@ -56,6 +56,13 @@ def test_greedy_decode_gives_the_same_tokens_on_200_prompts(model):
     np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-5)
 
 
+def test_materialise_gives_back_the_integers(model):
+    params, precision = model
+    found = packing.materialise(packing.pack(params, precision, CFG), "f32")
+    want = quant.materialise(params, precision, CFG, "f32")
+    jax.tree.map(np.testing.assert_array_equal, found, want)
+
+
 def test_a_ternary_tree_takes_two_bits_a_weight_and_a_scale_a_row():
     cfg = dataclasses.replace(CFG, width=256, head_dim=128, ffn_width=512, max_tier=0)
     params, precision = transformer.init(jax.random.key(0), cfg)
