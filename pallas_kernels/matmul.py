@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int8, Int32, Num
 
-from pallas_kernels import layout, reference, triton_gpu, xla
+from pallas_kernels import layout, mosaic_gpu, reference, triton_gpu, xla
 from pallas_kernels.layout import AnyArray, Packed, PackingError
 
 CodeProduct = Callable[[Array, Array], Array]
@@ -20,10 +20,11 @@ _PRODUCTS: dict[str, CodeProduct] = {
     "reference": reference.code_product,
     "xla": xla.code_product,
     "triton": triton_gpu.code_product,
+    "mosaic": mosaic_gpu.code_product,
 }
-_LEAST = {"triton": 8.0}  # compute capability
+_RANGE = {"triton": (8.0, 99.0), "mosaic": (9.0, 9.9)}  # compute capabilities; Mosaic's wgmma is Hopper's alone
 # (platform, least compute capability, most rows of activations) → backend; the first line that holds counts. Only what
-# has been measured on the device stands here: the Triton kernels compile for 8.0 and 9.0 and have run on neither.
+# has been measured on the device stands here: the Pallas kernels compile for 8.0 and 9.0 and have run on neither.
 _TABLE = (
     ("gpu", 0.0, None, "xla"),
     ("cpu", 0.0, None, "xla"),
@@ -34,11 +35,11 @@ def backends() -> dict[str, str]:
     """Every backend: "available" on the default device, or the reason why not."""
     platform, capability = _device()
     found = {name: "available" for name in _PRODUCTS}
-    for name, least in _LEAST.items():
+    for name, (least, most) in _RANGE.items():
         if platform != "gpu":
-            found[name] = f"needs an NVIDIA GPU of compute capability {least} or newer; the device is a {platform}"
-        elif capability < least:
-            found[name] = f"needs compute capability {least} or newer; this GPU has {capability}"
+            found[name] = f"needs an NVIDIA GPU of compute capability {least}; the device is a {platform}"
+        elif not least <= capability <= most:
+            found[name] = f"needs compute capability {least} to {most}; this GPU has {capability}"
     return found
 
 
