@@ -12,16 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int8, Int32, Num
 
-from pallas_kernels import layout, mosaic_gpu, reference, triton_gpu, xla
+from pallas_kernels import layout, reference, xla
 from pallas_kernels.layout import AnyArray, Packed, PackingError
 
 CodeProduct = Callable[[Array, Array], Array]
-_PRODUCTS: dict[str, CodeProduct] = {
-    "reference": reference.code_product,
-    "xla": xla.code_product,
-    "triton": triton_gpu.code_product,
-    "mosaic": mosaic_gpu.code_product,
-}
+BACKENDS = ("reference", "xla", "triton", "mosaic")
 _RANGE = {"triton": (8.0, 99.0), "mosaic": (9.0, 9.9)}  # compute capabilities; Mosaic's wgmma is Hopper's alone
 # (platform, least compute capability, most rows of activations) → backend; the first line that holds counts. Only what
 # has been measured on the device stands here: the Pallas kernels compile for 8.0 and 9.0 and have run on neither.
@@ -34,13 +29,26 @@ _TABLE = (
 def backends() -> dict[str, str]:
     """Every backend: "available" on the default device, or the reason why not."""
     platform, capability = _device()
-    found = {name: "available" for name in _PRODUCTS}
+    found = {name: "available" for name in BACKENDS}
     for name, (least, most) in _RANGE.items():
         if platform != "gpu":
             found[name] = f"needs an NVIDIA GPU of compute capability {least}; the device is a {platform}"
         elif not least <= capability <= most:
             found[name] = f"needs compute capability {least} to {most}; this GPU has {capability}"
     return found
+
+
+def _product(name: str) -> CodeProduct:
+    """The backend's function. Pallas is imported where it is used: that takes a second, and most runs never need it."""
+    if name == "triton":
+        from pallas_kernels import triton_gpu
+
+        return triton_gpu.code_product
+    if name == "mosaic":
+        from pallas_kernels import mosaic_gpu
+
+        return mosaic_gpu.code_product
+    return {"reference": reference.code_product, "xla": xla.code_product}[name]
 
 
 def choose(m: int) -> str:
@@ -77,10 +85,10 @@ def packed_matmul(
     if x_scale.shape != x.shape[:1]:
         raise PackingError(f"x_scale must be [{x.shape[0]}], one δ for each row of x, not {list(x_scale.shape)}")
     name = choose(x.shape[0]) if backend == "auto" else backend
-    reason = backends().get(name, f"there is no such backend; there is: auto, {', '.join(_PRODUCTS)}")
+    reason = backends().get(name, f"there is no such backend; there is: auto, {', '.join(BACKENDS)}")
     if reason != "available":
         raise PackingError(f"backend {name}: {reason}; backend='xla' does everything")
-    product = _PRODUCTS[name]
+    product = _product(name)
     if name == "reference":
         return _finish(_accumulate(x, packed, product), packed, x_scale, out_dtype)
     return _no_gradient(x, packed, x_scale, product, jnp.dtype(out_dtype))

@@ -77,3 +77,55 @@ def weight_bytes(params: dict[str, Any]) -> tuple[int, int]:
     leaves = jax.tree.leaves(params, is_leaf=is_packed)
     matrices = sum(layout.nbytes(leaf) for leaf in leaves if is_packed(leaf))
     return matrices, sum(leaf.nbytes for leaf in leaves if not is_packed(leaf))
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> tuple[dict[str, np.ndarray], dict[str, tuple[int, int]]]:
+    """A packed tree as arrays by path, and the true shape of every packed matrix by path: what a file holds."""
+    arrays: dict[str, np.ndarray] = {}
+    shapes: dict[str, tuple[int, int]] = {}
+    for name, leaf in tree.items():
+        here = f"{prefix}{name}"
+        if isinstance(leaf, Packed):
+            shapes[here] = leaf.shape
+            arrays |= {f"{here}/codes": np.asarray(leaf.codes), f"{here}/scale": np.asarray(leaf.scale)}
+            for m, planes in leaf.residual.items():
+                arrays |= {
+                    f"{here}/{m}/digits": np.asarray(planes.digits),
+                    f"{here}/{m}/block": np.asarray(planes.block),
+                }
+        elif isinstance(leaf, dict):
+            more, inner = flatten(leaf, f"{here}/")
+            arrays, shapes = arrays | more, shapes | inner
+        else:
+            arrays[here] = np.asarray(leaf)
+    return arrays, shapes
+
+
+def unflatten(arrays: dict[str, np.ndarray], shapes: dict[str, list[int]]) -> dict[str, Any]:
+    """The packed tree that ``flatten`` took apart; raises ``KeyError`` where a part of a matrix is missing."""
+    tree: dict[str, Any] = {}
+    matrices = {name: _matrix(name, arrays, shape) for name, shape in shapes.items()}
+    plain = {name: jnp.asarray(a) for name, a in arrays.items() if not name.startswith(tuple(f"{m}/" for m in shapes))}
+    for name, leaf in (plain | matrices).items():
+        *groups, last = name.split("/")
+        node = tree
+        for group in groups:
+            node = node.setdefault(group, {})
+        node[last] = leaf
+    return tree
+
+
+def _matrix(name: str, arrays: dict[str, np.ndarray], shape: list[int]) -> Packed:
+    residual = {
+        m: layout.Planes(
+            digits=jnp.asarray(arrays[f"{name}/{m}/digits"]), block=jnp.asarray(arrays[f"{name}/{m}/block"])
+        )
+        for m in layout.FACTORS
+        if f"{name}/{m}/digits" in arrays
+    }
+    return Packed(
+        codes=jnp.asarray(arrays[f"{name}/codes"]),
+        scale=jnp.asarray(arrays[f"{name}/scale"]),
+        residual=residual,
+        shape=(shape[0], shape[1]),
+    )

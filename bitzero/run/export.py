@@ -13,7 +13,6 @@ import zipfile
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from bitzero import config as configuration
@@ -24,7 +23,6 @@ from bitzero.run.asking import Solver, abstract
 from bitzero.run.checkpoint import Checkpoints
 from bitzero.run.workdir import RunError
 from bitzero.selfplay import schedule
-from pallas_kernels import Packed, layout
 
 FORMAT = 1  # raised when the meaning of the file changes
 NAME = "packed.npz"
@@ -62,7 +60,7 @@ def main(cfg: Config, home: pathlib.Path) -> int:
 
 def save(path: pathlib.Path, tree: dict[str, Any], cfg: Config, *, step: int, operand: str, trace: bool) -> None:
     """Writes a packed tree (``packing.pack``) whole or not at all; raises ``RunError`` when the disk refuses."""
-    arrays, shapes = _flatten(tree)
+    arrays, shapes = packing.flatten(tree)
     header = {
         "format": FORMAT, "step": step, "operand": operand, "trace": trace, "shapes": shapes,
         "config": dataclasses.asdict(cfg), "commit": device.commit(),
@@ -87,61 +85,10 @@ def load(path: pathlib.Path) -> Solver:
             header = json.loads(bytes(file[_HEADER]))
             if header["format"] != FORMAT:
                 raise RunError(f"{path} has format {header['format']}, this program reads {FORMAT}")
-            tree = _unflatten({name: file[name] for name in file.files if name != _HEADER}, header["shapes"])
+            tree = packing.unflatten({name: file[name] for name in file.files if name != _HEADER}, header["shapes"])
         cfg = configuration.freeze(header["config"])
         return Solver(weights=tree, operand=header["operand"], trace=header["trace"], cfg=cfg)
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror or error}") from None
     except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise RunError(f"{path} is not a packed model: {str(error).splitlines()[0][:120]}") from None
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> tuple[dict[str, np.ndarray], dict[str, tuple[int, int]]]:
-    """Arrays by path, and the true shape of every packed matrix by path."""
-    arrays: dict[str, np.ndarray] = {}
-    shapes: dict[str, tuple[int, int]] = {}
-    for name, leaf in tree.items():
-        here = f"{prefix}{name}"
-        if isinstance(leaf, Packed):
-            shapes[here] = leaf.shape
-            arrays |= {f"{here}/codes": np.asarray(leaf.codes), f"{here}/scale": np.asarray(leaf.scale)}
-            for m, planes in leaf.residual.items():
-                arrays |= {
-                    f"{here}/{m}/digits": np.asarray(planes.digits),
-                    f"{here}/{m}/block": np.asarray(planes.block),
-                }
-        elif isinstance(leaf, dict):
-            more, inner = _flatten(leaf, f"{here}/")
-            arrays, shapes = arrays | more, shapes | inner
-        else:
-            arrays[here] = np.asarray(leaf)
-    return arrays, shapes
-
-
-def _unflatten(arrays: dict[str, np.ndarray], shapes: dict[str, list[int]]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    matrices = {name: _matrix(name, arrays, shape) for name, shape in shapes.items()}
-    plain = {name: jnp.asarray(a) for name, a in arrays.items() if not name.startswith(tuple(f"{m}/" for m in shapes))}
-    for name, leaf in (plain | matrices).items():
-        *groups, last = name.split("/")
-        node = tree
-        for group in groups:
-            node = node.setdefault(group, {})
-        node[last] = leaf
-    return tree
-
-
-def _matrix(name: str, arrays: dict[str, np.ndarray], shape: list[int]) -> Packed:
-    residual = {
-        m: layout.Planes(
-            digits=jnp.asarray(arrays[f"{name}/{m}/digits"]), block=jnp.asarray(arrays[f"{name}/{m}/block"])
-        )
-        for m in layout.FACTORS
-        if f"{name}/{m}/digits" in arrays
-    }
-    return Packed(
-        codes=jnp.asarray(arrays[f"{name}/codes"]),
-        scale=jnp.asarray(arrays[f"{name}/scale"]),
-        residual=residual,
-        shape=(shape[0], shape[1]),
-    )
