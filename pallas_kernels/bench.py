@@ -1,0 +1,172 @@
+"""Packed products against dense ones on this device, in one run.
+
+    python -m pallas_kernels.bench [--shapes=model|large|all] [--rows=1,16,64] [--repeats=7] [--out=FILE.json]
+
+Each figure is the median time of one product in a chain of products over different matrices, which together exceed the
+cache (cold), or over one matrix again and again (warm). Packed bandwidth counts the bytes of the codes alone;
+the copy bandwidth beside it is measured here.
+"""
+
+import argparse
+import json
+import pathlib
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pallas_kernels import Packed, backends, layout, packed_matmul
+
+SHAPES = {  # N, K
+    "model": [(1280, 768), (768, 768), (4608, 768), (768, 2304), (1024, 1024)],
+    "large": [(2560, 2560), (3840, 2560), (13824, 2560), (2560, 6912), (3200, 3200), (20480, 3200)],
+    "beyond_cache": [(32768, 8192), (65536, 8192)],
+}
+ROWS = (1, 4, 16, 64, 256, 2048)
+CHAIN = 8  # products of a cold chain
+CACHE = {"cpu": 32 << 20, "gpu": 128 << 20}  # bytes that the matrices of a cold chain exceed, or CHAIN of them
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures, prints a line a product, writes JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", default="model", choices=[*SHAPES, "all"])
+    parser.add_argument("--rows", default=",".join(map(str, ROWS)))
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--out", type=pathlib.Path)
+    given = parser.parse_args(arguments)
+    chosen = [shape for name, shapes in SHAPES.items() if given.shapes in (name, "all") for shape in shapes]
+    copied = copy_bandwidth(given.repeats)
+    print(f"{where()['device']} · copy {copied / 1e9:.1f} GB/s")
+    print(
+        f"{'N×K':>13} {'M':>5} {'product':>11} {'cold µs':>9} {'warm µs':>9} {'GB/s':>7} {'of copy':>8} "
+        f"{'× bf16':>7} {'× f32':>7}"
+    )
+    rows = []
+    for n, k in chosen:
+        for m in map(int, given.rows.split(",")):
+            found = measure(n, k, m, given.repeats)
+            for row in found:
+                row |= {"of_copy": row["packed_bytes"] / row["cold_s"] / copied if row["packed_bytes"] else None}
+                rows.append(row)
+                print(line(row), flush=True)
+    result = {"where": where(), "copy_bytes_per_s": copied, "rows": rows}
+    if given.out:
+        given.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def where() -> dict[str, str]:
+    """Device, processor and versions."""
+    device = jax.devices()[0]
+    return {
+        "device": device.device_kind,
+        "platform": device.platform,
+        "processor": platform.processor(),
+        "jax": jax.__version__,
+    }
+
+
+def copy_bandwidth(repeats: int) -> float:
+    """Bytes a second of a copy of 256 MB, read and written bytes together."""
+    source = jnp.ones((64 << 20,), jnp.float32)
+    add = jax.jit(lambda a: a + 1)
+    return 2 * source.nbytes / median_seconds(lambda: add(source), repeats)
+
+
+def measure(n: int, k: int, m: int, repeats: int) -> list[dict[str, Any]]:
+    """One row for each product of M activations with an N × K matrix: dense ones, then every available backend."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.integers(-127, 128, (m, k)).astype(np.int8))
+    delta = jnp.ones((m,), jnp.float32)
+    copies = max(1, min(CHAIN, -(-CACHE.get(jax.devices()[0].platform, 32 << 20) // (n * k // 4))))
+    packed = [random_packed(rng, n, k) for _ in range(copies)]
+    dense = {name: (_dot(dtype), [unpacked(p, dtype) for p in packed]) for name, dtype in DENSE.items()}
+    routes: dict[str, tuple[Callable[..., Any], list[Any]]] = dict(dense)
+    for name, state in backends().items():
+        if state == "available" and name != "reference":
+            routes[f"packed {name}"] = (_packed(name), packed)
+    times = {}
+    for name, (product, matrices) in routes.items():
+        cold = median_seconds(chain(product, x, delta, matrices), repeats) / len(matrices)
+        warm = median_seconds(chain(product, x, delta, matrices[:1]), repeats)
+        times[name] = (cold, warm)
+    return [
+        {
+            "n": n, "k": k, "m": m, "product": name, "cold_s": cold, "warm_s": warm, "copies": copies,
+            "packed_bytes": n * k // 4 if name.startswith("packed") else None,
+            "over_bf16": times["bf16"][0] / cold, "over_f32": times["f32"][0] / cold,
+        }
+        for name, (cold, warm) in times.items()
+    ]  # fmt: skip
+
+
+DENSE = {"bf16": jnp.bfloat16, "f32": jnp.float32}
+
+
+def _dot(dtype: Any) -> Callable[[Any, Any, Any], Any]:
+    def product(x: Any, delta: Any, w: Any) -> Any:
+        acc = jax.lax.dot_general(x.astype(dtype), w, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
+        return acc * delta[:, None]
+
+    return product
+
+
+def _packed(backend: str) -> Callable[[Any, Any, Any], Any]:
+    return lambda x, delta, w: packed_matmul(x, w, x_scale=delta, backend=backend)
+
+
+def random_packed(rng: np.random.Generator, n: int, k: int) -> Packed:
+    """A matrix of random codes, packed without the checks of ``pack``."""
+    shape = layout.padded(n, layout.TILE_ROWS), layout.padded(k, layout.BLOCK_K) // 4
+    bits = rng.integers(0, 256, shape, np.uint8)
+    high = bits & np.uint8(0xAA)
+    codes = high | bits & ~(high >> 1) & np.uint8(0x55)  # no code 3: its low bit goes
+    return Packed(codes=jnp.asarray(codes), scale=jnp.ones((n,), jnp.float32), residual={}, shape=(n, k))
+
+
+def unpacked(packed: Packed, dtype: Any) -> Any:
+    """The same integers, dense."""
+    return layout.unpack(packed).astype(dtype)
+
+
+def chain(product: Callable[..., Any], x: Any, delta: Any, matrices: list[Any]) -> Callable[[], Any]:
+    """One call that multiplies x with every matrix in turn, each product waiting for the one before."""
+
+    @jax.jit
+    def run(x: Any, delta: Any, matrices: list[Any]) -> Any:
+        for w in matrices:
+            y = product(x, delta, w)
+            delta = delta + 0 * y[:, 0]
+        return y
+
+    return lambda: run(x, delta, matrices)
+
+
+def median_seconds(call: Callable[[], Any], repeats: int) -> float:
+    """Median wall seconds of a call, after one to compile."""
+    jax.block_until_ready(call())
+    found = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        jax.block_until_ready(call())
+        found.append(time.perf_counter() - began)
+    return statistics.median(found)
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row of the table."""
+    size, packed = f"{row['n']}×{row['k']}", row["packed_bytes"]
+    speed = f"{packed / row['cold_s'] / 1e9:7.1f} {100 * row['of_copy']:7.1f}%" if packed else " " * 16
+    return (
+        f"{size:>13} {row['m']:5} {row['product']:>11} {1e6 * row['cold_s']:9.1f} {1e6 * row['warm_s']:9.1f} "
+        f"{speed} {row['over_bf16']:7.2f} {row['over_f32']:7.2f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
