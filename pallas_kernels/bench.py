@@ -40,7 +40,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--out", type=pathlib.Path)
     given = parser.parse_args(arguments)
-    chosen = [shape for name, shapes in SHAPES.items() if given.shapes in (name, "all") for shape in shapes]
     copied = copy_bandwidth(given.repeats)
     print(f"{where()['device']} · copy {copied / 1e9:.1f} GB/s")
     print(
@@ -48,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{'× bf16':>7} {'× f32':>7}"
     )
     rows = []
-    for n, k in chosen:
+    for n, k in shapes(given.shapes):
         for m in map(int, given.rows.split(",")):
             found = measure(n, k, m, given.repeats)
             for row in found:
@@ -58,6 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     result = {"where": where(), "copy_bytes_per_s": copied, "rows": rows}
     if given.out:
         given.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def shapes(group: str) -> list[tuple[int, int]]:
+    """N and K of a group of shapes, or of all."""
+    return [shape for name, members in SHAPES.items() if group in (name, "all") for shape in members]
 
 
 def where() -> dict[str, str]:
@@ -103,6 +107,15 @@ def measure(n: int, k: int, m: int, repeats: int) -> list[dict[str, Any]]:
         }
         for name, (cold, warm) in times.items()
     ]  # fmt: skip
+
+
+def code_product_seconds(product: Callable[..., Any], m: int, n: int, k: int, repeats: int = 5) -> float:
+    """Median seconds of a backend's bare product over different matrices."""
+    rng = np.random.default_rng(0)
+    matrices = [random_packed(rng, n, k) for _ in range(CHAIN)]
+    x = jnp.asarray(rng.integers(-127, 128, (m, matrices[0].codes.shape[1] * 4)).astype(np.int8))
+    bare = lambda x, delta, w: product(x, w.codes).astype(jnp.float32) * delta[:, None]
+    return median_seconds(chain(bare, x, jnp.ones((m,), jnp.float32), matrices), repeats) / CHAIN
 
 
 DENSE = {"bf16": jnp.bfloat16, "f32": jnp.float32}

@@ -1,5 +1,6 @@
 """Packed products by Pallas on the Triton route: NVIDIA GPUs of compute capability 8.0 and newer.
 
+Up to 8 activations take the GEMV of ``decode_gpu.py``; this module is for more.
 The weights are the A operand of the tensor-core product (yᵀ = W·xᵀ): unpacked 2-bit codes then stay in registers, where
 as the B operand every one of them would be stored to shared memory byte by byte. A program holds a tile of rows and a
 tile of activations; K runs through the loop in blocks of 256, four products of 64 a block, one for each bit pair. Where
@@ -16,6 +17,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as pltriton
 from jaxtyping import Array, Int8, Int32, UInt8
 
+from pallas_kernels import decode_gpu, tuning
 from pallas_kernels.layout import BLOCK_K, QUARTER, AnyArray, padded
 
 
@@ -33,7 +35,7 @@ class Tile:
 def default_tile(m: int, rows: int, k: int, processors: int = 132) -> Tile:
     """A tile for M activations and a rows × K matrix on a GPU with so many multiprocessors.
 
-    K is split until the grid fills twice the multiprocessors; untuned, see ``tuning.py`` for measured ones.
+    K is split until the grid fills twice the multiprocessors; not measured, ``tuned.json`` holds what was.
     """
     activations = 16 if m <= 16 else 32 if m <= 32 else 64 if m <= 512 else 128
     programs = -(-rows // 64) * -(-m // activations)
@@ -41,6 +43,13 @@ def default_tile(m: int, rows: int, k: int, processors: int = 132) -> Tile:
     while programs * splits < 2 * processors and splits < 16 and blocks % (2 * splits) == 0:
         splits *= 2
     return Tile(activations=activations, splits=splits, warps=8 if activations >= 128 else 4)
+
+
+def choose_tile(m: int, rows: int, k: int) -> Tile:
+    """The measured tile of the shape on the default device, or the default one."""
+    device = jax.devices()[0]
+    measured = tuning.lookup(device.device_kind, m, rows, k)
+    return Tile(**measured) if measured else default_tile(m, rows, k, getattr(device, "core_count", None) or 132)
 
 
 def _kernel(x_ref, data_ref, out_ref, *, blocks: int, tile: Tile):
@@ -65,11 +74,14 @@ def code_product(
 ) -> Int32[Array, "M R"]:
     """Σ_k code·x for packed codes 0…3, exact in int32; R a multiple of 16, K of 256.
 
-    ``interpret`` runs the kernel's meaning on any device, for tests.
+    Without a ``tile`` it is chosen, and up to 8 activations take the GEMV. ``interpret`` runs the kernel's meaning on
+    any device, for tests.
     """
     m, k = x.shape
+    if tile is None and m <= decode_gpu.MOST_ROWS:
+        return decode_gpu.code_product(x, data, interpret=interpret)
     rows = data.shape[0]
-    tile = tile or default_tile(m, rows, k)
+    tile = tile or choose_tile(m, rows, k)
     if rows % tile.rows:  # planes of a few promoted blocks
         tile = dataclasses.replace(tile, rows=16)
     wide = jnp.pad(x, ((0, padded(m, tile.activations) - m), (0, 0)))

@@ -90,7 +90,7 @@ def kernel(arch: str, product, m: int) -> dict[str, object]:
 def kernels() -> list[dict[str, object]]:
     """The Triton and Mosaic routes where they exist, and the XLA route of the card without tensor cores."""
     routes = {
-        "triton": (triton_gpu.code_product, ("sm_90", "sm_80"), (1, 64, 512)),
+        "triton": (triton_gpu.code_product, ("sm_90", "sm_80"), (1, 8, 16, 64, 512)),
         "mosaic": (mosaic_gpu.code_product, ("sm_90",), (1, 64, 512)),
         "xla": (xla.code_product, ("sm_75",), (1, 64)),
     }

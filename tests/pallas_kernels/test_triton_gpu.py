@@ -18,7 +18,7 @@ def operands(m, rows, k, seed=0):
 @pytest.mark.parametrize(
     ("m", "rows", "k", "tile"),
     [
-        (1, 64, 256, None),
+        (1, 64, 256, Tile(activations=16)),
         (9, 128, 1024, None),
         (33, 48, 512, None),  # rows that only 16 divides
         (5, 64, 768, Tile(activations=16, splits=3)),

@@ -1,0 +1,106 @@
+"""Products of a few activations (M ≤ 8) on NVIDIA GPUs: a GEMV that multiplies four codes at once by dp4a.
+
+A 32-bit word of the packed format holds four times four neighbours: ``(word >> 2j) & 0x03030303`` is four codes as four
+bytes, and the word of activations beside it holds the four they meet. Every word is read once and used for all M rows.
+The instruction is inline PTX, which has no meaning in interpret mode; there ``dot4`` takes its place.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import triton as pltriton
+from jaxtyping import Array, Int8, Int32, UInt8
+
+from pallas_kernels.layout import BLOCK_K, AnyArray
+
+MOST_ROWS = 8  # of activations; from 9 on the tensor-core product pads to 16
+_WORDS = BLOCK_K // 16  # words of a block: 16 codes each
+_LANES = 1024  # words a program holds at a time
+
+Dot4 = Callable[[Array, Array, Array], Array]
+
+
+def dot4(codes: Int32[Array, "*S"], x: Int32[Array, "*S"], acc: Int32[Array, "*S"]) -> Int32[Array, "*S"]:
+    """What dp4a does: acc + Σ of four products of bytes, the codes unsigned, the activations signed."""
+    for shift in (0, 8, 16, 24):
+        acc += ((codes >> shift) & 0xFF) * ((x << (24 - shift)) >> 24)
+    return acc
+
+
+def dp4a(codes: Int32[Array, "*S"], x: Int32[Array, "*S"], acc: Int32[Array, "*S"]) -> Int32[Array, "*S"]:
+    """``dot4`` in one instruction (compute capability 6.1 and newer)."""
+    [out] = pltriton.elementwise_inline_asm(
+        "dp4a.u32.s32 $0, $1, $2, $3;",
+        args=[codes, x, acc],
+        constraints="=r,r,r,r",
+        pack=1,
+        result_shape_dtypes=[jax.ShapeDtypeStruct(acc.shape, jnp.int32)],
+    )
+    return out
+
+
+def _kernel(x_ref, words_ref, out_ref, *, rows: int, lanes: int, steps: int, m: int, dot: Dot4):
+    """out[part, M, rows] = Σ over this program's part of K."""
+    first = pl.program_id(1) * steps
+
+    def step(i: Array, accs: tuple[Array, ...]) -> tuple[Array, ...]:
+        at = pl.ds((first + i) * lanes, lanes)
+        words = words_ref[:, at]
+        for j in range(4):
+            codes = (words >> (2 * j)) & 0x03030303
+            accs = tuple(
+                dot(codes, jnp.broadcast_to(x_ref[row, j, at][None], (rows, lanes)), acc)
+                for row, acc in enumerate(accs)
+            )
+        return accs
+
+    zero = jnp.zeros((rows, lanes), jnp.int32)
+    for row, acc in enumerate(jax.lax.fori_loop(0, steps, step, (zero,) * m)):
+        out_ref[0, row] = jnp.sum(acc, axis=1)
+
+
+def code_product(
+    x: Int8[AnyArray, "M K"], data: UInt8[AnyArray, "R K4"], *, processors: int = 132, interpret: bool = False
+) -> Int32[Array, "M R"]:
+    """Σ_k code·x for packed codes 0…3 and M ≤ 8, exact in int32; R a multiple of 16, K of 256."""
+    (m, k), r = x.shape, data.shape[0]
+    words = lax.bitcast_convert_type(jnp.asarray(data).reshape(r, k // 16, 4), jnp.int32)
+    quarters = jnp.asarray(x).reshape(m, k // BLOCK_K, 4, _WORDS, 4).transpose(0, 2, 1, 3, 4)
+    x_words = lax.bitcast_convert_type(quarters, jnp.int32).reshape(m, 4, k // 16)
+    lanes = _power_of_two(k // 16, 128)
+    rows = _power_of_two(r, max(8, _LANES // lanes))
+    parts = splits(k // 16 // lanes, r // rows, processors)
+    partial = pl.pallas_call(
+        functools.partial(
+            _kernel, rows=rows, lanes=lanes, steps=k // 16 // lanes // parts, m=m, dot=dot4 if interpret else dp4a
+        ),
+        grid=(r // rows, parts),
+        in_specs=[
+            pl.BlockSpec((m, 4, k // 16), lambda row, part: (0, 0, 0)),
+            pl.BlockSpec((rows, k // 16), lambda row, part: (row, 0)),
+        ],
+        out_specs=pl.BlockSpec((1, m, rows), lambda row, part: (part, 0, row)),
+        out_shape=jax.ShapeDtypeStruct((parts, m, r), jnp.int32),
+        compiler_params=pltriton.CompilerParams(num_warps=4, num_stages=2),
+        interpret=interpret,
+        name="packed_ternary_decode",
+    )(x_words, words)
+    return jnp.sum(partial, axis=0)
+
+
+def splits(steps: int, programs: int, processors: int) -> int:
+    """Parts of K, a divisor of ``steps``, until the grid holds four programs a multiprocessor."""
+    parts = 1
+    for more in range(2, steps + 1):
+        if steps % more == 0 and programs * parts < 4 * processors:
+            parts = more
+    return parts
+
+
+def _power_of_two(size: int, most: int) -> int:
+    """The largest power of two that divides ``size``, at most ``most``."""
+    return min(size & -size, most)
