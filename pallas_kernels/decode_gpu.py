@@ -69,8 +69,6 @@ def code_product(
     """Σ_k code·x for packed codes 0…3 and M ≤ 8, exact in int32; R a multiple of 16, K of 256."""
     (m, k), r = x.shape, data.shape[0]
     words = lax.bitcast_convert_type(jnp.asarray(data).reshape(r, k // 16, 4), jnp.int32)
-    quarters = jnp.asarray(x).reshape(m, k // BLOCK_K, 4, _WORDS, 4).transpose(0, 2, 1, 3, 4)
-    x_words = lax.bitcast_convert_type(quarters, jnp.int32).reshape(m, 4, k // 16)
     lanes = _power_of_two(k // 16, 128)
     rows = _power_of_two(r, max(8, _LANES // lanes))
     parts = splits(k // 16 // lanes, r // rows, processors)
@@ -88,8 +86,15 @@ def code_product(
         compiler_params=pltriton.CompilerParams(num_warps=4, num_stages=2),
         interpret=interpret,
         name="packed_ternary_decode",
-    )(x_words, words)
+    )(quarters_first(x), words)
     return jnp.sum(partial, axis=0)
+
+
+def quarters_first(x: Int8[AnyArray, "M K"]) -> Int32[Array, "M 4 K16"]:
+    """Activations as words of four neighbours, a row for each quarter: word t of quarter j meets word t of a matrix."""
+    m, k = x.shape
+    quarters = jnp.asarray(x).reshape(m, k // BLOCK_K, 4, _WORDS, 4).transpose(0, 2, 1, 3, 4)
+    return lax.bitcast_convert_type(quarters, jnp.int32).reshape(m, 4, k // 16)
 
 
 def splits(steps: int, programs: int, processors: int) -> int:

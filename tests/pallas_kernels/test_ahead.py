@@ -37,14 +37,14 @@ def test_products_compile_to_the_int8_instructions_and_spill_nothing(tmp_path):
     for row in found:
         print(row)
         assert row["spills"] == 0, row
-        if row["route"] == "triton" and row["m"] <= 8:
+        if row["route"] == "turing" or (row["route"] == "triton" and row["m"] <= 8):
             assert row["instructions"] == ["dp4a.u32.s32"], row
         elif row["route"] in ("triton", "mosaic"):
             wanted = "wgmma.mma_async" if row["arch"] == "sm_90" else "mma.sync"
             assert any(name.startswith(wanted) and ".s8.s8" in name for name in row["instructions"]), row
         elif row["m"] == 1:
             assert row["temporary_bytes"] < 16_384, row  # one fused reduce over the 2.4 MB of packed bytes
-    assert len(found) == 15
+    assert len(found) == 17
 
 
 @pytest.mark.slow

@@ -40,6 +40,7 @@ def test_the_default_tile_fits_the_shape_and_the_grid(m, rows, k):
     assert tile.activations >= 16 and rows % tile.rows == 0
 
 
+@pytest.mark.filterwarnings("ignore:The Pallas Triton backend is deprecated")  # said by JAX 0.11
 def test_it_lowers_for_cuda_to_one_kernel():
     shapes = jax.ShapeDtypeStruct((64, 768), jnp.int8), jax.ShapeDtypeStruct((128, 192), jnp.uint8)
     try:

@@ -1,0 +1,122 @@
+"""An extra for GTX 16- and RTX 20-series cards (compute capability 7.5): the decode GEMV as PTX of our own.
+
+Pallas needs compute capability 8.0, so this kernel is written in PTX and launched by the call that JAX itself uses for
+compiled Triton kernels. The same bytes and the same dp4a as in ``decode_gpu.py``: a warp for each row of the matrix,
+32 words of 16 codes at a time, all M activations for every word read. The tests assemble it for sm_75 and execute it
+lane by lane in NumPy; **it has run on no card yet**, so no dispatch chooses it.
+"""
+
+import zlib
+from collections.abc import Iterable, Iterator
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Int8, Int32, UInt8
+
+from pallas_kernels.decode_gpu import MOST_ROWS, quarters_first
+from pallas_kernels.layout import AnyArray, PackingError
+
+NAME = "packed_ternary_gemv"
+WARPS = 4  # rows of the matrix a block
+TARGET = "triton_kernel_call_ffi"  # launches PTX with the buffers and two more pointers as its parameters
+
+
+def ptx(m: int, rows: int, k: int) -> str:
+    """PTX of the GEMV for M activations and a rows × K matrix; parameters: activations, codes, result, two unused.
+
+    Activations are words [M, 4, K/16] (``quarters_first``), codes words [rows, K/16], the result int32 [M, rows].
+    """
+    words, accs = k // 16, [f"%acc{i}" for i in range(m)]
+    stores = (f"@%first st.global.u32 [%py+{4 * i * rows}], {acc};" for i, acc in enumerate(accs))
+    return f"""
+.version 7.0
+.target sm_75
+.address_size 64
+.visible .entry {NAME}(.param .u64 x, .param .u64 w, .param .u64 y, .param .u64 scratch, .param .u64 profile)
+.reqntid {32 * WARPS}, 1, 1
+{{
+  .reg .pred %in, %more, %first;
+  .reg .b32 %thread, %lane, %warp, %row, %at, %base, %word, %code, %x, %other, {", ".join(accs)};
+  .reg .b64 %px, %pw, %py;
+  ld.param.u64 %px, [x];
+  ld.param.u64 %pw, [w];
+  ld.param.u64 %py, [y];
+  cvta.to.global.u64 %px, %px;
+  cvta.to.global.u64 %pw, %pw;
+  cvta.to.global.u64 %py, %py;
+  mov.u32 %thread, %tid.x;
+  and.b32 %lane, %thread, 31;
+  shr.u32 %warp, %thread, 5;
+  mov.u32 %row, %ctaid.x;
+  mad.lo.u32 %row, %row, {WARPS}, %warp;
+  mad.wide.u32 %pw, %row, {4 * words}, %pw;
+  mad.wide.u32 %pw, %lane, 4, %pw;
+  mad.wide.u32 %px, %lane, 4, %px;
+  mov.u32 %base, 0;
+{_lines(f"mov.u32 {acc}, 0;" for acc in accs)}
+LOOP:
+  add.u32 %at, %base, %lane;
+  setp.lt.u32 %in, %at, {words};
+  mov.u32 %word, 0;
+  @%in ld.global.nc.u32 %word, [%pw];
+{_lines(_products(accs, words))}
+  add.u64 %pw, %pw, 128;
+  add.u64 %px, %px, 128;
+  add.u32 %base, %base, 32;
+  setp.lt.u32 %more, %base, {words};
+  @%more bra LOOP;
+{_lines(_sum_over_lanes(accs))}
+  setp.eq.u32 %first, %lane, 0;
+  mad.wide.u32 %py, %row, 4, %py;
+{_lines(stores)}
+  ret;
+}}
+"""
+
+
+def _lines(instructions: Iterable[str]) -> str:
+    return "\n".join(f"  {line}" for line in instructions)
+
+
+def _products(accs: list[str], words: int) -> Iterator[str]:
+    """Four codes of each bit pair with the activations they meet; a lane past the end holds codes 0, loads nothing."""
+    yield "mov.u32 %x, 0;"
+    for j in range(4):
+        yield f"shr.u32 %code, %word, {2 * j};"
+        yield "and.b32 %code, %code, 0x03030303;"
+        for i, acc in enumerate(accs):
+            yield f"@%in ld.global.nc.u32 %x, [%px+{4 * words * (4 * i + j)}];"
+            yield f"dp4a.u32.s32 {acc}, %code, %x, {acc};"
+
+
+def _sum_over_lanes(accs: list[str]) -> Iterator[str]:
+    for acc in accs:
+        for distance in (16, 8, 4, 2, 1):
+            yield f"shfl.sync.bfly.b32 %other, {acc}, {distance}, 31, 0xffffffff;"
+            yield f"add.s32 {acc}, {acc}, %other;"
+
+
+def code_product(x: Int8[AnyArray, "M K"], data: UInt8[AnyArray, "R K4"]) -> Int32[Array, "M R"]:
+    """Σ_k code·x for packed codes 0…3 and M ≤ 8; R a multiple of 4, K of 256. Raises ``PackingError`` for more rows.
+
+    Needs the CUDA plugin of JAX 0.10, whose kernel call it borrows.
+    """
+    (m, k), rows = x.shape, data.shape[0]
+    if m > MOST_ROWS or rows % WARPS or k % 256:
+        raise PackingError(
+            f"the sm_75 GEMV takes 1 to {MOST_ROWS} activations and whole blocks, not {m}×{k}, {rows} rows"
+        )
+    words = lax.bitcast_convert_type(jnp.asarray(data).reshape(rows, k // 16, 4), jnp.int32)
+    call = jax.ffi.ffi_call(TARGET, jax.ShapeDtypeStruct((m, rows), jnp.int32))
+    return call(quarters_first(x), words, name=NAME, opaque=_call(m, rows, k))
+
+
+def _call(m: int, rows: int, k: int) -> bytes:
+    """The launch, as JAX's kernel call wants it: PTX, grid and parameters in a compressed message."""
+    from jaxlib import gpu_triton  # not above: only there with the CUDA plugin
+
+    kernel = gpu_triton.TritonKernel(NAME, WARPS, 1, 0, ptx(m, rows, k), "", 75)
+    buffers = [gpu_triton.create_array_parameter(0, 4)] * 3
+    launch = gpu_triton.TritonKernelCall(kernel, rows // WARPS, 1, 1, buffers)
+    return zlib.compress(launch.to_proto(NAME, b""))
