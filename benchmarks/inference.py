@@ -1,10 +1,10 @@
 """Answering from a packed file on a CPU: bytes, memory, seconds to the first answer and to one when warm.
 
-    python benchmarks/inference.py [--config=experiments/azr_100m.py] [--prompt=100] [--new=32] [--repeats=5]
+    python benchmarks/inference.py [--config=experiments/azr_100m.py] [--rows=1,64] [--prompt=100] [--new=32]
 
 Makes a model of the experiment's shape with random weights (speed and size do not depend on their values), packs it to
-a file, and asks it in processes of their own: once on the packed matrices, once on integers materialised from them.
-Prints a table and writes benchmarks/results/inference.json.
+a file, and asks it in processes of their own, so many rows at a time: on the packed matrices, on integers materialised
+from them, and as an unquantised model in bf16. Prints a table and writes benchmarks/results/inference.json.
 """
 
 import argparse
@@ -24,25 +24,26 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-FORMS = ("packed", "materialised")
+FORMS = ("packed", "materialised", "bf16")
 
 
 def main() -> None:
     """Measures, prints and writes; with ``--ask`` answers in this process and prints JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="experiments/azr_100m.py")
+    parser.add_argument("--rows", default="1,64")
     parser.add_argument("--prompt", type=int, default=100)
     parser.add_argument("--new", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--ask", nargs=2, metavar=("FORM", "FILE"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.ask:
-        print(json.dumps(ask(*given.ask, given.prompt, given.new, given.repeats)))
+        print(json.dumps(ask(*given.ask, given)))
         return
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "packed.npz"
         size = make(ROOT / given.config, path)
-        rows = [in_a_process(form, path, given) for form in FORMS]
+        rows = [in_a_process(form, path, rows, given) for rows in given.rows.split(",") for form in FORMS]
     from bitzero.run import device
 
     result = {"config": given.config, "prompt_tokens": given.prompt, "new_tokens": given.new}
@@ -57,12 +58,12 @@ def make(experiment: pathlib.Path, path: pathlib.Path) -> dict[str, int]:
     from training import load
 
     from bitzero.model import packing, transformer
-    from bitzero.run import export
+    from bitzero.run import packed_file
 
     cfg = load(experiment)
     params, precision = transformer.init(jax.random.key(0), cfg.model)
     tree = packing.pack(params, precision, cfg.model)
-    export.save(path, tree, cfg, step=cfg.warmup.steps, operand="bf16", trace=True)
+    packed_file.save(path, tree, cfg, step=cfg.warmup.steps, operand="bf16", trace=True)
     matrices, rest = packing.weight_bytes(tree)
     return {
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
@@ -72,42 +73,61 @@ def make(experiment: pathlib.Path, path: pathlib.Path) -> dict[str, int]:
     }
 
 
-def in_a_process(form: str, path: pathlib.Path, given: argparse.Namespace) -> dict[str, Any]:
+def in_a_process(form: str, path: pathlib.Path, rows: str, given: argparse.Namespace) -> dict[str, Any]:
     """``ask`` in a fresh process, so that memory and first answer are those of a user's."""
-    command = [sys.executable, __file__, f"--prompt={given.prompt}", f"--new={given.new}", f"--repeats={given.repeats}"]
-    ran = subprocess.run([*command, "--ask", form, str(path)], check=True, stdout=subprocess.PIPE, text=True)
+    settings = [f"--rows={rows}", f"--prompt={given.prompt}", f"--new={given.new}", f"--repeats={given.repeats}"]
+    command = [sys.executable, __file__, *settings, "--ask", form, str(path)]
+    ran = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(ran.stdout.splitlines()[-1])
 
 
-def ask(form: str, path: str, prompt_tokens: int, new_tokens: int, repeats: int) -> dict[str, Any]:
-    """Seconds of one greedy answer, first and warm, and the peak memory of this process."""
+def ask(form: str, path: str, given: argparse.Namespace) -> dict[str, Any]:
+    """Seconds of greedy answers to ``rows`` prompts, first and warm, and the peak memory of this process."""
     started = time.perf_counter()
     import functools
 
     import jax
     import numpy as np
 
-    from bitzero.model import packing
-    from bitzero.run import export
+    from bitzero.run import packed_file
     from bitzero.selfplay import rollout
 
-    model = export.load(pathlib.Path(path))
-    weights = packing.materialise(model.weights, model.operand) if form == "materialised" else model.weights
-    prompt = np.random.default_rng(0).integers(100, 500, (1, prompt_tokens)).astype(np.int32)
+    model = packed_file.load(pathlib.Path(path))
+    prompts = np.random.default_rng(0).integers(100, 500, (int(given.rows), given.prompt)).astype(np.int32)
     answer = functools.partial(
         jax.jit(rollout.sample, static_argnames=("cfg", "operand", "max_new")),
-        jax.random.key(0), weights, prompt, model.cfg.model, model.operand, max_new=new_tokens, temperature=0.0,
+        jax.random.key(0), weights_in(form, model), prompts, model.cfg.model, model.operand,
+        max_new=given.new, temperature=0.0,
     )  # fmt: skip
     drawn = np.asarray(answer().tokens)
     first, warm = time.perf_counter() - started, []
-    for _ in range(repeats):
+    for _ in range(given.repeats):
         began = time.perf_counter()
         np.asarray(answer().tokens)
         warm.append(time.perf_counter() - began)
+    tokens = int((drawn != 0).sum())
     return {
-        "form": form, "first_s": first, "warm_s": min(warm), "warm_median_s": sorted(warm)[len(warm) // 2],
-        "tokens": int((drawn != 0).sum()), "peak_rss_bytes": peak_memory(),
+        "form": form, "rows": len(prompts), "first_s": first, "warm_s": min(warm),
+        "warm_median_s": sorted(warm)[len(warm) // 2], "tokens": tokens, "tokens_per_s": tokens / min(warm),
+        "peak_rss_bytes": peak_memory(),
     }  # fmt: skip
+
+
+def weights_in(form: str, model: Any) -> dict[str, Any]:
+    """The model's tree in one of ``FORMS``."""
+    import jax
+    import jax.numpy as jnp
+
+    from bitzero.model import packing, quant
+
+    if form == "packed":
+        return model.weights
+    dense = packing.materialise(model.weights, model.operand)
+    if form == "materialised":
+        return dense
+    full = lambda leaf: quant.Full(weight=(leaf.codes * leaf.scale[..., None]).astype(jnp.bfloat16))
+    is_dense = lambda leaf: isinstance(leaf, quant.Dense)
+    return jax.tree.map(lambda leaf: full(leaf) if is_dense(leaf) else leaf, dense, is_leaf=is_dense)
 
 
 def peak_memory() -> int:
@@ -123,11 +143,14 @@ def show(result: dict[str, Any]) -> None:
         f"{result['config']}: {size['parameters'] / 1e6:.1f}M parameters, file {size['file_bytes'] / 1e6:.1f} MB "
         f"({size['packed_matrices_bytes'] / 1e6:.1f} MB of packed matrices)"
     )
-    print(f"{result['prompt_tokens']} tokens of prompt, {result['new_tokens']} new, greedy, one row")
-    print(f"{'form':13} {'first s':>8} {'warm s':>7} {'tokens':>6} {'peak MB':>8}")
+    print(f"{result['prompt_tokens']} tokens of prompt, {result['new_tokens']} new, greedy")
+    print(f"{'rows':>4} {'form':13} {'first s':>8} {'warm s':>7} {'tokens/s':>8} {'peak MB':>8}")
     for row in result["rows"]:
         peak = row["peak_rss_bytes"] / 1e6
-        print(f"{row['form']:13} {row['first_s']:8.2f} {row['warm_s']:7.3f} {row['tokens']:6} {peak:8.0f}")
+        print(
+            f"{row['rows']:4} {row['form']:13} {row['first_s']:8.2f} {row['warm_s']:7.3f} {row['tokens_per_s']:8.1f} "
+            f"{peak:8.0f}"
+        )
 
 
 if __name__ == "__main__":

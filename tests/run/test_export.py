@@ -10,7 +10,7 @@ import pytest
 
 from bitzero.config import Config, Model
 from bitzero.model import packing, quant
-from bitzero.run import asking, export
+from bitzero.run import asking, export, packed_file
 from bitzero.run.checkpoint import Checkpoints
 from bitzero.run.workdir import RunError
 from bitzero.selfplay import warmup
@@ -29,8 +29,8 @@ def state():
 
 def test_a_model_comes_back_as_it_was(state, tmp_path):
     tree = packing.pack(state.params, state.precision, MODEL)
-    export.save(tmp_path / "m.npz", tree, CFG, step=200, operand="f32", trace=True)
-    found = export.load(tmp_path / "m.npz")
+    packed_file.save(tmp_path / "m.npz", tree, CFG, step=200, operand="f32", trace=True)
+    found = packed_file.load(tmp_path / "m.npz")
     assert (found.cfg, found.operand, found.trace) == (CFG, "f32", True)
     jax.tree.map(np.testing.assert_array_equal, found.weights, tree)
     assert not list(tmp_path.glob("*.partial"))
@@ -46,7 +46,7 @@ def test_export_packs_the_newest_checkpoint_and_says_the_size(state, tmp_path, c
     assert export.main(CFG, tmp_path) == 0
     line = capsys.readouterr().out
     assert line.startswith(f"{tmp_path / 'packed.npz'}: 0.0M parameters in 0.13 MB") and "packed matrices" in line
-    assert export.load(tmp_path / "packed.npz").trace == bool(state.trace_mode)
+    assert packed_file.load(tmp_path / "packed.npz").trace == bool(state.trace_mode)
 
 
 def test_before_the_weights_are_ternary_it_refuses(state, tmp_path):
@@ -72,4 +72,4 @@ def test_other_files_are_refused(content, tmp_path):
     elif content == "pickle":
         np.savez(path, header=np.array([{"format": 1}], object))
     with pytest.raises(RunError, match=r"not a packed model|cannot read|has format 99"):
-        export.load(path)
+        packed_file.load(path)

@@ -1,0 +1,60 @@
+"""The file of a packed model: a header and plain arrays, written whole or not at all, read without trust.
+
+An uncompressed NumPy archive without pickled objects: anyone can read it, and nothing in it can run. Reading needs
+neither the latents nor the checkpoint library, so that a model of 100M parameters answers within half a gigabyte.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import zipfile
+from typing import Any
+
+import numpy as np
+
+from bitzero import config as configuration
+from bitzero.config import Config
+from bitzero.model import packing
+from bitzero.run import device
+from bitzero.run.asking import Solver
+from bitzero.run.workdir import RunError
+
+FORMAT = 1  # raised when the meaning of the file changes
+_HEADER = "header"
+
+
+def save(path: pathlib.Path, tree: dict[str, Any], cfg: Config, *, step: int, operand: str, trace: bool) -> None:
+    """Writes a packed tree (``packing.pack``) whole or not at all; raises ``RunError`` when the disk refuses."""
+    arrays, shapes = packing.flatten(tree)
+    header = {
+        "format": FORMAT, "step": step, "operand": operand, "trace": trace, "shapes": shapes,
+        "config": dataclasses.asdict(cfg), "commit": device.commit(),
+    }  # fmt: skip
+    arrays[_HEADER] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+    partial = path.with_suffix(".partial")
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise RunError(f"cannot write {path}: {error.strerror}") from None
+
+
+def load(path: pathlib.Path) -> Solver:
+    """A model ready to be asked, from its file; raises ``RunError`` with one line for a file that is not one."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            header = json.loads(bytes(file[_HEADER]))
+            if header["format"] != FORMAT:
+                raise RunError(f"{path} has format {header['format']}, this program reads {FORMAT}")
+            tree = packing.unflatten({name: file[name] for name in file.files if name != _HEADER}, header["shapes"])
+        cfg = configuration.freeze(header["config"])
+        return Solver(weights=tree, operand=header["operand"], trace=header["trace"], cfg=cfg)
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror or error}") from None
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise RunError(f"{path} is not a packed model: {str(error).splitlines()[0][:120]}") from None
