@@ -144,7 +144,8 @@ def _epilogue(acc: Num[Array, "*B N"], scale: Float[Array, " N"], delta: Float[A
 def ternary_linear(x, w, tier, ramp, parts, operand, max_tier):
     """y = x·Q(W)ᵀ on integers with the straight-through gradient; shapes as in ``linear``.
 
-    dx = (g·scale)·N and dW = (g·δ)ᵀ·X: the gradient of the quantised product, passed through Q as the identity.
+    dx = (g·scale)·N and dW = gᵀ·(δ·X), with both factors of each product in the operand type: the gradient of the
+    quantised product, passed through Q as the identity.
     """
     return _ternary_forward(x, w, tier, ramp, parts, operand, max_tier)[0]
 
@@ -314,7 +315,7 @@ def matrices(cfg: Model) -> dict[str, tuple[int, ...]]:
 def measure_operand(cfg: Model, tokens: int = 2_048) -> str:
     """The fastest operand type of a forward and backward of one FFN product on this device, by a short measurement."""
     w = jnp.full((2 * cfg.ffn_width, cfg.width), 0.5)
-    x = jnp.ones((tokens, cfg.width))
+    x = jnp.ones((16, tokens // 16, cfg.width))  # as in training: flattened, the backward would be another one
     blocks = w.shape[0] // BLOCK_ROWS
     tier, ramp = jnp.zeros((blocks,), jnp.int8), jnp.ones((blocks,))
 
