@@ -31,7 +31,7 @@ THIRD_PARTIES = {
     "experiments": {"ml_collections"},
     "state": {"jax", "jaxtyping"},
     "tasks": {"numpy", "ml_collections"},
-    "pallas_kernels": {"jax", "numpy", "jaxtyping"},
+    "pallas_kernels": {"jax", "jaxlib", "numpy", "jaxtyping"},
 }
 
 
