@@ -30,6 +30,7 @@ from bitzero.state import TrainState
 from bitzero.tasks import kinds
 from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, KINDS, Task
 from bitzero.tasks.orders import task_of
+from bitzero.tasks.trivial import trivial_answers, trivial_rules
 from bitzero.tasks.worker import Stream
 
 Right = Bool[np.ndarray, " n"]  # which items were answered right
@@ -188,10 +189,10 @@ def measure(
 
 def trivial(group: Group, sandbox: Sandbox) -> dict[str, Any]:
     """Accuracy on the test items of the one trivial rule that is best on training programs, and the rule's name."""
-    rules = kinds.trivial_rules(group.kind)
-    answers = [kinds.trivial_answers(task)[: len(rules)] for task in group.training]
+    rules = trivial_rules(group.kind)
+    answers = [trivial_answers(task)[: len(rules)] for task in group.training]
     best = int(np.argmax(asking.right(sandbox, group.training, answers).mean(axis=0)))
-    answered = [[kinds.trivial_answers(task)[best]] for task in group.tasks]
+    answered = [[trivial_answers(task)[best]] for task in group.tasks]
     return {"trivial": share(asking.right(sandbox, group.tasks, answered)), "trivial_rule": rules[best]}
 
 

@@ -27,6 +27,7 @@ from bitzero.tasks.gates import INFRA as INFRA_GATE
 from bitzero.tasks.judge import INFRA, OUTCOMES, Judgement, judge
 from bitzero.tasks.kinds import Task
 from bitzero.tasks.tokens import PAD, decode
+from bitzero.tasks.trivial import is_trivial
 
 __all__ = ["DUPLICATE", "GATES", "INFRA", "INFRA_GATE", "OK", "OUTCOMES", "Door", "pack", "propose_door", "solve_door"]
 
@@ -91,7 +92,7 @@ class Door:
                 out["reward"][i] = [verdict.correct for verdict in row]
                 out["outcome"][i] = [OUTCOMES.index(verdict.outcome) for verdict in row]
                 out["coverage"][i] = [verdict.coverage for verdict in row]
-                out["trivial"][i] = kinds.is_trivial(task)
+                out["trivial"][i] = is_trivial(task)
                 self.loose += sum(verdict.loose for verdict in row)
             self._sample_answers(step, tasks, answers, judged)
             return out

@@ -21,11 +21,11 @@ from bitzero.tasks.kinds import (
     record,
     solve_prompt,
     split_args,
-    trivial_answers,
 )
 from bitzero.tasks.levels import TIER_LEVEL, Facts, structure
 from bitzero.tasks.probes import probes
 from bitzero.tasks.tokens import encode
+from bitzero.tasks.trivial import trivial_answers
 
 # In order of precedence; the index is the code that travels.
 GATES = (

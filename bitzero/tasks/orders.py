@@ -16,6 +16,8 @@ from bitzero.config import Config
 from bitzero.tasks import kinds, levels, programs, tokens
 from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, PROPOSE, Task, TooLong
 from bitzero.tasks.programs import Program
+from bitzero.tasks.sequences import training_sequence
+from bitzero.tasks.trivial import is_trivial
 
 HELDOUT_UNIT = -1  # the unit number that held-out programs are drawn under
 PHASES = {"warmup": 0, "selfplay": 1 << 40, "tasks": 1 << 41}  # keep the units of the phases apart
@@ -106,7 +108,7 @@ def _fitting(
         if form == PROPOSE:
             reference = programs.generate(cfg.seed, number, item + REFERENCE, level, pairs=cfg.tasks.pairs).code
         try:
-            ids, mask = kinds.training_sequence(form, made, rng, cfg, reference=reference)
+            ids, mask = training_sequence(form, made, rng, cfg, reference=reference)
         except TooLong:
             tries -= 1
             continue
@@ -205,7 +207,7 @@ def usable(cfg: Config, found: Task) -> bool:
     fits = len(kinds.record(found)) <= cfg.tasks.record and len(kinds.solve_prompt(found, True)) <= cfg.tasks.prompt
     if found.kind == INDUCTION:
         fits = fits and len(tokens.encode(found.code)) < cfg.tasks.completion
-    return fits and not kinds.is_trivial(found)
+    return fits and not is_trivial(found)
 
 
 def tasks(cfg: Config, step: int, open_levels: int, start: int, stop: int) -> list[dict[str, Any]]:

@@ -19,12 +19,12 @@ from bitzero.tasks.execute import Events, Instrumented, Rejected, minimise, sour
 from bitzero.tasks.sample import COMPREHENSION, CONDITIONAL, WIDTH, uses
 from bitzero.tasks.scope import POOL, Dead, Scope
 from bitzero.tasks.shapes import SHAPES, Shape, candidate
+from bitzero.tasks.trivial import CONSTANTS
 
 PAIRS = 6
 MAX_PAIRS = POOL - 2  # some inputs of the pool fail
 FUEL = 128  # reports of one run: three times the events of the last level, so that a `while` gone astray ends soon
 TRIVIAL_SHARE = 0.05  # of the draws may give a constant, identity or otherwise trivially answered program
-CONSTANTS = frozenset(("''", "0", "1", "True", "False", "[]"))
 MAX_DRAWS = 200_000
 
 

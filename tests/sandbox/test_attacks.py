@@ -11,6 +11,7 @@ import pytest
 
 from bitzero.sandbox import Job, Limits, Outcome, Sandbox
 from tests.sandbox import attacks
+from tests.sandbox.attack import CANARY, LETTERS, PORT, WALK
 
 INPUT = "[9, 1, 2]"
 NEIGHBOURS = {  # honest programs and their values on INPUT
@@ -33,7 +34,7 @@ def quick_box() -> Iterator[Sandbox]:
 def caller() -> Iterator[socket.socket]:
     """A socket that would hear any program that reaches this machine's network."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", attacks.PORT))
+        listener.bind(("127.0.0.1", PORT))
         listener.listen()
         listener.setblocking(False)
         yield listener
@@ -53,13 +54,13 @@ def test_attacks(quick_box: Sandbox, caller: socket.socket, intent: str) -> None
     outcomes = [outcome for [outcome] in quick_box.validate(jobs)]
     for index, attack in enumerate(suite):
         outcome, first, second = outcomes[3 * index : 3 * index + 3]
-        assert outcome.kind in {attacks.LETTERS[letter] for letter in attack.allowed}, (attack.code, outcome)
+        assert outcome.kind in {LETTERS[letter] for letter in attack.allowed}, (attack.code, outcome)
         assert [first.value, second.value] == list(NEIGHBOURS.values())
     assert_untouched(quick_box, caller)
 
 
 def assert_untouched(box: Sandbox, caller: socket.socket) -> None:
-    assert not Path(attacks.CANARY).exists() and not Path(attacks.CANARY).is_symlink()
+    assert not Path(CANARY).exists() and not Path(CANARY).is_symlink()
     with pytest.raises(BlockingIOError):
         caller.accept()
     for pool in box.pools.processes.values():
@@ -72,7 +73,7 @@ def assert_untouched(box: Sandbox, caller: socket.socket) -> None:
 
 def test_what_slips_through_the_static_look_meets_the_kernel(quick_box: Sandbox) -> None:
     """A child that holds ``posix`` and ``ctypes`` is stopped by the system-call filter, not by anything in Python."""
-    walkers = [a for a in attacks.ALL if a.code.startswith(attacks.WALK) and a.allowed == "F"]
+    walkers = [a for a in attacks.ALL if a.code.startswith(WALK) and a.allowed == "F"]
     results = quick_box.run([Job(id=0, code=attack.code, inputs=("",)) for attack in walkers])
     details = [outcome.detail for [outcome] in results]
     assert details.count("syscall") >= 50
@@ -81,9 +82,7 @@ def test_what_slips_through_the_static_look_meets_the_kernel(quick_box: Sandbox)
 
 def test_the_walk_itself_works(quick_box: Sandbox) -> None:
     """Without this the test above could pass because the walk ends in a mere mistake."""
-    code = (
-        attacks.WALK + "def f(): return sorted(n for n in modules() if n in ('posix', 'ctypes', '_socket', 'signal'))"
-    )
+    code = WALK + "def f(): return sorted(n for n in modules() if n in ('posix', 'ctypes', '_socket', 'signal'))"
     [[outcome]] = quick_box.run([Job(id=0, code=code, inputs=("",))])
     assert outcome.value == "['_socket', 'ctypes', 'posix', 'signal']"
 

@@ -14,7 +14,7 @@ import pytest
 
 from bitzero.config import Config
 from bitzero.sandbox import Sandbox
-from bitzero.tasks import kinds, orders, programs, tokens, worker
+from bitzero.tasks import kinds, orders, programs, tokens, trivial, worker
 from bitzero.tasks.kinds import KINDS, PROPOSE
 from bitzero.tasks.worker import Batch, GeneratorFailed, Stream, Unit
 
@@ -171,7 +171,7 @@ def test_tasks_come_in_all_kinds_and_fit_the_ring(stream):
         assert kinds.task_of(kinds.record(task)) == task
         assert len(kinds.record(task)) <= CFG.tasks.record
         assert len(kinds.solve_prompt(task, True)) <= CFG.tasks.prompt
-        assert not kinds.is_trivial(task)
+        assert not trivial.is_trivial(task)
         assert len(task.inputs) == (CFG.tasks.pairs if KINDS[task.kind] == "induction" else 1)
     assert found == stream.tasks(24, step=7)
     assert {task.level for task in stream.tasks(12, step=7, open_levels=1)} == {0}
