@@ -1,6 +1,5 @@
 """The one command: ``python launch.py --config=experiments/azr_small.py``. Flags → config → one mode."""
 
-import importlib.util
 import os
 import pathlib
 import re
@@ -15,11 +14,10 @@ os.environ.setdefault("PYTHONHASHSEED", "0")
 _GPU_NODES = ("/dev/nvidiactl", "/dev/dxg")  # Linux, and Linux inside Windows
 os.environ.setdefault("JAX_PLATFORMS", "cuda,cpu" if any(map(os.path.exists, _GPU_NODES)) else "cpu")
 
-import ml_collections
 from absl import app, flags
 
-from bitzero import config as configuration
 from bitzero.config import Config, ConfigError
+from bitzero.run.experiment import read_config
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("config", None, "experiment file, or file:variant; --config.group.key=value changes one setting")
@@ -35,7 +33,7 @@ def main(argv: list[str]) -> int:
     try:
         if len(argv) > 1:
             raise ConfigError(f"unknown argument {argv[1]!r}; settings are given as --config.group.key=value")
-        cfg = _config(FLAGS.config, _OVERRIDES)
+        cfg = read_config(FLAGS.config, _OVERRIDES)
         workdir = pathlib.Path(FLAGS.workdir or pathlib.Path("runs") / cfg.name)
         print(f"BitZero · {cfg.name} · {FLAGS.mode} · {workdir}", flush=True)
         return _run(FLAGS.mode, cfg, workdir)
@@ -57,48 +55,6 @@ def _run(mode: str, cfg: Config, workdir: pathlib.Path) -> int:
     except (RunError, ShapeError) as error:
         print(f"launch.py: {error}", file=sys.stderr)
         return 1
-
-
-def _config(spec: str | None, overrides: list[tuple[str, str]]) -> Config:
-    """The frozen configuration of ``file[:variant]`` with ``overrides``; raises ``ConfigError``."""
-    if not spec:
-        raise ConfigError("which experiment? give --config=experiments/azr_small.py")
-    path, _, variant = spec.partition(":")
-    config = _experiment(pathlib.Path(path), variant)
-    for key, text in overrides:
-        configuration.override(config, key, text)
-    return configuration.freeze(config)
-
-
-def _experiment(path: pathlib.Path, variant: str) -> ml_collections.ConfigDict:
-    """What ``get_config`` of the experiment file returns."""
-    if not path.is_file():
-        there = sorted(
-            p.name for p in (path.parent if path.parent.is_dir() else pathlib.Path("experiments")).glob("*.py")
-        )
-        raise ConfigError(f"no experiment file {path}" + (f"; there is: {', '.join(there)}" if there else ""))
-    spec = importlib.util.spec_from_file_location("experiment", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        return module.get_config(variant) if variant else module.get_config()
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-    except SyntaxError as error:
-        raise ConfigError(f"{path}, line {error.lineno}: {error.msg}") from None
-    except Exception as error:  # an unknown key (AttributeError), a wrong type (TypeError), no get_config, …
-        raise ConfigError(f"{path}: {_sentence(error)}") from None
-
-
-def _sentence(error: Exception) -> str:
-    """One line of an experiment file's error; a locked ``ConfigDict`` names the unknown key and the nearest one."""
-    text = str(error)
-    unknown = re.search(r'Key "(\w+)" does not exist', text)
-    nearest = re.search(r'Did you mean "(\w+)"', text)
-    if unknown:
-        return f"unknown key {unknown[1]}" + (f"; did you mean {nearest[1]}?" if nearest else "")
-    return f"{type(error).__name__}: {' '.join(text.split())}"
 
 
 def _split(argv: list[str]) -> tuple[list[str], list[tuple[str, str]]]:

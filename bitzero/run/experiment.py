@@ -1,0 +1,67 @@
+"""Reading experiment files: ``file[:variant]`` and settings of the command line → a checked ``Config``.
+
+Imports no JAX: a mistyped setting should not cost the seconds of its import.
+"""
+
+import importlib.util
+import pathlib
+import re
+import types
+from collections.abc import Iterable
+
+import ml_collections
+
+from bitzero import config as configuration
+from bitzero.config import Config, ConfigError
+
+
+def read_config(spec: str | None, overrides: Iterable[tuple[str, str]] = ()) -> Config:
+    """The frozen configuration of ``file[:variant]`` with ``overrides`` (dotted key, text); raises ``ConfigError``."""
+    config = editable(spec)
+    for key, text in overrides:
+        configuration.override(config, key, text)
+    return configuration.freeze(config)
+
+
+def editable(spec: str | None) -> ml_collections.ConfigDict:
+    """What ``get_config`` of ``file[:variant]`` returns; raises ``ConfigError``."""
+    if not spec:
+        raise ConfigError("which experiment? give --config=experiments/azr_small.py")
+    name, _, variant = spec.partition(":")
+    path = pathlib.Path(name)
+    module = load(path, "experiment")
+    try:
+        return module.get_config(variant) if variant else module.get_config()
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    except Exception as error:  # an unknown key (AttributeError), a wrong type (TypeError), no get_config, …
+        raise ConfigError(f"{path}: {sentence(error)}") from None
+
+
+def load(path: pathlib.Path, what: str) -> types.ModuleType:
+    """The Python file ``path`` (a ``what``, such as an experiment) as a module; raises ``ConfigError``."""
+    if not path.is_file():
+        folder = path.parent if path.parent.is_dir() else pathlib.Path("experiments")
+        there = ", ".join(sorted(file.name for file in folder.glob("*.py")))
+        raise ConfigError(f"no {what} file {path}" + (f"; there is: {there}" if there else ""))
+    spec = importlib.util.spec_from_file_location(what, path)
+    if not spec or not spec.loader:
+        raise ConfigError(f"{path} is not a Python file; its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise ConfigError(f"{path}, line {error.lineno}: {error.msg}") from None
+    except Exception as error:
+        raise ConfigError(f"{path}: {sentence(error)}") from None
+    return module
+
+
+def sentence(error: Exception) -> str:
+    """One line of a file's error; a locked ``ConfigDict`` names the unknown key and the nearest one."""
+    text = str(error)
+    unknown = re.search(r'Key "(\w+)" does not exist', text)
+    nearest = re.search(r'Did you mean "(\w+)"', text)
+    if unknown:
+        return f"unknown key {unknown[1]}" + (f"; did you mean {nearest[1]}?" if nearest else "")
+    return f"{type(error).__name__}: {' '.join(text.split())}"
