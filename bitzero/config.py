@@ -13,6 +13,9 @@ from typing import Any
 
 import ml_collections
 
+BLOCK_ROWS = 16  # output rows that share a tier
+INDEX_BITS = 32  # of a promoted block: its place in its matrix
+
 
 class ConfigError(ValueError):
     """A configuration that cannot run; the message is one line: what, where, what to do."""
@@ -33,6 +36,9 @@ class Model:
     remat: bool = False  # recompute each layer's forward in the backward pass
     compute: str = "auto"  # operand type of the products: auto (measured once) | f32 | bf16 | int8
     max_tier: int = 8  # largest residual tier the state may hold: 0 | 4 | 8 (bits)
+    weights: str = (
+        "ternary"  # ternary | int4 (absmax of each row, no ternary base) | full (unquantised); last two: controls
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,6 +97,26 @@ class SelfPlay:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Precision:
+    """Where bits beyond the ternary base go, and how many; budgets are mean stored bits a ternary-able weight."""
+
+    budget: float = 2.0  # 2.0: all ternary; `largest_budget` is the most a model can hold
+    signal: str = "fisher"  # fisher | activation | attention | magnitude | static | random
+    scope: str = "model"  # the budget holds over the whole model, or over each matrix kind by itself: model | kind
+    grain: str = "block"  # what is promoted: 16 rows, or a whole matrix of one layer: block | matrix
+    policy: str = "fixed"  # fixed | refresh | progressive | by_level
+    phase_steps: int = 400  # steps of a precision phase, counted from λ = 1; masks change only at its end
+    refresh_every: int = 1  # phases from one allocation to the next
+    start_budget: float = 4.0  # progressive: the budget at λ = 1
+    settle: float = 0.7  # progressive: share of the steps from λ = 1 to the end after which `budget` is reached
+    level_bits: float = 0.5  # by_level: bits added for each level of the frontier while it is not mastered
+    max_swaps: float = 0.1  # share of the promoted blocks that one allocation may exchange by choice
+    hysteresis: float = 1.5  # a newcomer's benefit a bit must be that many times an incumbent's
+    ramp_steps: int = 100  # updates over which a promoted block's residual fades in
+    decay: float = 0.95  # of the signals' moving averages
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Tasks:
     """Programs, prompts and the curriculum."""
 
@@ -132,6 +158,7 @@ class Eval:
     passk: int = 8
     passk_items: int = 50
     shuffled_items: int = 100
+    precision_items: int = 200  # dev programs asked at several precisions
     batch_size: int = 100  # questions decoded together; n, half of n and k times its items fill batches
 
 
@@ -143,6 +170,7 @@ class Run:
     save_every: int = 200  # steps
     keep: int = 3  # checkpoints kept beside the one from before self-play
     minutes: float = 0.0  # ends a sitting (saves, says how to go on); 0: never
+    until: int = 0  # ends a sitting at this step, likewise; 0: never
     nice: int = 0  # niceness of the whole run, for background sittings
     samples_every: int = 100  # steps between task samples written as text
 
@@ -157,6 +185,7 @@ class Config:
     optimiser: Optimiser = Optimiser()
     warmup: Warmup = Warmup()
     selfplay: SelfPlay = SelfPlay()
+    precision: Precision = Precision()
     tasks: Tasks = Tasks()
     sandbox: Executor = Executor()
     eval: Eval = Eval()
@@ -204,6 +233,26 @@ def unknown_key(key: str, config: ml_collections.ConfigDict) -> str:
 def steps_in_all(cfg: Config) -> int:
     """Steps of warm-up and self-play together: the step at which a run is done."""
     return cfg.warmup.steps + cfg.selfplay.steps
+
+
+def kernel_shapes(model: Model) -> dict[str, tuple[int, int]]:
+    """Rows and columns of each ternary-able kernel of a layer; q, k, v and gate, up are merged."""
+    heads, groups = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
+    return {
+        "qkv": (heads + 2 * groups, model.width),
+        "o": (model.width, heads),
+        "gate_up": (2 * model.ffn_width, model.width),
+        "down": (model.width, model.ffn_width),
+    }
+
+
+def largest_budget(model: Model, tier: int | None = None) -> float:
+    """Mean stored bits a ternary-able weight with every block at ``tier`` bits (None: at ``max_tier``)."""
+    tier = model.max_tier if tier is None else tier
+    shapes = kernel_shapes(model).values()
+    weights = sum(n * k for n, k in shapes)
+    index_bits = INDEX_BITS * sum(n / BLOCK_ROWS for n, _ in shapes)
+    return 2.0 + tier + (index_bits / weights if tier else 0.0)
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
@@ -259,11 +308,17 @@ def _build(kind: type, tree: dict[str, Any], where: str) -> Any:
 # Whole numbers that may be 0; every other one counts something there must be at least one of.
 _MAY_BE_ZERO = frozenset({
     "seed", "model.max_tier", "optimiser.lr_warmup", "selfplay.steps", "selfplay.seed_tasks", "tasks.nice", "run.nice",
-    "eval.locked_items", "eval.passk_items", "eval.shuffled_items", "model.smear",
+    "eval.items", "eval.locked_items", "eval.passk_items", "eval.shuffled_items", "eval.precision_items", "model.smear",
+    "run.until",
 })  # fmt: skip
 _CHOICES = {
     "model.compute": ("auto", "f32", "bf16", "int8"),
     "model.max_tier": (0, 4, 8),
+    "model.weights": ("ternary", "int4", "full"),
+    "precision.signal": ("fisher", "activation", "attention", "magnitude", "static", "random"),
+    "precision.scope": ("model", "kind"),
+    "precision.grain": ("block", "matrix"),
+    "precision.policy": ("fixed", "refresh", "progressive", "by_level"),
     "selfplay.reward": ("paper", "code", "balanced"),
     "selfplay.advantage": ("group", "task_relative"),
 }
@@ -282,6 +337,7 @@ def _problems(cfg: Config) -> Iterator[str]:
         if type(value) is float and value < 0:
             yield f"config.{key} must not be negative; it is {value}"
     yield from _shape_problems(cfg)
+    yield from _precision_problems(cfg)
     yield from _schedule_problems(cfg)
 
 
@@ -314,6 +370,33 @@ def _shape_problems(cfg: Config) -> Iterator[str]:
         yield "config.optimiser.beta1, beta2 and config.selfplay.ema must be in [0, 1)"
 
 
+def _precision_problems(cfg: Config) -> Iterator[str]:
+    held, most = cfg.precision, largest_budget(cfg.model)
+    budgets = {"budget": held.budget}
+    if held.policy == "progressive":
+        budgets["start_budget"] = held.start_budget
+    for name, budget in budgets.items():
+        if budget < 2.0:
+            yield f"config.precision.{name}={budget} must be at least 2.0, the stored bits of a ternary weight"
+        if budget > most + 1e-9:
+            yield (
+                f"config.precision.{name}={budget} must be at most {most:.4f}, every block promoted, "
+                f"with model.max_tier={cfg.model.max_tier}"
+            )
+    if held.policy == "progressive" and held.start_budget < held.budget:
+        yield f"config.precision.start_budget={held.start_budget} must not be below budget={held.budget}"
+    if cfg.model.weights != "ternary" and held.budget > 2.0:
+        yield f"config.precision.budget={held.budget} needs model.weights=ternary, not {cfg.model.weights}"
+    if not 0 <= held.decay < 1:
+        yield f"config.precision.decay={held.decay} must be in [0, 1)"
+    if not 0 < held.settle <= 1:
+        yield f"config.precision.settle={held.settle} must be above 0 and at most 1"
+    if held.max_swaps > 1:
+        yield f"config.precision.max_swaps={held.max_swaps} is a share, at most 1"
+    if held.hysteresis < 1:
+        yield f"config.precision.hysteresis={held.hysteresis} must be at least 1: below, blocks would change for worse"
+
+
 def _schedule_problems(cfg: Config) -> Iterator[str]:
     warm, run = cfg.warmup, cfg.run
     shares = warm.deduction + warm.abduction + warm.induction + warm.propose
@@ -328,6 +411,8 @@ def _schedule_problems(cfg: Config) -> Iterator[str]:
         ("warmup.ramp_start × warmup.steps", round(warm.ramp_start * warm.steps)),
         ("warmup.ramp_end × warmup.steps", round(warm.ramp_end * warm.steps)),
         ("selfplay.steps", cfg.selfplay.steps),
+        ("run.until", run.until),
+        ("precision.phase_steps", cfg.precision.phase_steps),
     ):
         if steps % run.chunk:
             yield f"config.run.chunk={run.chunk} must divide {key}={steps}: chunks end at every boundary"

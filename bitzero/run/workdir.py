@@ -17,7 +17,9 @@ from bitzero.config import Config, ConfigError
 
 # What a later sitting may change without becoming another experiment: how long it sits, how much of the machine it
 # takes, and how much it asks in the end. A group's name stands for all its keys.
-_FREE = frozenset({"run.minutes", "run.nice", "run.keep", "tasks.nice", "tasks.workers", "sandbox.workers", "eval"})
+_FREE = frozenset(
+    {"run.minutes", "run.until", "run.nice", "run.keep", "tasks.nice", "tasks.workers", "sandbox.workers", "eval"}
+)
 
 
 class RunError(RuntimeError):
