@@ -100,7 +100,7 @@ def _no_gradient(x, packed, x_scale, product, out_dtype):
 
 
 def _refuse(*_):
-    raise PackingError("packed weights are not trained: differentiate the latent weights (quant.ternary_linear)")
+    raise PackingError("packed weights are not trained: differentiate the latent weights they were packed from")
 
 
 _no_gradient.defvjp(_refuse, _refuse)

@@ -23,6 +23,7 @@ from pallas_kernels.layout import BLOCK_K, QUARTER, TILE_ROWS, AnyArray, padded
 _STEPS = 4  # blocks of K in flight
 _MASKS = (0x03, 0x0C, 0x30, 0xC0)
 _FLIP = 0x80  # high bit of the top pair
+_SWIZZLE = 64  # bytes of a quarter
 
 
 def code_product(x: Int8[AnyArray, "M K"], data: UInt8[AnyArray, "R K4"]) -> Int32[Array, "M R"]:
@@ -49,6 +50,8 @@ def _kernel(data_gmem, x_gmem, out_gmem, out_smem, *, blocks: int, columns: int)
     row, column = lax.axis_index("row"), lax.axis_index("column")
     rows_slice, columns_slice = pl.ds(row * TILE_ROWS, TILE_ROWS), pl.ds(column * columns, columns)
 
+    transforms = plgpu.TilingTransform((8, _SWIZZLE)), plgpu.SwizzleTransform(_SWIZZLE)
+
     def scope(*accs):
         def body(_, data_smem, x_smem):
             flipped = data_smem[...] ^ jnp.int8(_FLIP - 256)
@@ -61,8 +64,8 @@ def _kernel(data_gmem, x_gmem, out_gmem, out_smem, *, blocks: int, columns: int)
             body,
             grid=(blocks,),
             in_specs=[
-                plgpu.BlockSpec((TILE_ROWS, QUARTER), lambda i: (0, i), transforms=_transforms(64)),
-                plgpu.BlockSpec((columns, BLOCK_K), lambda i: (0, i), transforms=_transforms(64)),
+                plgpu.BlockSpec((TILE_ROWS, QUARTER), lambda i: (0, i), transforms=transforms),
+                plgpu.BlockSpec((columns, BLOCK_K), lambda i: (0, i), transforms=transforms),
             ],
             max_concurrent_steps=min(_STEPS, blocks),
         )(data_gmem.at[rows_slice, :], x_gmem.at[columns_slice, :])
@@ -74,7 +77,3 @@ def _kernel(data_gmem, x_gmem, out_gmem, out_smem, *, blocks: int, columns: int)
     plgpu.commit_smem()
     plgpu.copy_smem_to_gmem(out_smem, out_gmem.at[rows_slice, columns_slice])
     plgpu.wait_smem_to_gmem(0)
-
-
-def _transforms(swizzle: int) -> tuple:
-    return plgpu.TilingTransform((8, swizzle)), plgpu.SwizzleTransform(swizzle)

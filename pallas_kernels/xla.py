@@ -1,33 +1,55 @@
 """Packed products in plain XLA: for every device, and the only way on a GPU below compute capability 8.0.
 
-Few rows of activations: one fused multiply-reduce that reads the packed bytes and nothing else (on a GPU it needs no
-temporary memory). More rows: the codes are unpacked to int8 once and multiplied by the library's int8 product.
+One row of activations (a few on a GPU): one fused multiply-reduce that reads the packed bytes and nothing else (on a
+GPU it needs no temporary memory). More rows: the codes are unpacked to int8 once and multiplied by the library's int8
+product.
 """
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 from jaxtyping import Array, Int8, Int32, UInt8
 
-from pallas_kernels.layout import BLOCK_K, QUARTER, AnyArray, unpack_codes
+from pallas_kernels.layout import BLOCK_K, QUARTER, AnyArray
 
-REDUCE_ROWS = 4  # activations up to which the multiply-reduce was the faster of the two
+_REDUCE_ROWS = {"cpu": 1}  # activations up to which the multiply-reduce is the faster of the two, measured
+_UNMEASURED = 4  # the same on other platforms: there it saves the unpacked codes' way through memory
+_INT16_BLOCKS = 21  # of K whose products one int16 can sum: 21 blocks · 4 quarters · 3 · 128 < 2¹⁵
 
 
 def code_product(x: Int8[AnyArray, "M K"], data: UInt8[AnyArray, "R K4"]) -> Int32[Array, "M R"]:
     """Σ_k code·x for packed codes 0…3, exact in int32."""
-    return _reduce(x, data) if x.shape[0] <= REDUCE_ROWS else _dot(x, data)
+    few = x.shape[0] <= _REDUCE_ROWS.get(jax.default_backend(), _UNMEASURED)
+    return _reduce(x, data) if few else _dot(x, data)
 
 
 def _reduce(x: Int8[AnyArray, "M K"], data: UInt8[AnyArray, "R K4"]) -> Int32[Array, "M R"]:
+    """Products and their sum over blocks in int16, twice as many lanes as int32; the 64 lanes are summed in int32."""
     m, k = x.shape
-    quarters = x.reshape(m, 1, k // BLOCK_K, 4, QUARTER).astype(jnp.int32)
+    quarters = x.reshape(m, 1, k // BLOCK_K, 4, QUARTER).astype(jnp.int16)
     blocks = data.reshape(1, -1, k // BLOCK_K, QUARTER)
-    parts = [
-        ((blocks >> jnp.uint8(2 * j)) & jnp.uint8(3)).astype(jnp.int32) * quarters[:, :, :, j, :] for j in range(4)
-    ]
-    return jnp.sum(jnp.sum(parts[0] + parts[1] + parts[2] + parts[3], axis=-2), axis=-1)
+    parts = [_codes(blocks, j).astype(jnp.int16) * quarters[:, :, :, j, :] for j in range(4)]
+    products = parts[0] + parts[1] + parts[2] + parts[3]
+    total = jnp.zeros((m, data.shape[0]), jnp.int32)
+    for start in range(0, k // BLOCK_K, _INT16_BLOCKS):
+        some = products[:, :, start : start + _INT16_BLOCKS]
+        # lax.reduce and not jnp.sum, which would widen to int32 first
+        total += jnp.sum(lax.reduce(some, np.int16(0), lax.add, (2,)), axis=-1, dtype=jnp.int32)
+    return total
 
 
 def _dot(x: Int8[AnyArray, "M K"], data: UInt8[AnyArray, "R K4"]) -> Int32[Array, "M R"]:
-    codes = unpack_codes(data).astype(jnp.int8)
-    return jax.lax.dot_general(x, codes, (((1,), (1,)), ((), ())), preferred_element_type=jnp.int32)
+    """The quarters of a whole row beside each other, and x in the same order.
+
+    In the format's own order the unpacking writes runs of 64 bytes, a scalar loop on a CPU; runs of K/4 become a vector
+    loop, several times faster. The codes are the left operand: the library then reorders x and not them.
+    """
+    m, k = x.shape
+    codes = jnp.stack([_codes(data, j).astype(jnp.int8) for j in range(4)], axis=1).reshape(-1, k)
+    ordered = x.reshape(m, k // BLOCK_K, 4, QUARTER).transpose(0, 2, 1, 3).reshape(m, k)
+    return lax.dot_general(codes, ordered, (((1,), (1,)), ((), ())), preferred_element_type=jnp.int32).T
+
+
+def _codes(data: UInt8[AnyArray, "*S"], quarter: int) -> UInt8[AnyArray, "*S"]:
+    return (data >> jnp.uint8(2 * quarter)) & jnp.uint8(3)

@@ -61,22 +61,24 @@ def _widen(packed: Packed, most: dict[int, int]) -> Packed:
 
 def materialise(tree: dict[str, Any], operand: str) -> dict[str, Any]:
     """A packed tree with its integers unpacked to ``Dense``: faster for many rows at once, 8 to 16 times the bytes."""
-    is_packed = lambda leaf: isinstance(leaf, Packed)
 
     def dense(leaf: Any) -> Any:
-        if not is_packed(leaf):
+        if not _is_packed(leaf):
             return leaf
         return quant.Dense(codes=jax.vmap(layout.whole)(leaf).astype(quant.float_type(operand)), scale=leaf.scale)
 
-    return jax.tree.map(dense, tree, is_leaf=is_packed)
+    return jax.tree.map(dense, tree, is_leaf=_is_packed)
 
 
 def weight_bytes(params: dict[str, Any]) -> tuple[int, int]:
     """Bytes of the packed matrices and of everything else (embedding, gains) of a packed tree."""
-    is_packed = lambda leaf: isinstance(leaf, Packed)
-    leaves = jax.tree.leaves(params, is_leaf=is_packed)
-    matrices = sum(layout.nbytes(leaf) for leaf in leaves if is_packed(leaf))
-    return matrices, sum(leaf.nbytes for leaf in leaves if not is_packed(leaf))
+    leaves = jax.tree.leaves(params, is_leaf=_is_packed)
+    matrices = sum(layout.nbytes(leaf) for leaf in leaves if _is_packed(leaf))
+    return matrices, sum(leaf.nbytes for leaf in leaves if not _is_packed(leaf))
+
+
+def _is_packed(leaf: Any) -> bool:
+    return isinstance(leaf, Packed)
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> tuple[dict[str, np.ndarray], dict[str, tuple[int, int]]]:

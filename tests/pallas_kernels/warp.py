@@ -86,7 +86,7 @@ def _value(name, operands, registers, parameters, memory, active):
             codes = a.astype(np.uint32)[:, None].view(np.uint8).astype(np.int64)
             x = more[0].astype(np.uint32)[:, None].view(np.int8).astype(np.int64)
             return ((codes * x).sum(axis=1) + more[1].astype(np.int64)).astype(np.uint64) & low
-    raise NotImplementedError(name)
+    raise ValueError(f"no such instruction here: {name}")
 
 
 def _place(text, registers, lane):
