@@ -23,9 +23,14 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("config", None, "experiment file, or file:variant; --config.group.key=value changes one setting")
 flags.DEFINE_string("workdir", None, "where the run lives; default: runs/<experiment>")
 flags.DEFINE_enum(
-    "mode", "train", ["train", "eval", "export"],
-    "train (goes on where it stopped), eval (held-out table only) or export (<workdir>/packed.npz)",
+    "mode", "train", ["train", "eval", "export", "sweep"],
+    "train (goes on where it stopped), eval (held-out table only), export (<workdir>/packed.npz) or sweep (many runs)",
 )  # fmt: skip
+flags.DEFINE_string("sweep", None, "sweep: its file, such as experiments/sweeps/precision_budget.py")
+flags.DEFINE_integer("seeds", 5, "sweep: every point is run for the seeds 0 to this number − 1")
+flags.DEFINE_integer("jobs", 1, "sweep: runs at once, each on its share of the cores")
+flags.DEFINE_string("bases", None, "sweep: where shared warm-ups live, for several sweeps; default: <workdir>/bases")
+flags.DEFINE_bool("dry_run", False, "sweep: list and check the points, run nothing")
 
 
 def main(argv: list[str]) -> int:
@@ -33,6 +38,10 @@ def main(argv: list[str]) -> int:
     try:
         if len(argv) > 1:
             raise ConfigError(f"unknown argument {argv[1]!r}; settings are given as --config.group.key=value")
+        if FLAGS.mode == "sweep":
+            return _sweep()
+        if FLAGS.sweep:
+            raise ConfigError("--sweep is for --mode=sweep")
         cfg = read_config(FLAGS.config, _OVERRIDES)
         workdir = pathlib.Path(FLAGS.workdir or pathlib.Path("runs") / cfg.name)
         print(f"BitZero · {cfg.name} · {FLAGS.mode} · {workdir}", flush=True)
@@ -53,6 +62,25 @@ def _run(mode: str, cfg: Config, workdir: pathlib.Path) -> int:
     try:
         return {"train": train.train, "eval": evaluate.main, "export": export.main}[mode](cfg, workdir)
     except (RunError, ShapeError) as error:
+        print(f"launch.py: {error}", file=sys.stderr)
+        return 1
+
+
+def _sweep() -> int:
+    from bitzero.run import sweep
+    from bitzero.run.workdir import RunError
+
+    sweep_file, home, bases = (
+        pathlib.Path(flag) if flag else None for flag in (FLAGS.sweep, FLAGS.workdir, FLAGS.bases)
+    )
+    order = sweep.Order(
+        spec=FLAGS.config, overrides=tuple(_OVERRIDES), file=sweep_file, home=home, bases=bases,
+        seeds=FLAGS.seeds, jobs=FLAGS.jobs,
+    )  # fmt: skip
+    print(f"BitZero · sweep · {sweep_file}", flush=True)
+    try:
+        return sweep.main(order, dry_run=FLAGS.dry_run)
+    except RunError as error:
         print(f"launch.py: {error}", file=sys.stderr)
         return 1
 

@@ -1,0 +1,258 @@
+"""A sweep: every point of a sweep file with every seed, each in a process of its own, resumed by the same command.
+
+A run counts as finished when its ``result.json`` is there. A run that was interrupted goes on from its own checkpoint;
+a run that failed is tried again by the next start of the sweep. Nothing depends on the order or on ``--jobs``: every
+run gets the same number of XLA threads, for that number decides bits.
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+from bitzero.run import sweep_plan, sweep_results, workdir
+from bitzero.run.progress import clock
+from bitzero.run.stop import Stop
+from bitzero.run.sweep_plan import Job, Order, Plan
+from bitzero.run.sweep_view import Standing, View, last_line
+from bitzero.run.workdir import RunError
+
+LAUNCH = pathlib.Path(__file__).resolve().parents[2] / "launch.py"
+_POLL_S = 0.1
+_THREADS = "2"  # of XLA's pool in every run, however many cores it gets
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def main(order: Order, *, dry_run: bool = False) -> int:
+    """Runs the sweep of ``order``, or with ``dry_run`` only lists it; the value is the exit code.
+
+    1 when a run failed (the others are finished all the same). Raises ``ConfigError`` or ``RunError``: one line each.
+    """
+    plan = sweep_plan.read(order)
+    with View() as view:
+        for line in sweep_plan.describe(plan) if dry_run else []:
+            view.say(line)
+        if dry_run:
+            return 0
+        with workdir.owned(plan.home), Stop(view.say) as stop:
+            sweep = Sweep(plan, view, stop)
+            try:
+                sweep.run()
+            finally:
+                sweep.kill()
+            return sweep.finish()
+
+
+class Sweep:
+    """The jobs of a plan on their way: waiting, running, finished, failed."""
+
+    def __init__(self, plan: Plan, view: View, stop: Stop) -> None:
+        self.plan, self.view, self.stop = plan, view, stop
+        self.failed: dict[str, str] = {}  # title → why
+        self.running: dict[str, tuple[Job, subprocess.Popen[bytes], float, int]] = {}  # …, its start, its share
+        self.waiting: list[Job] = []
+        self.seconds: dict[bool, list[float]] = {True: [], False: []}  # is a point → wall seconds of finished jobs
+        self.shares = shares(plan.order.jobs)
+        stop.also(self.terminate)
+
+    def run(self) -> None:
+        """Starts jobs as cores and warm-ups allow until none is left or the sitting is asked to end."""
+        for job in self.plan.jobs:
+            if not job.result.exists() and sweep_results.over(job) and not busy(job.home):
+                sweep_results.take_down(job)  # the sweep was killed between the end of the run and this line
+        self.waiting = [job for job in self.plan.jobs if not job.result.exists()]
+        self._drop_needless()
+        finished = len(self.plan.jobs) - len(self.waiting)
+        self.view.say(f"{len(self.plan.jobs)} runs, {finished} finished already" if finished else self._greeting())
+        while self.running or (self.waiting and not self.stop.asked):
+            if not self.stop.asked:
+                self._start_what_can()
+            time.sleep(_POLL_S)
+            for title in [title for title, (_, process, _, _) in self.running.items() if process.poll() is not None]:
+                self._ended(title)
+            self.view.show(self.standing())
+
+    def finish(self) -> int:
+        """Says how it ended and writes CSV and report of what there is; the exit code."""
+        if self.stop.asked:
+            done = sum(job.result.exists() for job in self.plan.jobs)
+            self.view.say(
+                f"{self.stop.asked}: {done} of {len(self.plan.jobs)} runs finished, the others saved where they "
+                "stand; the same command goes on"
+            )
+            return 0
+        table = sweep_results.rows(self.plan)
+        sweep_results.write_csv(self.plan.home / "sweep.csv", table)
+        if table:
+            from bitzero.run import sweep_report  # not above: only a report needs matplotlib
+
+            self.view.say("writing the report")
+            sweep_report.write(self.plan, table)
+            self.view.say(f"{self.plan.home / 'sweep.csv'} · {self.plan.home / 'report.html'}")
+        for title, why in self.failed.items():
+            self.view.say(f"failed: {title}: {why}")
+        if self.failed:
+            self.view.say(f"{len(self.failed)} runs failed; the same command tries them again")
+        return 1 if self.failed else 0
+
+    def terminate(self) -> None:
+        """Asks every running job to save and end."""
+        for _, process, _, _ in list(self.running.values()):
+            process.terminate()
+
+    def kill(self) -> None:
+        """Ends what still runs, with all it started; after an orderly end nothing does."""
+        for _, process, _, _ in self.running.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        self.running.clear()
+
+    def standing(self) -> Standing:
+        """Counts and running jobs of this moment."""
+        now = time.monotonic()
+        return Standing(
+            total=len(self.plan.jobs),
+            finished=sum(job.result.exists() for job in self.plan.jobs),
+            failed=len(self.failed),
+            running=[(title, now - began, job.home / "log.txt") for title, (job, _, began, _) in self.running.items()],
+            left_s=self._left(now),
+            waiting="waiting for another sweep's run to end" if self.waiting and not self.running else "",
+        )
+
+    def _greeting(self) -> str:
+        return f"{len(self.plan.jobs)} runs, {self.plan.order.jobs} at once; each writes <its directory>/log.txt"
+
+    def _drop_needless(self) -> None:
+        """Leaves out warm-ups whose points are all finished, such as those removed to free the disk."""
+        needed = {job.base.title for job in self.waiting if job.base}
+        self.waiting = [job for job in self.waiting if job.point or job.title in needed]
+
+    def _start_what_can(self) -> None:
+        """Starts waiting jobs on free shares of the cores, in order, passing over those that cannot start yet."""
+        for job in list(self.waiting):
+            free = set(range(len(self.shares))) - {share for _, _, _, share in self.running.values()}
+            if not free:
+                return
+            if job.base and job.base.title in self.failed:
+                self.waiting.remove(job)
+                self.failed[job.title] = f"its {job.base.title} failed"
+            elif (job.base is None or job.base.result.exists()) and not busy(job.home):
+                self.waiting.remove(job)
+                if job.result.exists():  # by another sweep, on shared warm-ups
+                    continue
+                self._start(job, min(free))
+
+    def _start(self, job: Job, share: int) -> None:
+        job.home.mkdir(parents=True, exist_ok=True)
+        if job.base:
+            branch_off(job.base, job, self.plan.branch)
+        words = [sys.executable, str(LAUNCH), *sweep_plan.command(self.plan.order, job)]
+        with open(job.home / "log.txt", "ab") as log:
+            process = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                env=os.environ | {"PJRT_NPROC": _THREADS}, preexec_fn=_settler(self.shares[share]),
+            )  # fmt: skip
+        self.running[job.title] = (job, process, time.monotonic(), share)
+        if self.stop.asked:  # while it was being started
+            process.terminate()
+
+    def _ended(self, title: str) -> None:
+        """Takes down what a run that ended found, or why it failed."""
+        job, process, began, _ = self.running.pop(title)
+        seconds = time.monotonic() - began
+        log = job.home / "log.txt"
+        if process.returncode:
+            if not self.stop.asked:
+                self.failed[title] = f"exit code {process.returncode}: {last_line(log)} ({log})"
+        else:
+            try:
+                sweep_results.take_down(job)
+            except (RunError, KeyError) as error:
+                if not self.stop.asked:
+                    why = error if isinstance(error, RunError) else f"its results lack {error}"
+                    self.failed[title] = f"{why} ({log})"
+        if title in self.failed:
+            self.view.say(f"{title} failed: {self.failed[title]}")
+        elif job.result.exists():
+            self.seconds[job.point is not None].append(seconds)
+            self.view.say(f"{title} finished in {clock(seconds)}{_found(job)}")
+
+    def _left(self, now: float) -> float | None:
+        """Seconds to the end by the mean of the jobs of each sort that ended; None before the first."""
+        known = [seconds for sort in self.seconds.values() for seconds in sort]
+        if not known:
+            return None
+        usual = {sort: sum(some or known) / len(some or known) for sort, some in self.seconds.items()}
+        rest = sum(usual[job.point is not None] for job in self.waiting)
+        rest += sum(
+            max(0.0, usual[job.point is not None] - (now - began)) for job, _, began, _ in self.running.values()
+        )
+        return rest / len(self.shares)
+
+
+def branch_off(base: Job, job: Job, step: int) -> None:
+    """Gives ``job`` the warm-up's checkpoint of ``step`` as its own, whole or not at all."""
+    place = job.home / "checkpoints"
+    if place.exists():
+        return
+    source, draft = base.home / "checkpoints" / str(step), job.home / "checkpoints.part"
+    if not source.is_dir():
+        raise RunError(f"no checkpoint {source} to branch off; remove {base.home} and run the same command again")
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        shutil.copytree(source, draft / str(step))
+        os.replace(draft, place)
+    except OSError as error:
+        raise RunError(f"cannot copy the checkpoint of {base.home} to {place}: {error}; free space") from None
+
+
+def busy(home: pathlib.Path) -> bool:
+    """Whether some process owns the run in ``home``: another sweep's, or one that a killed sweep left behind."""
+    try:
+        with open(home / "lock") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def shares(jobs: int) -> list[set[int]]:
+    """The cores of each of ``jobs`` places; more places than cores share them. Empty sets where cores have no names."""
+    if not hasattr(os, "sched_getaffinity"):
+        return [set() for _ in range(jobs)]
+    cores = sorted(os.sched_getaffinity(0))
+    if jobs > len(cores):
+        return [{cores[i % len(cores)]} for i in range(jobs)]
+    return [set(cores[i * len(cores) // jobs : (i + 1) * len(cores) // jobs]) for i in range(jobs)]
+
+
+def _settler(cores: set[int]) -> Callable[[], None]:
+    """What a new process does before it becomes ``launch.py``: keeps to ``cores``, and saves if the sweep is killed."""
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+
+    def settle() -> None:
+        if libc:
+            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if cores:
+            os.sched_setaffinity(0, cores)
+
+    return settle
+
+
+def _found(job: Job) -> str:
+    """The figures of a finished point, for its line."""
+    if job.point is None:
+        return ""
+    row = workdir.read_json(job.result)
+    names = {"stored_bits": "bits", "nats": "nats", "accuracy": "right"}
+    return "".join(f" · {row[key]:.4g} {name}" for key, name in names.items() if row[key] is not None)

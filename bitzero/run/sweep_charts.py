@@ -1,0 +1,122 @@
+"""The pictures of a sweep's report as PNG bytes: quality against stored bits, and where the bits went."""
+
+import io
+import logging
+import math
+from collections.abc import Sequence
+
+import matplotlib.colors
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from bitzero.run.sweep_results import Mean, Row, Summary
+
+logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it narrates its font cache
+
+KINDS = ("qkv", "o", "gate_up", "down")  # matrix kinds, in the order of a layer
+_TICKS = (2, 2.25, 2.5, 3, 4, 6, 8, 10, 16, 32)  # stored bits worth a label
+_DODGE = 0.006  # neighbouring series are drawn this share of x apart, so that their intervals can be told apart
+# Colours that people with colour-blindness tell apart (Okabe and Ito 2008), then the same with other markers.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = "os^Dv*P"
+_TIERS = matplotlib.colors.ListedColormap(["#e8e8e8", "#56B4E9", "#00305a"])  # ternary, 4 bits, 8 bits
+_SEPARATOR = 1  # columns between two kinds of a map
+
+
+def curves(summaries: Sequence[Summary], reference: str) -> bytes:
+    """Nats and accuracy against stored bits, one line a series, with 95 % intervals over seeds."""
+    figure = Figure(figsize=(13, 5.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    paired = any(one.change for one in summaries)
+    nats = [one.change if paired else one.nats for one in summaries]
+    _chart(left, summaries, nats, 1.0, reference)
+    _chart(right, summaries, [one.accuracy for one in summaries], 100.0, reference)
+    left.set_ylabel(f"nats an answer token, less those of {reference}" if paired else "nats an answer token")
+    left.set_title("held-out nats (lower is better" + (", paired by seed)" if paired else ")"))
+    right.set_ylabel("answers right, %")
+    right.set_title("held-out accuracy (greedy decoding)")
+    if paired:
+        left.axhline(0.0, color="#999999", linewidth=0.8, zorder=0)
+    handles, labels = left.get_legend_handles_labels()
+    if handles:
+        figure.legend(handles, labels, loc="outside right upper", frameon=False)
+    return _png(figure)
+
+
+def maps(table: Sequence[Row]) -> bytes | None:
+    """Layers × blocks of one seed of every point with promoted blocks, the four matrix kinds side by side."""
+    shown: dict[str, Row] = {}
+    for row in table:
+        if row.get("map") and any(any(any(layer) for layer in kind) for kind in row["map"].values()):
+            shown.setdefault(row["name"], row)
+    if not shown:
+        return None
+    layers = max(len(row["map"][KINDS[0]]) for row in shown.values())
+    height = len(shown) * (0.16 * layers + 0.55)
+    figure = Figure(figsize=(13, height), layout="constrained")
+    for axes, row in zip(np.ravel(figure.subplots(len(shown), 1, squeeze=False)), shown.values(), strict=True):
+        _map(axes, row)
+    return _png(figure)
+
+
+def _chart(
+    axes: Axes, summaries: Sequence[Summary], means: Sequence[Mean | None], scale: float, reference: str
+) -> None:
+    """Draws one line a series through ``scale`` × ``means`` with their intervals."""
+    sizes = [one.size for one in summaries]
+    alike = max(sizes) < 1.01 * min(sizes)  # a sweep of something else: the points stand side by side
+    lines: dict[str, list[tuple[float, Mean]]] = {}
+    for number, (one, value) in enumerate(zip(summaries, means, strict=True)):
+        if value:
+            lines.setdefault(one.point.series, []).append((float(number) if alike else one.size, value))
+    for number, (series, found) in enumerate(lines.items()):
+        found.sort(key=lambda pair: pair[0])
+        colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number // len(_COLOURS) % len(_MARKERS)]
+        shift = 1.0 if alike else 1 + _DODGE * (number - (len(lines) - 1) / 2)
+        axes.errorbar(
+            [at * shift for at, _ in found],
+            [scale * value.value for _, value in found],
+            yerr=[scale * (value.half or 0.0) for _, value in found],
+            label=series, color=colour, marker=marker, capsize=3, linewidth=1.3, markersize=5,
+        )  # fmt: skip
+    if alike:
+        axes.set_xticks(range(len(summaries)), [one.point.name for one in summaries], rotation=30, ha="right")
+    else:
+        _bits_axis(axes, sizes, reference)
+    axes.grid(True, color="#eeeeee")
+
+
+def _bits_axis(axes: Axes, sizes: Sequence[float], reference: str) -> None:
+    axes.set_xscale("log", base=2)
+    axes.minorticks_off()
+    shown = [tick for tick in _TICKS if min(sizes) * 0.97 <= tick <= max(sizes) * 1.03]
+    axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
+    axes.set_xlim(min(sizes) * 0.95, max(sizes) * 1.05)
+    axes.set_xlabel(f"stored bits ÷ ternary-able weights of {reference}")
+
+
+def _map(axes: Axes, row: Row) -> None:
+    """Draws one point's tiers: a row a layer, a column a block of 16 rows."""
+    kinds = [kind for kind in KINDS if kind in row["map"]]
+    parts, starts, at = [], [], 0
+    for kind in kinds:
+        part = np.asarray(row["map"][kind], float)
+        parts += [part, np.full((len(part), _SEPARATOR), math.nan)]
+        starts.append(at)
+        at += part.shape[1] + _SEPARATOR
+    axes.imshow(
+        np.concatenate(parts[:-1], axis=1), cmap=_TIERS, norm=matplotlib.colors.BoundaryNorm([-1, 2, 6, 10], 3),
+        aspect="auto", interpolation="nearest",
+    )  # fmt: skip
+    axes.set_title(f"{row['name']}, seed {row['seed']}", loc="left", fontsize=9)
+    axes.set_xticks(starts, kinds, fontsize=8, ha="left")
+    axes.set_yticks(range(len(parts[0])), [f"layer {i}" for i in range(len(parts[0]))], fontsize=7)
+
+
+def _png(figure: Figure) -> bytes:
+    """``figure`` as PNG; the same bytes for the same figures."""
+    out = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(out, metadata={"Software": None})
+    return out.getvalue()
