@@ -2,7 +2,7 @@
 
 A run counts as finished when its ``result.json`` is there. A run that was interrupted goes on from its own checkpoint;
 a run that failed is tried again by the next start of the sweep. Nothing depends on the order or on ``--jobs``: every
-run gets the same number of XLA threads, for that number decides bits.
+run gets the same number of cores and XLA threads, for these numbers decide bits.
 """
 
 import contextlib
@@ -89,8 +89,8 @@ class Sweep:
             )
             return 0
         table = sweep_results.rows(self.plan)
-        sweep_results.write_csv(self.plan.home / "sweep.csv", table)
         if table:
+            sweep_results.write_csv(self.plan.home / "sweep.csv", table)
             from bitzero.run import sweep_report  # not above: only a report needs matplotlib
 
             self.view.say("writing the report")
@@ -227,13 +227,14 @@ def busy(home: pathlib.Path) -> bool:
 
 
 def shares(jobs: int) -> list[set[int]]:
-    """The cores of each of ``jobs`` places; more places than cores share them. Empty sets where cores have no names."""
+    """The two cores of each of ``jobs`` places, taken in turns; empty sets where cores have no names.
+
+    Two, neither less nor more: XLA compiles for as many cores as the process may use, and that decides bits.
+    """
     if not hasattr(os, "sched_getaffinity"):
         return [set() for _ in range(jobs)]
     cores = sorted(os.sched_getaffinity(0))
-    if jobs > len(cores):
-        return [{cores[i % len(cores)]} for i in range(jobs)]
-    return [set(cores[i * len(cores) // jobs : (i + 1) * len(cores) // jobs]) for i in range(jobs)]
+    return [{cores[(2 * i + k) % len(cores)] for k in range(2)} for i in range(jobs)]
 
 
 def _settler(cores: set[int]) -> Callable[[], None]:

@@ -181,7 +181,7 @@ def _file(order: Order) -> pathlib.Path:
 def _constant(module: types.ModuleType, file: pathlib.Path, name: str, kind: type) -> Any:
     value = getattr(module, name, None)
     if not isinstance(value, kind):
-        what = {int: "a step (0: no shared warm-up)", dict: "dict of settings", tuple: "tuple of keys"}[kind]
+        what = {int: "a step (0: no shared warm-up)", dict: "a dict of settings", tuple: "a tuple of keys"}[kind]
         raise ConfigError(f"{file}: {name} must be {what}, not {value!r}")
     return value
 

@@ -87,7 +87,7 @@ def _point_cells(one: Summary) -> list[str]:
         one.point.name, one.point.series, str(one.seeds), f"{one.size:.3f}", f"{one.bits.value:.3f}",
         _mean(one.entropy_bits, ".3f"),
         _mean(one.nats, ".4f"), _mean(one.change, "+.4f"), _advantage(one.advantage),
-        _mean(one.accuracy, ".1f", scale=100),
+        _mean(one.accuracy, ".1f", scale=100.0),
     ]  # fmt: skip
 
 
