@@ -50,12 +50,23 @@ class Baselines:
 
 
 @pytree
+class Allocation:
+    """What the precision manager knows; the tiers themselves are in the Flax collection ``precision``."""
+
+    signals: dict[str, dict[str, Float[Array, "L blocks"]]]  # measured signal → kernel → moving average
+    weight: Float[Array, ""]  # Σ of the averages' weights, for the bias correction
+    age: dict[str, Int[Array, "L blocks"]]  # kernel → updates since the block's tier last changed
+    budget: Float[Array, ""]  # mean stored bits now in force
+
+
+@pytree
 class TrainState:
     """All that a run carries from step to step; a checkpoint is this and a small JSON."""
 
     step: Int[Array, ""]  # updates done, warm-up and self-play together
     params: dict[str, Any]  # latent weights, f32
     precision: dict[str, Any]  # per 16-row block: tier (bits) and its ramp λ_r
+    allocation: Allocation | None  # signals, ages and budget of the tiers; None where the model may hold none
     opt_state: Any  # Adam moments
     ring: Ring
     history: HashSet  # (kind, program, input) and program hashes of all proposals
@@ -63,6 +74,7 @@ class TrainState:
     reference: Any  # Dense integers frozen at self-play start, or None when the KL weight is 0
     key: PRNGKeyArray  # folded with (retries, step), never split
     frontier: Int[Array, ""]  # lowest level not yet mastered
+    mastery: Float[Array, ""]  # last dev accuracy of the frontier ÷ the accuracy that counts as mastered, at most 1
     open_levels: Int[Array, ""]  # levels 0 … open_levels − 1 are trained on
     trace_mode: Int[Array, ""]  # deduction answers in self-play: 1 trace, 0 direct; chosen on dev
     retries: Int[Array, ""]  # restores after non-finite steps

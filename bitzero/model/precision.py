@@ -1,37 +1,156 @@
-"""Residual tiers of 16-row blocks: their bit accounting and the ramp of a promoted block."""
+"""Which blocks of 16 output rows deserve more bits: signals, what a tier would gain, bit accounting, ramps.
 
+Signals, each a figure for every block, larger for more deserving:
+
+- ``fisher``: Σ g²·(W − αT)², the loss's second-order change under a diagonal Fisher (SqueezeLLM, arXiv 2306.07629).
+- ``activation``: Σ E[x²]·(W − αT)², the layer's output error under uncorrelated inputs (OWQ, arXiv 2306.02272).
+- ``attention``: for the q, k and v rows of a head, Σ over answer positions of its attention mass on program and input
+  positions × the norm of the gradient of its output; other matrices have none.
+- ``magnitude``: Σ W² (PB-LLM, arXiv 2310.00034). ``static``: o and down before the rest. ``random``: the control.
+
+The first three are measured inside the training step from gradients that are there anyway, as moving averages.
+"""
+
+import zlib
 from typing import Any
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from bitzero.config import Model
+from bitzero.config import BLOCK_ROWS, INDEX_BITS, Config, Model, kernel_shapes
 from bitzero.model import quant
+from bitzero.state import Allocation
 
-RAMP_STEPS = 100  # updates over which a promoted block's residual fades in
+MEASURED = ("fisher", "activation", "attention")  # in the training step; the other signals need no data
+TIERS = (0, 4, 8)
+Blocks = dict[str, Float[Array, "L blocks"]]  # kernel → a figure for every block
 
 
-def advance(precision: dict[str, Any]) -> dict[str, Any]:
-    """The precision collection one update later: λ_r of every block moves to 1 by 1/100."""
+def init(cfg: Config) -> Allocation | None:
+    """No signal yet, all blocks ternary; None where the model may hold no tiers."""
+    if not cfg.model.max_tier:
+        return None
+    return Allocation(
+        signals={name: _zeros(cfg.model) for name in MEASURED},
+        weight=jnp.float32(0),
+        age=jax.tree.map(jnp.int32, _zeros(cfg.model)),
+        budget=jnp.float32(2.0),
+    )
+
+
+def _zeros(cfg: Model) -> Blocks:
+    return {name: jnp.zeros((cfg.num_layers, n // BLOCK_ROWS)) for name, (n, _) in kernel_shapes(cfg).items()}
+
+
+def observe(
+    held: Allocation | None, params: dict[str, Any], grads: dict[str, Any], taps: dict[str, Any] | None, cfg: Config
+) -> Allocation | None:
+    """The moving averages one update later; ``grads`` and ``taps`` are those of the update's loss."""
+    if held is None or taps is None:
+        return held
+    now = _measure(params["layers"], grads["layers"], taps["layers"], cfg.model)
+    decay = cfg.precision.decay
+    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(a)) for a in jax.tree.leaves(now)]))
+    mix = lambda old, new: jnp.where(finite, decay * old + (1 - decay) * new, old)
+    return Allocation(
+        signals=jax.tree.map(mix, held.signals, now),
+        weight=mix(held.weight, jnp.float32(1)),
+        age=jax.tree.map(lambda a: a + 1, held.age),
+        budget=held.budget,
+    )
+
+
+def _measure(layers: dict[str, Any], grads: dict[str, Any], taps: dict[str, Any], cfg: Model) -> dict[str, Blocks]:
+    """The measured signals of one update."""
+    fisher, activation = {}, {}
+    for name, parts in quant.matrices(cfg).items():
+        w, g = layers[name]["kernel"], grads[name]["kernel"]
+        t, alpha = quant.ternary_codes(w, parts)
+        error = jnp.square(w - alpha[..., None] * t)
+        fisher[name] = _of_blocks(jnp.sum(jnp.square(g) * error, axis=-1))
+        activation[name] = _of_blocks(jnp.einsum("LNK,LK->LN", error, taps[name]["square"]))
+    return {"fisher": fisher, "activation": activation, "attention": _zeros(cfg) | {"qkv": heads(taps["heads"], cfg)}}
+
+
+def heads(figures: Float[Array, "L H"], cfg: Model) -> Float[Array, "L blocks"]:
+    """A figure for each query head as one for each block of the merged q, k and v rows; k and v rows serve a group."""
+    groups = figures.reshape(*figures.shape[:-1], cfg.num_kv_heads, -1).sum(axis=-1)
+    q, kv = (jnp.repeat(a, cfg.head_dim, axis=-1) for a in (figures, groups))
+    return _of_blocks(jnp.concatenate([q, kv, kv], axis=-1) / cfg.head_dim)
+
+
+def _of_blocks(rows: Float[Array, "L N"]) -> Float[Array, "L blocks"]:
+    return jnp.sum(rows.reshape(*rows.shape[:-1], -1, BLOCK_ROWS), axis=-1)
+
+
+def scores(signal: str, held: Allocation, params: dict[str, Any], cfg: Config) -> dict[str, np.ndarray]:
+    """The figure of every block under ``signal``, on the host; ties are broken by a hair of the block's magnitude."""
+    size = {
+        name: np.asarray(_of_blocks(jnp.sum(jnp.square(params["layers"][name]["kernel"]), -1))) for name in held.age
+    }
+    if signal == "magnitude":
+        return size
+    if signal == "static":
+        found = {name: np.full(a.shape, float(name in ("o", "down"))) for name, a in size.items()}
+    elif signal == "random":  # of the seed alone, so that a refresh changes nothing by itself
+        found = {
+            name: np.random.default_rng([cfg.seed, zlib.crc32(name.encode())]).random(a.shape)
+            for name, a in size.items()
+        }
+    else:
+        found = {name: np.asarray(a) / max(float(held.weight), 1e-9) for name, a in held.signals[signal].items()}
+    largest = max(a.max() for a in found.values()) or 1.0
+    hair = 1e-6 * largest / max(a.max() for a in size.values())
+    return {name: a + hair * size[name] for name, a in found.items()}
+
+
+def gains(params: dict[str, Any], cfg: Model) -> dict[str, np.ndarray]:
+    """Share of a block's squared ternary error that each tier of ``TIERS`` removes, kernel → [L, blocks, 3].
+
+    On the nested grid the error of a tier is that of the block's weights alone: α is the matrix's.
+    """
+    found = {}
+    for name, (n, k) in kernel_shapes(cfg).items():
+        w = params["layers"][name]["kernel"].reshape(-1, n, k)
+        parts = quant.matrices(cfg)[name]
+        errors = []
+        for tier in TIERS:
+            shape = (w.shape[0], n // BLOCK_ROWS)
+            codes, scale = quant.integer_codes(w, jnp.full(shape, tier, jnp.int8), jnp.ones(shape), parts)
+            errors.append(_of_blocks(jnp.sum(jnp.square(w - scale[..., None] * codes), axis=-1)))
+        whole = np.stack([np.asarray(e, np.float64) for e in errors], axis=-1)
+        found[name] = 1 - whole / np.maximum(whole[..., :1], 1e-30)
+    return found
+
+
+def advance(precision: dict[str, Any], steps: int) -> dict[str, Any]:
+    """The precision collection one update later: λ_r of every block moves to 1 by 1/``steps``."""
     layers = {
-        name: {**block, "ramp": jnp.minimum(block["ramp"] + 1 / RAMP_STEPS, 1.0)}
+        name: {**block, "ramp": jnp.minimum(block["ramp"] + 1 / max(steps, 1), 1.0)}
+        for name, block in precision["layers"].items()
+    }
+    return {**precision, "layers": layers}
+
+
+def with_tiers(precision: dict[str, Any], tier: int) -> dict[str, Any]:
+    """The same collection with every block at ``tier`` bits, ramps done: for looking at one model's weights."""
+    layers = {
+        name: {"tier": jnp.full_like(block["tier"], tier), "ramp": jnp.ones_like(block["ramp"])}
         for name, block in precision["layers"].items()
     }
     return {**precision, "layers": layers}
 
 
 def stored_bits(precision: dict[str, Any], cfg: Model) -> Float[Array, ""]:
-    """Mean stored bits a ternary-able weight: 2, plus the tier's bits on promoted blocks, plus 32-bit block indices."""
-    bits, weights = jnp.float32(0), 0
-    columns = {
-        "qkv": cfg.width,
-        "o": cfg.num_heads * cfg.head_dim,
-        "gate_up": cfg.width,
-        "down": cfg.ffn_width,
-    }
-    for name, k in columns.items():
-        tier = precision["layers"][name]["tier"].astype(jnp.float32)
-        block = quant.BLOCK_ROWS * k
-        bits += jnp.sum(2.0 * block + tier * block + 32.0 * (tier > 0))
-        weights += tier.size * block
-    return bits / weights
+    """Mean stored bits a ternary-able weight: 2, plus the tier's bits on promoted blocks, plus their indices."""
+    shapes = kernel_shapes(cfg)
+    tiers = {name: precision["layers"][name]["tier"].astype(jnp.float32) for name in shapes}
+    bits = jnp.stack([jnp.sum(block_bits(tiers[name], k)) for name, (_, k) in shapes.items()])
+    return jnp.sum(bits) / (cfg.num_layers * sum(n * k for n, k in shapes.values()))
+
+
+def block_bits(tier: Any, columns: int) -> Any:
+    """Stored bits of blocks with ``tier`` residual bits (not int8: it would overflow) and so many columns."""
+    return (2.0 + tier) * (BLOCK_ROWS * columns) + INDEX_BITS * (tier > 0)

@@ -23,11 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int8, Num
 
-from bitzero.config import Model
+from bitzero.config import BLOCK_ROWS, Model
 from bitzero.state import pytree
 from pallas_kernels import Packed, packed_matmul
 
-BLOCK_ROWS = 16  # output rows that share a tier
+INT4 = -4  # in the place of the largest tier: 4-bit absmax rows without a ternary base, the control of the tiers
 OPERANDS = ("f32", "bf16", "int8")
 _FLOOR = 1e-5  # of α and of max|x|
 _EXACT = 1 << 24  # integers below are exact in an f32 accumulator
@@ -105,9 +105,35 @@ def quantise_activations(x: Float[Array, "*B K"]) -> tuple[Float[Array, "*B K"],
     return jnp.clip(jnp.round(x * (1 / delta)), -127, 127), delta
 
 
+def absmax_codes(w: Float[Array, "*L N K"]) -> tuple[Float[Array, "*L N K"], Float[Array, "*L N"]]:
+    """Integers in −7…7 (as f32) and the scale max|w|/7 of each row: plain 4-bit rows, the control ``INT4``."""
+    scale = jnp.maximum(jnp.max(jnp.abs(w), axis=-1), _FLOOR) / 7
+    return jnp.round(w / scale[..., None]), scale
+
+
+def codes_of(
+    w: Float[Array, "*L N K"],
+    tier: Int8[Array, "*L blocks"] | None,
+    ramp: Float[Array, "*L blocks"] | None,
+    parts: tuple[int, ...],
+    max_tier: int,
+) -> tuple[Float[Array, "*L N K"], Float[Array, "*L N"]]:
+    """The integers (as f32) that the forward multiplies and the scale of each row; no tiers where these are None."""
+    if max_tier == INT4:
+        return absmax_codes(w)
+    if max_tier == 0 or tier is None or ramp is None:
+        return ternary_codes(w, parts)
+    return integer_codes(w, tier, ramp, parts)
+
+
+def largest_tier(cfg: Model) -> int:
+    """The static argument ``max_tier`` of this module: the largest tier that may occur, or ``INT4``."""
+    return INT4 if cfg.weights == "int4" else cfg.max_tier
+
+
 def max_code(max_tier: int) -> int:
     """Largest |m·T + R| when tiers up to ``max_tier`` bits may occur."""
-    return {0: 1, 4: 4 + 7, 8: 32 + 127}[max_tier]
+    return {INT4: 7, 0: 1, 4: 4 + 7, 8: 32 + 127}[max_tier]
 
 
 def integer_product(x: Num[Array, "*B K"], codes: Num[Array, "N K"], operand: str, max_tier: int) -> Num[Array, "*B N"]:
@@ -152,7 +178,7 @@ def ternary_linear(x, w, tier, ramp, parts, operand, max_tier):
 
 def _ternary_forward(x, w, tier, ramp, parts, operand, max_tier):
     xq, delta = quantise_activations(x)
-    codes, scale = integer_codes(w, tier, ramp, parts) if max_tier else ternary_codes(w, parts)
+    codes, scale = codes_of(w, tier, ramp, parts, max_tier)
     keep = float_type(operand)
     xq, codes = xq.astype(keep), codes.astype(keep)
     y = _epilogue(integer_product(xq, codes, operand, max_tier), scale, delta)
@@ -199,10 +225,12 @@ def _float_product(x: Float[Array, "*B K"], w: Float[Array, "N K"], operand: str
     return contraction(f"{lead}K,NK->{lead}N", x, w, float_type(operand))
 
 
-def blend(w: Float[Array, "*L N K"], lam: Float[Array, ""], parts: tuple[int, ...]) -> Float[Array, "*L N K"]:
+def blend(
+    w: Float[Array, "*L N K"], lam: Float[Array, ""], parts: tuple[int, ...], max_tier: int = 0
+) -> Float[Array, "*L N K"]:
     """W_λ = W + λ·sg(αT − W); the ramp knows no tiers."""
-    t, alpha = ternary_codes(w, parts)
-    return w + lam * jax.lax.stop_gradient(alpha[..., None] * t - w)
+    codes, scale = codes_of(w, None, None, parts, max_tier)
+    return w + lam * jax.lax.stop_gradient(scale[..., None] * codes - w)
 
 
 def linear(
@@ -232,7 +260,7 @@ def linear(
     if isinstance(w, Blend):
         return blended_linear(x, w.weight, w.lam, operand)
     if lam is not None:
-        return blended_linear(x, blend(w, lam, parts), lam, operand)
+        return blended_linear(x, blend(w, lam, parts, max_tier), lam, operand)
     return ternary_linear(x, w, tier, ramp, parts, operand, max_tier)
 
 
@@ -276,15 +304,17 @@ def materialise(
     """The parameter tree for rollouts: every latent ternary-able matrix replaced by its ``Dense`` integers.
 
     With ``lam`` (below 1) by its ``Blend`` instead. Quantising once a policy update keeps it out of the decode loop,
-    where XLA cannot hoist it (1.6× at 25M parameters).
+    where XLA cannot hoist it (1.6× at 25M parameters). ``cfg.weights`` "full" quantises nothing.
     """
+    if cfg.weights == "full":
+        return unquantised(params, cfg)
+
+    largest = largest_tier(cfg)
 
     def leaf(w: Array, tiers: dict[str, Array], parts: tuple[int, ...]) -> Dense | Blend:
         if lam is not None:
-            return Blend(weight=blend(w, lam, parts), lam=jnp.broadcast_to(lam, w.shape[:-2]))
-        codes, scale = (
-            integer_codes(w, tiers["tier"], tiers["ramp"], parts) if cfg.max_tier else ternary_codes(w, parts)
-        )
+            return Blend(weight=blend(w, lam, parts, largest), lam=jnp.broadcast_to(lam, w.shape[:-2]))
+        codes, scale = codes_of(w, tiers["tier"], tiers["ramp"], parts, largest)
         return Dense(codes=codes.astype(float_type(operand)), scale=scale)
 
     layers = dict(params["layers"])

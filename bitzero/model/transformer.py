@@ -5,6 +5,7 @@ down). No biases, tied embedding. Layers run under ``nn.scan``; the KV cache is 
 scan's carry (as scan inputs and outputs it would be copied at every token, 2.5–3× slower).
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from bitzero.config import Model
+from bitzero.config import Model, kernel_shapes
 from bitzero.model import quant
 from bitzero.state import pytree
 
@@ -28,6 +29,16 @@ _REMAT = {
     True: jax.checkpoint_policies.nothing_saveable,
 }
 _EPS = 1e-6
+_SAMPLED = 4  # one row of the batch in so many is enough for E[x²]
+
+
+@pytree
+class Watch:
+    """What the attention signal is measured over; see ``attend``."""
+
+    source: Float[Array, "B S"]  # 1 on program and input positions
+    answers: Float[Array, "B T"]  # 1 on positions whose next token is part of an answer
+    tap: Float[Array, " H"] | None  # zeros; its gradient is the measurement
 
 
 @pytree
@@ -49,6 +60,26 @@ class RMSNorm(nn.Module):
         return x * jnp.broadcast_to(gain, x.shape)
 
 
+@jax.custom_vjp
+def tap_square(x: Float[Array, "B T K"], tap: Float[Array, " K"]) -> Float[Array, "B T K"]:
+    """``x`` itself; the gradient of ``tap`` (zeros) is E[x²] of each column over the positions with a gradient
+    in a quarter of the rows.
+
+    So that a statistic of the forward pass leaves by the backward pass there is, through scan and remat.
+    """
+    return x
+
+
+def _tap_square_backward(x, g):
+    x, some = x[::_SAMPLED], g[::_SAMPLED]
+    counts = jnp.any(some != 0, axis=-1)
+    squares = jnp.sum(jnp.square(x) * counts[..., None], axis=(0, 1)) / jnp.maximum(jnp.sum(counts), 1)
+    return g, squares
+
+
+tap_square.defvjp(lambda x, tap: (x, x), _tap_square_backward)
+
+
 class BitLinear(nn.Module):
     """One or several merged ternary matrices; the type of the kernel leaf decides the arithmetic (``quant.linear``)."""
 
@@ -60,6 +91,8 @@ class BitLinear(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*B K"], lam: Float[Array, ""] | None) -> Float[Array, "*B N"]:
         rows, k = sum(self.parts), x.shape[-1]
+        if self.has_variable("taps", "square"):
+            x = tap_square(x, self.get_variable("taps", "square"))
         if self.has_variable("params", "kernel"):  # no shape check: the other leaf types pass
             kernel = self.get_variable("params", "kernel")
         else:
@@ -82,23 +115,26 @@ def rotate(x: Float[Array, "B T H K"], angles: Float[Array, "B T half"]) -> Floa
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
 def attend(
     q: Float[Array, "B T H K"],
     k: Float[Array, "B S G K"],
     v: Float[Array, "B S G K"],
     mask: Bool[Array, "B T S"],
+    watch: Watch | None,
     dtype: jnp.dtype,
 ) -> Float[Array, "B T H K"]:
     """Grouped-query attention: each of the G key-value heads serves H/G query heads (arXiv 2305.13245).
 
     The backward pass is written out: it keeps the unnormalised weights in ``dtype`` and takes the softmax's inner
     product from the output (FlashAttention, arXiv 2205.14135, eq. 4), which saves a CPU half of the passes over T×S.
+    With ``watch`` the gradient of its ``tap`` is, for each head, Σ over answer positions of (attention mass on source
+    positions × norm of the gradient of the head's output): how much an answer hangs on what this head reads.
     """
-    return _attend_forward(q, k, v, mask, dtype)[0]
+    return _attend_forward(q, k, v, mask, watch, dtype)[0]
 
 
-def _attend_forward(q, k, v, mask, dtype):
+def _attend_forward(q, k, v, mask, watch, dtype):
     b, t, h, d = q.shape
     groups = k.shape[2]
     dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
@@ -108,11 +144,11 @@ def _attend_forward(q, k, v, mask, dtype):
     unnormalised = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True)).astype(dtype)
     inverse = 1 / jnp.sum(unnormalised, axis=-1, dtype=jnp.float32, keepdims=True)
     out = dot("BGRTS,BSGK->BGRTK", unnormalised, v) * inverse
-    return out.transpose(0, 3, 1, 2, 4).reshape(b, t, h, d), (q, k, v, unnormalised, inverse, out)
+    return out.transpose(0, 3, 1, 2, 4).reshape(b, t, h, d), (q, k, v, unnormalised, inverse, out, watch)
 
 
 def _attend_backward(dtype, residuals, g):
-    q, k, v, unnormalised, inverse, out = residuals
+    q, k, v, unnormalised, inverse, out, watch = residuals
     b, t, groups, ratio, d = q.shape
     dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
     g = g.reshape(b, t, groups, ratio, d).transpose(0, 2, 3, 1, 4)  # BGRTK
@@ -122,7 +158,12 @@ def _attend_backward(dtype, residuals, g):
     dq = dot("BGRTS,BSGK->BTGRK", d_scores, k).reshape(b, t, groups * ratio, d) * d**-0.5
     dk = dot("BGRTS,BTGRK->BSGK", d_scores, q)
     dv = dot("BGRTS,BGRTK->BSGK", unnormalised, g_scaled)
-    return dq, dk, dv, np.zeros((b, t, k.shape[1]), jax.dtypes.float0)
+    if watch is not None:
+        mass = dot("BGRTS,BS->BGRT", unnormalised, watch.source.astype(dtype)) * inverse[..., 0]
+        norm = jnp.sqrt(jnp.sum(g * g, axis=-1))
+        heads = jnp.einsum("BGRT,BT->GR", mass * norm, watch.answers).reshape(-1)
+        watch = dataclasses.replace(jax.tree.map(jnp.zeros_like, watch), tap=heads)
+    return dq, dk, dv, np.zeros((b, t, k.shape[1]), jax.dtypes.float0), watch
 
 
 attend.defvjp(_attend_forward, _attend_backward)
@@ -136,10 +177,12 @@ class Block(nn.Module):
 
     def _linear(self, name: str, init_scale: float) -> BitLinear:
         parts = quant.matrices(self.cfg)[name]
-        return BitLinear(parts, init_scale, self.operand, self.cfg.max_tier, name=name)
+        return BitLinear(parts, init_scale, self.operand, quant.largest_tier(self.cfg), name=name)
 
     @nn.compact
-    def __call__(self, carry: Any, angles: Array, mask: Array, slot: Array, lam: Array | None) -> tuple[Any, None]:
+    def __call__(
+        self, carry: Any, angles: Array, mask: Array, slot: Array, lam: Array | None, watch: Watch | None
+    ) -> tuple[Any, None]:
         x, cache, layer = carry
         cfg, dtype = self.cfg, quant.float_type(self.operand)
         b, t, _ = x.shape
@@ -153,7 +196,9 @@ class Block(nn.Module):
         if cache is not None:
             cache = _write(cache, k, v, layer, slot)
             k, v = cache.key[layer], cache.value[layer]
-        attended = checkpoint_name(attend(q, k, v, mask, dtype).reshape(b, t, -1), "attended")
+        if watch is not None:
+            watch = dataclasses.replace(watch, tap=self.get_variable("taps", "heads"))
+        attended = checkpoint_name(attend(q, k, v, mask, watch, dtype).reshape(b, t, -1), "attended")
         x = x + self._linear("o", small)(RMSNorm(name="attn_sub_norm")(attended), lam)
         gate_up = checkpoint_name(self._linear("gate_up", 1.0)(RMSNorm(name="ffn_norm")(x), lam), "gate_up")
         gate, up = jnp.split(gate_up, 2, axis=-1)
@@ -181,7 +226,9 @@ class Transformer(nn.Module):
     operand: str
 
     @nn.compact
-    def __call__(self, tokens: Array, positions: Array, mask: Array, cache: Any, slot: Array, lam: Array | None) -> Any:
+    def __call__(
+        self, tokens: Array, positions: Array, mask: Array, cache: Any, slot: Array, lam: Array | None, watch: Any
+    ) -> Any:
         cfg, dtype = self.cfg, quant.float_type(self.operand)
         embedding = self.param("embedding", nn.initializers.normal(cfg.width**-0.5), (VOCAB_SIZE, cfg.width))
         x = embedding[tokens[..., 0]] * cfg.width**0.5
@@ -196,12 +243,12 @@ class Transformer(nn.Module):
         block = nn.remat(Block, prevent_cse=False, policy=_REMAT[cfg.remat])
         layers = nn.scan(
             block,
-            variable_axes={"params": 0, "precision": 0},
+            variable_axes={"params": 0, "precision": 0, "taps": 0},
             split_rngs={"params": True},
-            in_axes=(nn.broadcast,) * 4,
+            in_axes=(nn.broadcast,) * 5,
             length=cfg.num_layers,
         )(cfg, self.operand, name="layers")
-        (x, cache, _), _ = layers((x, cache, jnp.int32(0)), angles, mask, slot, lam)
+        (x, cache, _), _ = layers((x, cache, jnp.int32(0)), angles, mask, slot, lam, watch)
         x = RMSNorm(name="final_norm")(x)
         return quant.contraction("BTD,VD->BTV", x, embedding, dtype), cache
 
@@ -234,7 +281,7 @@ def init(key: PRNGKeyArray, cfg: Model) -> tuple[dict[str, Any], dict[str, Any]]
     tokens = jnp.zeros((1, 2, 1 + cfg.smear), jnp.int32)
     segments = jnp.ones((1, 2), jnp.int32)
     variables = Transformer(cfg, "f32").init(
-        key, tokens, positions_of(segments), causal_mask(segments), None, jnp.int32(0), None
+        key, tokens, positions_of(segments), causal_mask(segments), None, jnp.int32(0), None, None
     )
     return variables["params"], variables["precision"]
 
@@ -247,12 +294,25 @@ def apply(
     cfg: Model,
     operand: str,
     lam: Float[Array, ""] | None = None,
+    *,
+    taps: dict[str, Any] | None = None,
+    answers: Bool[Array, "B T"] | None = None,
 ) -> Float[Array, "B T V"]:
     """Next-token logits of whole sequences, ``lam`` None is λ = 1 (integers).
 
-    ``segments`` numbers the examples packed into a row, each attending to itself alone; 0 is padding.
+    ``segments`` numbers the examples packed into a row, each attending to itself alone; 0 is padding. With ``taps``
+    (``empty_taps``) and ``answers`` (True on positions whose next token is a target) the gradient with respect to
+    ``taps`` holds what the precision signals are made of.
     """
+    if cfg.weights == "full":
+        params = quant.unquantised(params, cfg)
     variables = {"params": params, "precision": precision}
+    watch = None
+    if taps is not None and answers is not None:
+        variables["taps"] = taps
+        target = jnp.pad(answers[:, :-1], ((0, 0), (1, 0)))
+        source = jnp.float32((segments != 0) & ~target)
+        watch = Watch(source=source, answers=jnp.float32(answers), tap=None)
     logits, _ = Transformer(cfg, operand).apply(
         variables,
         lagged(tokens, segments, cfg.smear),
@@ -261,8 +321,16 @@ def apply(
         None,
         jnp.int32(0),
         lam,
+        watch,
     )
     return logits
+
+
+def empty_taps(cfg: Model) -> dict[str, Any]:
+    """Zeros in the shapes of the statistics: E[x²] of each kernel's inputs [L, K] and a figure for each head [L, H]."""
+    zeros = lambda n: jnp.zeros((cfg.num_layers, n))
+    squares = {name: {"square": zeros(k)} for name, (_, k) in kernel_shapes(cfg).items()}
+    return {"layers": {**squares, "heads": zeros(cfg.num_heads)}}
 
 
 def empty_cache(cfg: Model, operand: str, batch: int, slots: int) -> Cache:
@@ -283,4 +351,4 @@ def apply_cached(
     operand: str,
 ) -> tuple[Float[Array, "B T V"], Cache]:
     """Logits of T new tokens (``lagged``) written to the cache at ``slot``; ``weights`` are ``quant.materialise``d."""
-    return Transformer(cfg, operand).apply({"params": weights}, tokens, positions, mask, cache, slot, None)
+    return Transformer(cfg, operand).apply({"params": weights}, tokens, positions, mask, cache, slot, None, None)

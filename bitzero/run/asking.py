@@ -29,9 +29,12 @@ class Solver:
     cfg: Config
 
 
-def solver(state: TrainState, operand: str, cfg: Config, *, trace: bool | None = None) -> Solver:
-    """The model of ``state`` as it is used at its step: λ = 1 from the end of the ramp, below it the blend."""
-    integers = schedule.phase(int(state.step), cfg) not in ("full", "ramp")
+def solver(state: TrainState, operand: str, cfg: Config, *, trace: bool | None = None, settled: bool = False) -> Solver:
+    """The model of ``state`` as it is used at its step: λ = 1 from the end of the ramp, below it the blend.
+
+    ``settled`` is λ = 1 at any step.
+    """
+    integers = settled or schedule.phase(int(state.step), cfg) not in ("full", "ramp")
     lam = None if integers else schedule.lam(state.step, cfg)
     weights = _materialise(state.params, state.precision, cfg.model, operand, lam)
     return Solver(weights=weights, operand=operand, cfg=cfg, trace=bool(state.trace_mode) if trace is None else trace)

@@ -18,7 +18,7 @@ from absl import logging
 from bitzero.run.workdir import RunError
 
 Like = Callable[[int, dict[str, Any]], Any]  # (step, meta of the checkpoint) → arrays or their abstract shapes
-FORMAT = 1  # raised when the meaning of a saved state changes
+FORMAT = 2  # raised when the meaning of a saved state changes
 
 
 class Checkpoints:

@@ -50,6 +50,7 @@ def unlock(
     frontier = min(frontier, NUM_LEVELS - 1)
     state = dataclasses.replace(
         state,
+        mastery=jnp.float32(min(measured.get(frontier, 1.0) / max(cfg.tasks.unlock_at, 1e-9), 1.0)),
         frontier=jnp.int32(frontier),
         open_levels=jnp.maximum(state.open_levels, jnp.int32(frontier + 1)),
     )

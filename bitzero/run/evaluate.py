@@ -16,7 +16,7 @@ import rich.table
 from jaxtyping import Bool
 
 from bitzero.config import Config
-from bitzero.run import asking, device, proposing, workdir
+from bitzero.run import asking, device, heldout, precisions, proposing, workdir
 from bitzero.run.asking import Solver
 from bitzero.run.checkpoint import Checkpoints
 from bitzero.run.curriculum import NUM_LEVELS
@@ -92,23 +92,41 @@ def evaluate(
             return None
         progress.say(f"asking L{group.level} {KINDS[group.kind]} ({len(group.tasks)} items)")
         answered.append((group, *measure(group, now, before, sandbox)))
-    references = [program for level in range(int(state.open_levels)) for program in stream.heldout("train", level, 24)]
     rows = [row for _, row, _, _ in answered]
-    result = {
+    result: dict[str, Any] = {
         "commit": device.commit(),
         "step": int(state.step),
         "rows": rows,
-        "proposer": proposing.measure(state, now, references, sandbox),
+        "proposer": _proposer(state, now, stream, sandbox) if rows else None,
+        "precision": _precisions(state, cfg, operand, stream, sandbox, progress),
         "gain_of_selfplay": gains(answered),
         "seconds": round(time.monotonic() - began, 1),
     }
     workdir.write_json(home / "eval.json", result)
     workdir.write_json(home / "items.json", {"seed": cfg.seed, "step": result["step"], "rows": by_item(answered)})
-    progress.console.print(table(rows))
+    if rows:
+        progress.console.print(table(rows))
+    if result["precision"]:
+        progress.console.print(precision_table(result["precision"]))
     for sentence in sentences(result):
         progress.say(sentence)
     _to_tensorboard(metrics, cfg, result)
     return result
+
+
+def _proposer(state: TrainState, now: Solver, stream: Stream, sandbox: Sandbox) -> dict[str, Any]:
+    levels = range(int(state.open_levels))
+    references = [program for level in levels for program in stream.heldout("train", level, 24)]
+    return proposing.measure(state, now, references, sandbox)
+
+
+def _precisions(
+    state: TrainState, cfg: Config, operand: str, stream: Stream, sandbox: Sandbox, progress: Progress
+) -> dict[str, Any] | None:
+    if not cfg.eval.precision_items:
+        return None
+    progress.say(f"asking at several precisions ({cfg.eval.precision_items} dev items each)")
+    return precisions.measure(state, cfg, operand, stream, sandbox)
 
 
 def gains(answered: Sequence[tuple[Group, dict[str, Any], Right, Right | None]]) -> dict[str, Any]:
@@ -144,6 +162,7 @@ def order(stream: Stream, cfg: Config, open_levels: int) -> None:
     for level, n in counts(cfg, open_levels).items():
         stream.request_heldout("test", level, n)
         stream.request_heldout("train", level, min(n, _RULE_ITEMS))
+    heldout.order(stream, cfg)
 
 
 def questions(stream: Stream, cfg: Config, open_levels: int) -> list[Group]:
@@ -245,9 +264,25 @@ def table(rows: Sequence[dict[str, Any]]) -> rich.table.Table:
     return out
 
 
+def precision_table(measured: dict[str, Any]) -> rich.table.Table:
+    """The same weights at several precisions; an asterisk marks the one they were trained at."""
+    title = (
+        f"the same weights at several precisions ({measured['n']} dev deductions, {measured['tokens']:,} answer tokens)"
+    )
+    out = rich.table.Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    for name in ("", "stored bits", "nats a token", "right, %"):
+        out.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for row in measured["levels"]:
+        mark = "*" if row["name"] == measured["trained_as"] else ""
+        out.add_row(row["name"] + mark, f"{row['stored_bits']:.3f}", f"{row['nats']:.4f}", _percent(row["accuracy"]))
+    return out
+
+
 def sentences(result: dict[str, Any]) -> list[str]:
     """What the table does not say: the proposer, and the gain of self-play by kind."""
     p = result["proposer"]
+    if p is None:
+        return []
     lines = [
         f"proposer: {_percent(p['valid'])} % of {p['n']} proposals pass every gate; of these "
         f"{_percent(p['novel'])} % are new programs and {_percent(p['learnable'])} % learnable"
@@ -272,7 +307,11 @@ def _before_selfplay(state: TrainState, operand: str, cfg: Config, store: Checkp
 
 def _to_tensorboard(metrics: Metrics, cfg: Config, result: dict[str, Any]) -> None:
     scalars = {f"eval/test_L{row['level']}_{row['kind']}": row["accuracy"] for row in result["rows"]}
-    scalars |= {f"eval/proposer_{name}": result["proposer"][name] or 0.0 for name in ("valid", "learnable", "novel")}
+    if result["proposer"]:
+        names = ("valid", "learnable", "novel")
+        scalars |= {f"eval/proposer_{name}": result["proposer"][name] or 0.0 for name in names}
+    for row in (result["precision"] or {"levels": []})["levels"]:
+        scalars |= {f"eval/nats_{row['name']}": row["nats"], f"eval/accuracy_{row['name']}": row["accuracy"]}
     metrics.scalars(result["step"], scalars)
     metrics.hparams(cfg, scalars)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import tensorboardX
+from jaxtyping import UInt8
 
 from bitzero.config import Config
 from bitzero.run.workdir import RunError
@@ -35,6 +36,17 @@ _LAYOUT = {
     "weights": {
         "ternary codes changed a step": ["Multiline", ["quant/flip_rate"]],
         "from full precision to ternary": ["Multiline", ["quant/lambda"]],
+        "zero, clipped and nearly changing codes": ["Multiline", ["quant/(zero_codes|clipped|near_threshold)"]],
+        "sampler against training forward": ["Multiline", ["quant/(kl_rollout_train|max_ratio|capped_ratio)"]],
+    },
+    "precision": {
+        "bits a weight": ["Multiline", ["precision/(budget|stored_bits|information_bits)"]],
+        "bits by kind": ["Multiline", ["precision/bits_(qkv|o|gate_up|down)"]],
+        "bits by layer": ["Multiline", [r"precision/bits_layer_\d+"]],
+        "blocks in each tier": ["Multiline", ["precision/share_tier_.*"]],
+        "KL of a refresh": ["Multiline", ["precision/kl_of_refresh"]],
+        "accuracy of the same weights at several precisions": ["Multiline", ["eval/accuracy_.*"]],
+        "nats of the same weights at several precisions": ["Multiline", ["eval/nats_.*"]],
     },
     "speed": {
         "tokens a second": ["Multiline", [r"perf/tokens.*"]],
@@ -92,6 +104,10 @@ class Metrics:
         """Writes Markdown under ``tag``, such as task samples with their verdicts."""
         self._writer.add_text(tag, markdown, step)
 
+    def image(self, step: int, tag: str, grey: UInt8[np.ndarray, "1 height width"]) -> None:
+        """Writes a grey image under ``tag``."""
+        self._writer.add_image(tag, grey, step)
+
     def hparams(self, cfg: Config, results: Mapping[str, float]) -> None:
         """One row in the hparams table: the settings worth comparing and the final ``results``."""
         settings = {
@@ -100,6 +116,9 @@ class Metrics:
             "layers": cfg.model.num_layers,
             "width": cfg.model.width,
             "lr": cfg.optimiser.lr,
+            "precision budget": cfg.precision.budget if cfg.model.max_tier else 2.0,
+            "precision signal": cfg.precision.signal,
+            "precision policy": cfg.precision.policy,
             "warmup steps": cfg.warmup.steps,
             "self-play steps": cfg.selfplay.steps,
             "self-play lr": cfg.selfplay.lr,

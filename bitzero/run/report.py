@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from bitzero import config as configuration
-from bitzero.run import device, workdir
+from bitzero.run import device, monitor, workdir
 from bitzero.run.checkpoint import digest
 from bitzero.run.progress import Status
 from bitzero.run.sitting import Sitting
@@ -46,6 +46,13 @@ def record(
     sitting.metrics.scalars(step, scalars)
     sitting.fresh = False
     sitting.progress.show(status(sitting, phase, step, tokens / seconds))
+
+
+def weigh(sitting: Sitting, state: TrainState) -> None:
+    """Figures of the quantised weights after a chunk."""
+    now = monitor.figures(state, sitting.cfg.model)
+    sitting.metrics.scalars(int(state.step), now | {"quant/alpha_drift": monitor.drift(sitting.weights, now)})
+    sitting.weights = now
 
 
 def status(sitting: Sitting, phase: str, step: int, tokens_s: float) -> Status:

@@ -51,6 +51,7 @@ class Sitting:
     rate: float = 0.0  # seconds a step, of late
     fresh: bool = True  # the next chunk compiles, so its time says nothing about the rate
     means: dict[str, float] = dataclasses.field(default_factory=dict)  # of the last chunk
+    weights: dict[str, float] = dataclasses.field(default_factory=dict)  # figures of the weights at the last report
     door_before: dict[str, float] = dataclasses.field(default_factory=dict)  # the door's seconds at the last report
 
 

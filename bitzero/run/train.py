@@ -18,12 +18,12 @@ import numpy as np
 
 from bitzero import config as configuration
 from bitzero.config import Config
-from bitzero.run import curriculum, device, evaluate, workdir
+from bitzero.run import curriculum, device, evaluate, heldout, monitor, refresh, workdir
 from bitzero.run.asking import abstract
 from bitzero.run.checkpoint import Checkpoints, digest
 from bitzero.run.metrics import Metrics
 from bitzero.run.progress import Progress, clock
-from bitzero.run.report import PHASES, record, write_run
+from bitzero.run.report import PHASES, record, weigh, write_run
 from bitzero.run.sitting import Ledger, Sitting, sandbox_of, spent
 from bitzero.run.stop import Stop
 from bitzero.run.workdir import RunError
@@ -102,6 +102,9 @@ def sit(sitting: Sitting, state: TrainState) -> int:
     if int(state.step) == total:
         sitting.progress.say("this run is finished; evaluating it again")
     while int(state.step) < total and not sitting.stop.asked:
+        if cfg.run.until and int(state.step) >= cfg.run.until:
+            sitting.stop.ask(f"step {cfg.run.until:,} was asked for")
+            break
         ready = boundary(sitting, state)
         if sitting.stop.asked:  # decided again by the next sitting: a checkpoint is from before its boundary
             save(sitting, state)
@@ -156,9 +159,32 @@ def boundary(sitting: Sitting, state: TrainState) -> TrainState:
         state = loop.start(state, rows, cfg, operand)
         evaluate.order(sitting.stream, cfg, int(state.open_levels))  # self-play leaves the workers time
         sitting.fresh = True
+    if refresh.due(step, cfg):
+        with spent(sitting, "precision"):
+            state = allocate(sitting, state)
     if step in schedule.boundaries(cfg):
         sitting.fresh = True
     return state
+
+
+def allocate(sitting: Sitting, state: TrainState) -> TrainState:
+    """The state with its bits spent anew; what changed, the map, and how far the policy moved are written."""
+    cfg, step = sitting.cfg, int(state.step)
+    new = refresh.refresh(state, cfg)
+    values = refresh.changes(state, new)
+    if any(np.asarray(block["tier"]).any() for block in state.precision["layers"].values()):
+        held = heldout.answers(heldout.programs(sitting.stream, cfg), cfg)
+        values["precision/kl_of_refresh"] = heldout.divergence(
+            state.params, state.precision, new.precision, held, cfg.model, sitting.ledger.operand
+        )
+    sitting.metrics.scalars(step, values | monitor.bits(new.precision, cfg.model))
+    sitting.metrics.image(step, "precision/map", monitor.tier_map(new.precision, cfg.model))
+    sitting.progress.say(
+        f"precision: {values['precision/budget']:.3f} bits a weight granted; "
+        f"{values['precision/promoted_blocks']:.0f} blocks promoted, {values['precision/demoted_blocks']:.0f} demoted, "
+        f"{values['precision/kept_blocks']:.0f} kept"
+    )
+    return new
 
 
 def settle_mode(sitting: Sitting, state: TrainState) -> TrainState:
@@ -195,10 +221,11 @@ def chunk(sitting: Sitting, state: TrainState) -> TrainState:
         raise RuntimeError(f"the executor's door failed at step {step}:\n{sitting.door.error}")
     values = {tag: np.asarray(column) for tag, column in values.items()}
     record(sitting, phase, first, step, values, batch, time.monotonic() - began)
+    weigh(sitting, state)
     if worst_run(bad_before, values["loss/nonfinite"][: step - first]) >= MAX_BAD:
         return restore(sitting, state)
     total = configuration.steps_in_all(cfg)
-    due = step % cfg.run.save_every == 0 or step in (cfg.warmup.steps, total)
+    due = step % cfg.run.save_every == 0 or step in (cfg.warmup.steps, cfg.run.until, total)
     if due or sitting.stop.asked:
         with spent(sitting, "save"):
             save(sitting, state)

@@ -108,7 +108,7 @@ def step(
     )
     state, credit = advantage(state, slots, judged, cfg)
     state, metrics = learn(state, proposals, slots, answers, judged, credit, items, cfg, operand)
-    state = dataclasses.replace(state, precision=precision.advance(state.precision))
+    state = dataclasses.replace(state, precision=precision.advance(state.precision, cfg.precision.ramp_steps))
     metrics |= measure(state, proposals, slots, answers, judged, credit, cfg)
     metrics["selfplay/ran"] = jnp.float32(1)
     return state, verdict["stop"] | answer_verdict["stop"], metrics
@@ -253,7 +253,7 @@ def learn(
     counted = jnp.concatenate([jnp.ones(proposals.kind.shape, bool), judged.counted.reshape(-1)])
     rows = dataclasses.replace(rows, mask=rows.mask & counted[:, None])
     loss = functools.partial(objective.selfplay_loss, state=state, prompt=prompt, rows=rows, gain=gain, items=items)
-    grad = jax.value_and_grad(loss, has_aux=True)
-    (value, parts), grads = grad(state.params, cfg=cfg, operand=operand)
-    state, metrics = update(state, grads, value, cfg)
+    grad = jax.value_and_grad(loss, (0, 1), has_aux=True)
+    (value, parts), (grads, tapped) = grad(state.params, objective.empty_taps(cfg), cfg=cfg, operand=operand)
+    state, metrics = update(state, grads, tapped, value, cfg)
     return state, {**metrics, **parts}

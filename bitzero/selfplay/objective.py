@@ -33,15 +33,24 @@ def supervised_loss(
     cfg: Config,
     operand: str,
     lam: Float[Array, ""] | None,
+    *,
+    taps: dict[str, Any] | None = None,
 ) -> tuple[Float[Array, ""], tuple[Bool[Array, "B T"], Bool[Array, "B T"]]]:
     """Mean cross-entropy in nats a target token; also hits: whether the greedy token is the target, and the mask."""
     tokens = tokens.astype(jnp.int32)
-    logits = transformer.apply(params, precision, tokens, segments_of(tokens), cfg.model, operand, lam)
     target = jnp.pad(mask[:, 1:], ((0, 0), (0, 1)))
+    logits = transformer.apply(
+        params, precision, tokens, segments_of(tokens), cfg.model, operand, lam, taps=taps, answers=target
+    )
     nll = -token_logprobs(logits, tokens)
     following = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1)))
     hits = (jnp.argmax(jax.lax.stop_gradient(logits), axis=-1) == following) & target
     return jnp.sum(nll * target) / jnp.maximum(jnp.sum(target), 1), (hits, target)
+
+
+def empty_taps(cfg: Config) -> dict[str, Any] | None:
+    """Zeros whose gradient is what the precision signals are made of; None where the model may hold no tiers."""
+    return transformer.empty_taps(cfg.model) if cfg.model.max_tier else None
 
 
 def success_rate(correct: Num[Array, "N G"], counted: Bool[Array, "N G"]) -> Float[Array, " N"]:
@@ -141,6 +150,7 @@ def task_relative(
 
 def selfplay_loss(
     params: dict[str, Any],
+    taps: dict[str, Any] | None,
     *,
     state: TrainState,
     prompt: Int[Array, "B P"],
@@ -159,7 +169,8 @@ def selfplay_loss(
     segments = jnp.int32(tokens != PAD)
     forward = functools.partial(transformer.apply, tokens=tokens, segments=segments, cfg=cfg.model, operand=operand)
     window = lambda logits: logits[:, prompt.shape[1] - 1 : -1]  # the logits that drew the completion
-    logits = jax.nn.log_softmax(window(forward(params, state.precision)))
+    answers = jnp.pad(rows.mask, ((0, 0), (prompt.shape[1] - 1, 1)))
+    logits = jax.nn.log_softmax(window(forward(params, state.precision, taps=taps, answers=answers)))
     logp = jnp.take_along_axis(logits, rows.tokens[..., None], axis=-1)[..., 0]
     loss = functools.partial(policy_loss, max_weight=sp.max_weight)
     propose, weight_p = loss(logp[:n], rows.logprobs[:n], rows.mask[:n], gain[:n])
@@ -167,7 +178,7 @@ def selfplay_loss(
     entropy = -jnp.sum(jnp.exp(logits) * logits, axis=-1)
     mean = lambda values, keep: jnp.sum(values * keep) / jnp.maximum(jnp.sum(keep), 1)
     entropy_p, entropy_s = mean(entropy[:n], rows.mask[:n]), mean(entropy[n:], rows.mask[n:])
-    supervised, _ = supervised_loss(params, state.precision, items.tokens, items.mask, cfg, operand, None)
+    supervised, _ = supervised_loss(params, state.precision, items.tokens, items.mask, cfg, operand, None, taps=taps)
     total = solve + sp.proposer * propose + sp.supervised * supervised - sp.entropy * (entropy_p + entropy_s)
     ratio = (logp - rows.logprobs) * rows.mask  # log of train ÷ sampler
     metrics = {

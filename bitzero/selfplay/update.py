@@ -10,7 +10,7 @@ import optax.contrib
 from jaxtyping import Array, Float
 
 from bitzero.config import Config
-from bitzero.model import quant
+from bitzero.model import precision, quant
 from bitzero.selfplay import schedule
 from bitzero.state import TrainState
 
@@ -43,9 +43,9 @@ def _matrices(params: Any) -> Any:
 
 
 def update(
-    state: TrainState, grads: Any, loss: Float[Array, ""], cfg: Config
+    state: TrainState, grads: Any, taps: Any, loss: Float[Array, ""], cfg: Config
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
-    """The state after one step and its metrics.
+    """The state after one step and its metrics; ``taps`` is the gradient of ``objective.empty_taps``.
 
     A non-finite loss or gradient leaves parameters and moments untouched; the step still advances, so that schedules
     and data stay a function of it.
@@ -70,6 +70,7 @@ def update(
         step=state.step + 1,
         params=params,
         opt_state=moments,
+        allocation=precision.observe(state.allocation, state.params, grads, taps, cfg),
         bad_steps=jnp.where(good, 0, state.bad_steps + 1),
         skipped=state.skipped + bad,
     )

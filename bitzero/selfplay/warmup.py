@@ -1,5 +1,6 @@
 """Warm-up: supervised steps on executor-labelled programs of the random grammar, as one scan."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from bitzero.config import Config
-from bitzero.model import quant, transformer
+from bitzero.model import precision, quant, transformer
 from bitzero.selfplay import buffer, objective, schedule
 from bitzero.selfplay.update import optimiser, update
 from bitzero.state import Supervised, TrainState
@@ -20,12 +21,13 @@ NUM_LEVELS = 6
 def init_state(cfg: Config) -> TrainState:
     """Random weights and empty buffers for ``cfg.seed``."""
     init_key, key = jax.random.split(jax.random.key(cfg.seed))
-    params, precision = transformer.init(init_key, cfg.model)
+    params, tiers = transformer.init(init_key, cfg.model)
     zero = jnp.int32(0)
     state = TrainState(
         step=zero,
         params=params,
-        precision=precision,
+        precision=tiers,
+        allocation=precision.init(cfg),
         opt_state=optimiser(cfg).init(params),
         ring=buffer.empty_ring(cfg),
         history=buffer.empty_set(cfg.selfplay.history),
@@ -33,6 +35,7 @@ def init_state(cfg: Config) -> TrainState:
         reference=None,
         key=key,
         frontier=zero,
+        mastery=jnp.float32(0),
         open_levels=jnp.int32(cfg.tasks.open_levels),
         trace_mode=jnp.int32(1),
         retries=zero,
@@ -51,13 +54,19 @@ def run_chunk(
     def step(state: TrainState, items: Supervised) -> tuple[TrainState, dict[str, Array]]:
         lam = schedule.lam(state.step, cfg)
 
-        def loss_of(params: Any) -> Any:
+        def loss_of(params: Any, taps: Any) -> Any:
             weights = quant.unquantised(params, cfg.model) if phase == "full" else params
             ramp = lam if phase == "ramp" else None
-            return objective.supervised_loss(weights, state.precision, items.tokens, items.mask, cfg, operand, ramp)
+            return objective.supervised_loss(
+                weights, state.precision, items.tokens, items.mask, cfg, operand, ramp, taps=taps
+            )
 
-        (loss, (hits, target)), grads = jax.value_and_grad(loss_of, has_aux=True)(state.params)
-        state, metrics = update(state, grads, loss, cfg)
+        taps = objective.empty_taps(cfg)
+        (loss, (hits, target)), (grads, tapped) = jax.value_and_grad(loss_of, (0, 1), has_aux=True)(state.params, taps)
+        state, metrics = update(state, grads, tapped, loss, cfg)
+        if phase == "integer":
+            tiers = precision.advance(state.precision, cfg.precision.ramp_steps)
+            state = dataclasses.replace(state, precision=tiers)
         metrics["quant/lambda"] = lam
         return state, {**metrics, **_accuracy(hits, target, items)}
 

@@ -85,7 +85,7 @@ def test_attention_differentiates_like_the_plain_softmax():
         weights = jax.nn.softmax(jnp.where(mask[:, None], scores, -1e9), axis=-1)
         return jnp.einsum("BHTS,BSHK->BTHK", weights, v)
 
-    mine = lambda q, k, v: transformer.attend(q, k, v, mask, jnp.dtype(jnp.float32))
+    mine = lambda q, k, v: transformer.attend(q, k, v, mask, None, jnp.dtype(jnp.float32))
     np.testing.assert_allclose(mine(q, k, v), plain(q, k, v), rtol=1e-4, atol=1e-5)
     for one, other in zip(jax.vjp(mine, q, k, v)[1](g), jax.vjp(plain, q, k, v)[1](g), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)

@@ -77,7 +77,7 @@ def test_the_layout_names_its_charts(board):
     layout = get(board, "plugin/custom_scalars/layout")
     charts = {category["title"]: [chart["title"] for chart in category["chart"]] for category in layout["category"]}
     assert charts["learning"] == ["loss", "held-out accuracy by level", "token accuracy by form"]
-    assert set(charts) == {"learning", "self-play", "weights", "speed"}
+    assert set(charts) == {"learning", "self-play", "weights", "precision", "speed"}
 
 
 def test_steps_that_run_again_replace_their_events(board):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bitzero.config import Config, Model, Optimiser, SelfPlay, Warmup
-from bitzero.selfplay import schedule, update, warmup
+from bitzero.selfplay import objective, schedule, update, warmup
 
 CFG = Config(
     model=Model(num_layers=1, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32),
@@ -25,7 +25,7 @@ def state():
 
 @pytest.fixture(scope="module")
 def step():
-    return jax.jit(lambda s, g, loss: update.update(s, g, loss, CFG))
+    return jax.jit(lambda s, g, loss: update.update(s, g, objective.empty_taps(CFG), loss, CFG))
 
 
 def gradients(state):

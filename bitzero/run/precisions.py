@@ -1,0 +1,72 @@
+"""The same weights at several precisions: what accuracy and nats are left as stored bits are taken away or given."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from bitzero.config import Config, Model, kernel_shapes
+from bitzero.model import precision
+from bitzero.run import asking, heldout
+from bitzero.sandbox import Sandbox
+from bitzero.state import TrainState
+from bitzero.tasks.kinds import DEDUCTION
+from bitzero.tasks.orders import task_of
+from bitzero.tasks.worker import Stream
+
+TERNARY_BITS = float(np.log2(3))  # information in a ternary weight; 2 bits are stored
+
+
+def measure(state: TrainState, cfg: Config, operand: str, stream: Stream, sandbox: Sandbox) -> dict[str, Any]:
+    """Nats per answer token and greedy deduction accuracy on dev, as trained and at every level of ``levels``.
+
+    Also the bits in use, stored and as information, and the map: kernel → layers × blocks of tiers.
+    """
+    found = heldout.programs(stream, cfg)
+    held = heldout.answers(found, cfg)
+    tasks = [task_of(cfg, program, DEDUCTION) for program in found]
+    rows: list[dict[str, Any]] = []
+    for name, model, tiers in levels(state, cfg):
+        nats, tokens = heldout.nats(state.params, tiers, held, model, operand)
+        at = dataclasses.replace(state, precision=tiers)
+        solver = asking.solver(at, operand, dataclasses.replace(cfg, model=model), settled=True)
+        right = asking.right(sandbox, tasks, asking.ask(solver, tasks))[:, 0]
+        bits = {"int4": 4.0, "full": 32.0}.get(model.weights, float(precision.stored_bits(tiers, model)))
+        rows.append({"name": name, "stored_bits": bits, "nats": nats, "accuracy": float(right.mean())})
+    own = next(row for row in rows if row["name"] == trained_as(cfg.model))
+    shapes = kernel_shapes(cfg.model)
+    return {
+        "trained_as": own["name"],
+        "stored_bits": own["stored_bits"],
+        "entropy_bits": own["stored_bits"] - 2.0 + TERNARY_BITS if cfg.model.weights == "ternary" else None,
+        "weights": cfg.model.num_layers * sum(n * k for n, k in shapes.values()),
+        "nats": own["nats"],
+        "tokens": tokens,
+        "accuracy": own["accuracy"],
+        "n": len(tasks),
+        "levels": rows,
+        "map": {name: np.asarray(state.precision["layers"][name]["tier"]).tolist() for name in shapes},
+    }
+
+
+def trained_as(model: Model) -> str:
+    """Name of the level at which a model of this kind is trained and used."""
+    return {"ternary": "budget", "int4": "int4", "full": "unquantised"}[model.weights]
+
+
+def levels(state: TrainState, cfg: Config) -> list[tuple[str, Model, dict[str, Any]]]:
+    """Name, model and ``precision`` collection of each precision: ternary · budget · 4-bit · 8-bit · unquantised.
+
+    One model serves the first four, tiers being data; the control with 4-bit rows has its own.
+    """
+    wide = dataclasses.replace(cfg.model, weights="ternary", max_tier=8)
+    found = [
+        ("ternary", wide, precision.with_tiers(state.precision, 0)),
+        ("budget", wide, state.precision),
+        ("4-bit", wide, precision.with_tiers(state.precision, 4)),
+        ("8-bit", wide, precision.with_tiers(state.precision, 8)),
+        ("unquantised", dataclasses.replace(cfg.model, weights="full"), state.precision),
+    ]
+    if cfg.model.weights == "int4":
+        found.append(("int4", cfg.model, state.precision))
+    return found
