@@ -125,7 +125,7 @@ def finish(sitting: Sitting, state: TrainState) -> int:
     write_run(sitting, state)
     result, cfg = None, sitting.cfg
     if not sitting.stop.asked:
-        if not cfg.selfplay.steps:  # its start would have chosen
+        if not cfg.selfplay.steps and cfg.eval.items:  # the start of self-play would have chosen
             state = settle_mode(sitting, state)
         result = evaluate.evaluate(
             state, cfg, sitting.home,
