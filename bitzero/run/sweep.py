@@ -99,7 +99,10 @@ class Sweep:
         for title, why in self.failed.items():
             self.view.say(f"failed: {title}: {why}")
         if self.failed:
-            self.view.say(f"{len(self.failed)} runs failed; the same command tries them again")
+            many = len(self.failed) > 1
+            self.view.say(
+                f"{len(self.failed)} run{'s' * many} failed; the same command tries {'them' if many else 'it'} again"
+            )
         return 1 if self.failed else 0
 
     def terminate(self) -> None:

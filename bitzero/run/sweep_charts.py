@@ -16,7 +16,8 @@ from bitzero.run.sweep_results import Mean, Row, Summary
 logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it narrates its font cache
 
 KINDS = ("qkv", "o", "gate_up", "down")  # matrix kinds, in the order of a layer
-_TICKS = (2, 2.25, 2.5, 3, 4, 6, 8, 10, 16, 32)  # stored bits worth a label
+_TICKS = (2, 2.25, 2.5, 3, 4, 5, 6, 8)  # stored bits worth a label
+_OFF_CHART = 8.0  # stored bits; what is larger is a level to aim at, drawn as a line across
 _DODGE = 0.006  # neighbouring series are drawn this share of x apart, so that their intervals can be told apart
 # Colours that people with colour-blindness tell apart (Okabe and Ito 2008), then the same with other markers.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -64,8 +65,8 @@ def maps(table: Sequence[Row]) -> bytes | None:
 def _chart(
     axes: Axes, summaries: Sequence[Summary], means: Sequence[Mean | None], scale: float, reference: str
 ) -> None:
-    """Draws one line a series through ``scale`` × ``means`` with their intervals."""
-    sizes = [one.size for one in summaries]
+    """Draws ``scale`` × ``means`` with their intervals, one line a series; those far larger as a level."""
+    sizes = [one.size for one in summaries if one.size <= _OFF_CHART] or [2.0]
     alike = max(sizes) < 1.01 * min(sizes)  # a sweep of something else: the points stand side by side
     lines: dict[str, list[tuple[float, Mean]]] = {}
     for number, (one, value) in enumerate(zip(summaries, means, strict=True)):
@@ -74,12 +75,17 @@ def _chart(
     for number, (series, found) in enumerate(lines.items()):
         found.sort(key=lambda pair: pair[0])
         colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number // len(_COLOURS) % len(_MARKERS)]
+        if not alike and found[0][0] > _OFF_CHART:
+            level = scale * found[0][1].value
+            axes.axhline(level, label=f"{series} ({found[0][0]:g} bits)", color=colour, linestyle="--", linewidth=1)
+            continue
         shift = 1.0 if alike else 1 + _DODGE * (number - (len(lines) - 1) / 2)
         axes.errorbar(
             [at * shift for at, _ in found],
             [scale * value.value for _, value in found],
             yerr=[scale * (value.half or 0.0) for _, value in found],
-            label=series, color=colour, marker=marker, capsize=3, linewidth=1.3, markersize=5,
+            label=series, color=colour, marker=marker, capsize=3, markersize=5, linestyle="none" if alike else "-",
+            linewidth=1.3,
         )  # fmt: skip
     if alike:
         axes.set_xticks(range(len(summaries)), [one.point.name for one in summaries], rotation=30, ha="right")
@@ -94,7 +100,7 @@ def _bits_axis(axes: Axes, sizes: Sequence[float], reference: str) -> None:
     shown = [tick for tick in _TICKS if min(sizes) * 0.97 <= tick <= max(sizes) * 1.03]
     axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
     axes.set_xlim(min(sizes) * 0.95, max(sizes) * 1.05)
-    axes.set_xlabel(f"stored bits ÷ ternary-able weights of {reference}")
+    axes.set_xlabel(f"stored bits ÷ ternary-able weights of the point {reference}")
 
 
 def _map(axes: Axes, row: Row) -> None:

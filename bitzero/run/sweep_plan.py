@@ -166,7 +166,7 @@ def describe(plan: Plan) -> list[str]:
         lines.append(f"  {point.name} · series {point.series} · {point.x:g} bits · {seeds}{shared} · {own}")
     runs = plan.runs()
     bases = len(plan.jobs) - len(runs)
-    shared = f" after {bases} shared warm-ups to step {plan.branch:,}" if bases else ""
+    shared = f" after {bases} shared warm-up{'s' * (bases > 1)} to step {plan.branch:,}" if bases else ""
     lines.append(f"{len(runs)} runs{shared}; finished already: {sum(job.result.exists() for job in plan.jobs)}")
     return lines
 
