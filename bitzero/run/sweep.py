@@ -7,6 +7,7 @@ run gets the same number of cores and XLA threads, for these numbers decide bits
 
 import contextlib
 import ctypes
+import dataclasses
 import fcntl
 import os
 import pathlib
@@ -26,6 +27,7 @@ from bitzero.run.workdir import RunError
 
 LAUNCH = pathlib.Path(__file__).resolve().parents[2] / "launch.py"
 _POLL_S = 0.1
+_RECALL = 20  # failures said once more at the end
 _THREADS = "2"  # of XLA's pool in every run, however many cores it gets
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -50,13 +52,28 @@ def main(order: Order, *, dry_run: bool = False) -> int:
             return sweep.finish()
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Running:
+    """A job in a process of its own."""
+
+    job: Job
+    process: subprocess.Popen[bytes]
+    began: float  # time.monotonic()
+    share: int  # which of the sweep's shares of the cores it has
+
+    @property
+    def log(self) -> pathlib.Path:
+        """All that the process says."""
+        return self.job.home / "log.txt"
+
+
 class Sweep:
     """The jobs of a plan on their way: waiting, running, finished, failed."""
 
     def __init__(self, plan: Plan, view: View, stop: Stop) -> None:
         self.plan, self.view, self.stop = plan, view, stop
         self.failed: dict[str, str] = {}  # title → why
-        self.running: dict[str, tuple[Job, subprocess.Popen[bytes], float, int]] = {}  # …, its start, its share
+        self.running: dict[str, Running] = {}  # title → …
         self.waiting: list[Job] = []
         self.seconds: dict[bool, list[float]] = {True: [], False: []}  # is a point → wall seconds of finished jobs
         self.shares = shares(plan.order.jobs)
@@ -75,12 +92,12 @@ class Sweep:
             if not self.stop.asked:
                 self._start_what_can()
             time.sleep(_POLL_S)
-            for title in [title for title, (_, process, _, _) in self.running.items() if process.poll() is not None]:
-                self._ended(title)
+            for one in [one for one in self.running.values() if one.process.poll() is not None]:
+                self._ended(one)
             self.view.show(self.standing())
 
     def finish(self) -> int:
-        """Says how it ended and writes CSV and report of what there is; the exit code."""
+        """Says how it ended and reports what there is; the exit code."""
         if self.stop.asked:
             done = sum(job.result.exists() for job in self.plan.jobs)
             self.view.say(
@@ -88,34 +105,37 @@ class Sweep:
                 "stand; the same command goes on"
             )
             return 0
-        table = sweep_results.rows(self.plan)
-        if table:
-            sweep_results.write_csv(self.plan.home / "sweep.csv", table)
-            from bitzero.run import sweep_report  # not above: only a report needs matplotlib
-
-            self.view.say("writing the report")
-            sweep_report.write(self.plan, table)
-            self.view.say(f"{self.plan.home / 'sweep.csv'} · {self.plan.home / 'report.html'}")
-        for title, why in self.failed.items():
+        self._report()
+        for title, why in list(self.failed.items())[:_RECALL]:
             self.view.say(f"failed: {title}: {why}")
         if self.failed:
-            many = len(self.failed) > 1
-            self.view.say(
-                f"{len(self.failed)} run{'s' * many} failed; the same command tries {'them' if many else 'it'} again"
-            )
+            runs, them = ("runs", "them") if len(self.failed) > 1 else ("run", "it")
+            self.view.say(f"{len(self.failed)} {runs} failed; the same command tries {them} again")
         return 1 if self.failed else 0
+
+    def _report(self) -> None:
+        """Writes CSV, hparams and report of the finished runs, if there are any."""
+        table = sweep_results.rows(self.plan)
+        if not table:
+            return
+        from bitzero.run import sweep_report  # not above: only a report needs matplotlib
+
+        self.view.say("writing the report")
+        sweep_results.write_csv(self.plan.home / "sweep.csv", table)
+        sweep_report.write(self.plan, table)
+        self.view.say(f"{self.plan.home / 'sweep.csv'} · {self.plan.home / 'report.html'}")
 
     def terminate(self) -> None:
         """Asks every running job to save and end."""
-        for _, process, _, _ in list(self.running.values()):
-            process.terminate()
+        for one in list(self.running.values()):
+            one.process.terminate()
 
     def kill(self) -> None:
         """Ends what still runs, with all it started; after an orderly end nothing does."""
-        for _, process, _, _ in self.running.values():
+        for one in self.running.values():
             with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+                os.killpg(one.process.pid, signal.SIGKILL)
+            one.process.wait()
         self.running.clear()
 
     def standing(self) -> Standing:
@@ -125,7 +145,7 @@ class Sweep:
             total=len(self.plan.jobs),
             finished=sum(job.result.exists() for job in self.plan.jobs),
             failed=len(self.failed),
-            running=[(title, now - began, job.home / "log.txt") for title, (job, _, began, _) in self.running.items()],
+            running=[(title, now - one.began, one.log) for title, one in self.running.items()],
             left_s=self._left(now),
             waiting="waiting for another sweep's run to end" if self.waiting and not self.running else "",
         )
@@ -141,17 +161,20 @@ class Sweep:
     def _start_what_can(self) -> None:
         """Starts waiting jobs on free shares of the cores, in order, passing over those that cannot start yet."""
         for job in list(self.waiting):
-            free = set(range(len(self.shares))) - {share for _, _, _, share in self.running.values()}
+            free = set(range(len(self.shares))) - {one.share for one in self.running.values()}
             if not free:
                 return
             if job.base and job.base.title in self.failed:
                 self.waiting.remove(job)
-                self.failed[job.title] = f"its {job.base.title} failed"
+                self._fail(job.title, f"its {job.base.title} failed")
             elif (job.base is None or job.base.result.exists()) and not busy(job.home):
                 self.waiting.remove(job)
                 if job.result.exists():  # by another sweep, on shared warm-ups
                     continue
-                self._start(job, min(free))
+                try:
+                    self._start(job, min(free))
+                except (RunError, OSError) as error:  # a lost warm-up, a full disk: the others may still do
+                    self._fail(job.title, str(error))
 
     def _start(self, job: Job, share: int) -> None:
         job.home.mkdir(parents=True, exist_ok=True)
@@ -163,30 +186,25 @@ class Sweep:
                 words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
                 env=os.environ | {"PJRT_NPROC": _THREADS}, preexec_fn=_settler(self.shares[share]),
             )  # fmt: skip
-        self.running[job.title] = (job, process, time.monotonic(), share)
+        self.running[job.title] = Running(job=job, process=process, began=time.monotonic(), share=share)
         if self.stop.asked:  # while it was being started
             process.terminate()
 
-    def _ended(self, title: str) -> None:
+    def _ended(self, one: Running) -> None:
         """Takes down what a run that ended found, or why it failed."""
-        job, process, began, _ = self.running.pop(title)
-        seconds = time.monotonic() - began
-        log = job.home / "log.txt"
-        if process.returncode:
-            if not self.stop.asked:
-                self.failed[title] = f"exit code {process.returncode}: {last_line(log)} ({log})"
-        else:
-            try:
-                sweep_results.take_down(job)
-            except (RunError, KeyError) as error:
-                if not self.stop.asked:
-                    why = error if isinstance(error, RunError) else f"its results lack {error}"
-                    self.failed[title] = f"{why} ({log})"
-        if title in self.failed:
-            self.view.say(f"{title} failed: {self.failed[title]}")
+        job, code = one.job, one.process.returncode
+        del self.running[job.title]
+        seconds = time.monotonic() - one.began
+        why = f"exit code {code}: {last_line(one.log)}" if code else _taken_down(job)
+        if why and not self.stop.asked:
+            self._fail(job.title, f"{why} ({one.log})")
         elif job.result.exists():
             self.seconds[job.point is not None].append(seconds)
-            self.view.say(f"{title} finished in {clock(seconds)}{_found(job)}")
+            self.view.say(f"{job.title} finished in {clock(seconds)}{_found(job)}")
+
+    def _fail(self, title: str, why: str) -> None:
+        self.failed[title] = why
+        self.view.say(f"{title} failed: {why}")
 
     def _left(self, now: float) -> float | None:
         """Seconds to the end by the mean of the jobs of each sort that ended; None before the first."""
@@ -195,9 +213,8 @@ class Sweep:
             return None
         usual = {sort: sum(some or known) / len(some or known) for sort, some in self.seconds.items()}
         rest = sum(usual[job.point is not None] for job in self.waiting)
-        rest += sum(
-            max(0.0, usual[job.point is not None] - (now - began)) for job, _, began, _ in self.running.values()
-        )
+        for one in self.running.values():
+            rest += max(0.0, usual[one.job.point is not None] - (now - one.began))
         return rest / len(self.shares)
 
 
@@ -251,6 +268,17 @@ def _settler(cores: set[int]) -> Callable[[], None]:
             os.sched_setaffinity(0, cores)
 
     return settle
+
+
+def _taken_down(job: Job) -> str:
+    """Takes down the figures of a run that ended well; '' or why it cannot be done."""
+    try:
+        sweep_results.take_down(job)
+    except RunError as error:
+        return str(error)
+    except (KeyError, TypeError) as error:
+        return f"its results lack {error}"
+    return ""
 
 
 def _found(job: Job) -> str:

@@ -302,6 +302,8 @@ def _configs(
     try:
         cfg = experiment.read_config(order.spec, (everywhere | point.settings).items())
         shared = experiment.read_config(order.spec, before.items())
+        if not cfg.eval.precision_items:
+            raise ConfigError("config.eval.precision_items=0 leaves nothing to compare; it must be at least 1")
         if branch:
             late = any(_under(key, _RAMP) and _under(key, after) for key in point.settings)
             _check_branch(cfg, branch, touches_ramp=late)

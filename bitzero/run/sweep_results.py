@@ -236,7 +236,7 @@ def _by_x(table: Iterable[Row], series: str) -> dict[float, dict[int, float]]:
 def _row(job: Job, run: Row, evaluation: Row) -> Row:
     """The figures of one finished point."""
     assert job.point
-    held = evaluation.get("precision") or _whole(evaluation)
+    held = evaluation["precision"]
     promoted = job.cfg.precision.budget > 2.0
     return {
         "name": job.point.name,
@@ -258,12 +258,6 @@ def _row(job: Job, run: Row, evaluation: Row) -> Row:
         "map": held.get("map"),
         **_cost(job, run),
     }
-
-
-def _whole(evaluation: Row) -> Row:
-    """Until the evaluation measures precision: the mean accuracy of its table."""
-    shares = [row["accuracy"] for row in evaluation["rows"]]
-    return {"stored_bits": 2.0, "nats": None, "accuracy": math.fsum(shares) / max(1, len(shares)), "weights": 0}
 
 
 def _cost(job: Job, run: Row) -> Row:

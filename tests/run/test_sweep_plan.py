@@ -176,6 +176,11 @@ def test_a_budget_that_cannot_be_spent_names_the_point(tmp_path):
     assert line.startswith("point 'fisher-2.5': config.precision.budget=99.0 must be at most ")
 
 
+def test_a_point_that_would_not_be_measured(tmp_path):
+    line = problem(tmp_path, HEAD + AFTER + POINTS, overrides=(("eval.precision_items", "0"),))
+    assert line == "point 'ternary': config.eval.precision_items=0 leaves nothing to compare; it must be at least 1"
+
+
 def test_two_points_of_one_name(tmp_path):
     assert problem(tmp_path, HEAD + AFTER + POINTS.replace("wide", "ternary", 1)) == (
         "two points are named 'ternary'; every name is a directory of its own"
