@@ -67,6 +67,35 @@ def test_a_whole_number_may_stand_for_a_number():
         ({"run__chunk": 7}, "config.run.chunk=7 must divide run.save_every=200: chunks end at every boundary"),
         ({"selfplay__steps": 170}, "config.run.chunk=20 must divide selfplay.steps=170: chunks end at every boundary"),
         ({"tasks__shown": 6}, "config.tasks.shown=6 must be below pairs=6: the rest is hidden"),
+        (
+            {"precision__budget": 1.9},
+            "config.precision.budget=1.9 must be at least 2.0, the stored bits of a ternary weight",
+        ),
+        (
+            {"precision__budget": 10.1},
+            "config.precision.budget=10.1 must be at most 10.0130, every block promoted, with model.max_tier=8",
+        ),
+        (
+            {"precision__budget": 2.5, "model__max_tier": 0},
+            "config.precision.budget=2.5 must be at most 2.0000, every block promoted, with model.max_tier=0",
+        ),
+        (
+            {"precision__budget": 3, "precision__policy": "progressive", "precision__start_budget": 2.5},
+            "config.precision.start_budget=2.5 must not be below budget=3.0",
+        ),
+        (
+            {"precision__budget": 3, "model__weights": "int4"},
+            "config.precision.budget=3.0 needs model.weights=ternary, not int4",
+        ),
+        (
+            {"precision__signal": "hessian"},
+            "config.precision.signal must be one of fisher, activation, attention, magnitude, static, random; "
+            "it is 'hessian'",
+        ),
+        (
+            {"precision__phase_steps": 30},
+            "config.run.chunk=20 must divide precision.phase_steps=30: chunks end at every boundary",
+        ),
     ],
     ids=lambda value: None if isinstance(value, str) else next(iter(value)),
 )

@@ -11,6 +11,7 @@ Signals, each a figure for every block, larger for more deserving:
 The first three are measured inside the training step from gradients that are there anyway, as moving averages.
 """
 
+import functools
 import zlib
 from typing import Any
 
@@ -87,9 +88,7 @@ def _of_blocks(rows: Float[Array, "L N"]) -> Float[Array, "L blocks"]:
 
 def scores(signal: str, held: Allocation, params: dict[str, Any], cfg: Config) -> dict[str, np.ndarray]:
     """The figure of every block under ``signal``, on the host; ties are broken by a hair of the block's magnitude."""
-    size = {
-        name: np.asarray(_of_blocks(jnp.sum(jnp.square(params["layers"][name]["kernel"]), -1))) for name in held.age
-    }
+    size = {name: np.asarray(a) for name, a in _magnitudes(params, cfg.model).items()}
     if signal == "magnitude":
         return size
     if signal == "static":
@@ -106,23 +105,34 @@ def scores(signal: str, held: Allocation, params: dict[str, Any], cfg: Config) -
     return {name: a + hair * size[name] for name, a in found.items()}
 
 
+@functools.partial(jax.jit, static_argnames="cfg")
+def _magnitudes(params: dict[str, Any], cfg: Model) -> Blocks:
+    """ΣW² of every block."""
+    return {name: _of_blocks(jnp.sum(jnp.square(params["layers"][name]["kernel"]), -1)) for name in kernel_shapes(cfg)}
+
+
+@functools.partial(jax.jit, static_argnames="cfg")
+def _errors(params: dict[str, Any], cfg: Model) -> dict[str, Float[Array, "L blocks 3"]]:
+    """Σ(W − Q(W))² of every block at each tier of ``TIERS``."""
+    found = {}
+    for name, parts in quant.matrices(cfg).items():
+        w = params["layers"][name]["kernel"]
+        shape = (w.shape[0], w.shape[1] // BLOCK_ROWS)
+        errors = []
+        for tier in TIERS:
+            codes, scale = quant.integer_codes(w, jnp.full(shape, tier, jnp.int8), jnp.ones(shape), parts)
+            errors.append(_of_blocks(jnp.sum(jnp.square(w - scale[..., None] * codes), axis=-1)))
+        found[name] = jnp.stack(errors, axis=-1)
+    return found
+
+
 def gains(params: dict[str, Any], cfg: Model) -> dict[str, np.ndarray]:
     """Share of a block's squared ternary error that each tier of ``TIERS`` removes, kernel → [L, blocks, 3].
 
     On the nested grid the error of a tier is that of the block's weights alone: α is the matrix's.
     """
-    found = {}
-    for name, (n, k) in kernel_shapes(cfg).items():
-        w = params["layers"][name]["kernel"].reshape(-1, n, k)
-        parts = quant.matrices(cfg)[name]
-        errors = []
-        for tier in TIERS:
-            shape = (w.shape[0], n // BLOCK_ROWS)
-            codes, scale = quant.integer_codes(w, jnp.full(shape, tier, jnp.int8), jnp.ones(shape), parts)
-            errors.append(_of_blocks(jnp.sum(jnp.square(w - scale[..., None] * codes), axis=-1)))
-        whole = np.stack([np.asarray(e, np.float64) for e in errors], axis=-1)
-        found[name] = 1 - whole / np.maximum(whole[..., :1], 1e-30)
-    return found
+    errors = {name: np.asarray(found, np.float64) for name, found in _errors(params, cfg).items()}
+    return {name: 1 - found / np.maximum(found[..., :1], 1e-30) for name, found in errors.items()}
 
 
 def advance(precision: dict[str, Any], steps: int) -> dict[str, Any]:

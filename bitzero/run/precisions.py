@@ -31,7 +31,7 @@ def measure(state: TrainState, cfg: Config, operand: str, stream: Stream, sandbo
         at = dataclasses.replace(state, precision=tiers)
         solver = asking.solver(at, operand, dataclasses.replace(cfg, model=model), settled=True)
         right = asking.right(sandbox, tasks, asking.ask(solver, tasks))[:, 0]
-        bits = {"int4": 4.0, "full": 32.0}.get(model.weights, float(precision.stored_bits(tiers, model)))
+        bits = _stored_bits(tiers, model)
         rows.append({"name": name, "stored_bits": bits, "nats": nats, "accuracy": float(right.mean())})
     own = next(row for row in rows if row["name"] == trained_as(cfg.model))
     shapes = kernel_shapes(cfg.model)
@@ -47,6 +47,16 @@ def measure(state: TrainState, cfg: Config, operand: str, stream: Stream, sandbo
         "levels": rows,
         "map": {name: np.asarray(state.precision["layers"][name]["tier"]).tolist() for name in shapes},
     }
+
+
+def _stored_bits(tiers: dict[str, Any], model: Model) -> float:
+    """Mean stored bits a weight; those of 4-bit rows have an f32 scale a row."""
+    if model.weights == "full":
+        return 32.0
+    if model.weights == "int4":
+        shapes = kernel_shapes(model).values()
+        return 4.0 + 32 * sum(n for n, _ in shapes) / sum(n * k for n, k in shapes)
+    return float(precision.stored_bits(tiers, model))
 
 
 def trained_as(model: Model) -> str:

@@ -48,5 +48,5 @@ def points() -> Iterator[tuple[str, str, float, dict[str, Any]]]:
     for budget, width in WIDER.items():
         yield f"wider-{budget:g}", "wider", budget, {"model.ffn_width": width}
     yield "all-4-bit", "all 4-bit", EVERYTHING, {"precision.budget": EVERYTHING}
-    yield "int4", "int4, no ternary base", 4.0, {"model.weights": "int4"}
+    yield "int4", "int4, no ternary base", 4.2222, {"model.weights": "int4"}
     yield "full", "unquantised", 32.0, {"model.weights": "full"}

@@ -18,7 +18,11 @@ TINY = (
     "--config.run.save_every=4",
     "--config.tasks.unlock_every=8",
     "--config.tasks.dev_items=4",
+    "--config.precision.budget=3",
+    "--config.precision.policy=progressive",
+    "--config.precision.phase_steps=4",
     "--config.eval.items=3",
+    "--config.eval.precision_items=6",
     "--config.eval.shuffled_items=2",
     "--config.eval.passk_items=2",
 )
