@@ -1,15 +1,15 @@
-"""Where a training step's time goes: QAT against full precision, and the parts of a self-play step.
+"""Where a training step's time goes: QAT against full precision, tiers and their signals, parts of a self-play step.
 
     python benchmarks/training.py [--config=experiments/azr_small.py] [--repeats=5]
 
-Prints two tables and writes benchmarks/results/training.json. Every figure is the best of the repeats, in one run; the
-parts of a self-play step are its stages compiled apart, on a freshly initialised model, so their sum is not the step's
-time to the last per cent.
+Prints three tables and writes benchmarks/results/training.json. Every figure is the best of the repeats, in one run;
+the parts of a self-play step are its stages compiled apart, on a freshly initialised model, so their sum is not the
+step's time to the last per cent.
 """
 
 import argparse
+import dataclasses
 import functools
-import importlib.util
 import json
 import os
 import pathlib
@@ -28,10 +28,10 @@ import jax.numpy as jnp
 import rich.console
 import rich.table
 
-from bitzero import config as configuration
 from bitzero.config import Config
-from bitzero.model import quant
+from bitzero.model import precision, quant
 from bitzero.run import device
+from bitzero.run.experiment import read_config
 from bitzero.sandbox import Limits, Sandbox
 from bitzero.selfplay import loop, verify, warmup
 from bitzero.state import Supervised
@@ -47,24 +47,20 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     given = parser.parse_args()
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    cfg = load(ROOT / given.config)
+    cfg = read_config(str(ROOT / given.config))
     with Sandbox(Limits(value_bytes=cfg.sandbox.value_bytes), workers=cfg.sandbox.workers) as sandbox:
         with Stream(cfg) as stream:
-            qat = warm(cfg, batch_of(stream, cfg, "warmup", STEPS, cfg.warmup.batch_size), given.repeats)
+            batch = batch_of(stream, cfg, "warmup", STEPS, cfg.warmup.batch_size)
+            qat = warm(cfg, batch, given.repeats)
+            tiers = tiered(cfg, batch, given.repeats)
             parts = play(cfg, stream, sandbox, given.repeats)
-    result = {"config": given.config, "warmup": qat, "selfplay_seconds": parts, "machine": device.describe()}
+    result = {
+        "config": given.config, "warmup": qat, "precision": tiers, "selfplay_seconds": parts,
+        "machine": device.describe(),
+    }  # fmt: skip
     show(result)
     path = ROOT / "benchmarks" / "results" / "training.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
-
-
-def load(path: pathlib.Path) -> Config:
-    """The frozen configuration of an experiment file."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return configuration.freeze(module.get_config())
 
 
 def batch_of(stream: Stream, cfg: Config, phase: str, steps: int, rows: int) -> Supervised:
@@ -100,6 +96,34 @@ def warm(cfg: Config, batch: Supervised, repeats: int) -> list[dict[str, Any]]:
                 {"operand": operand, "phase": phase, "wall_us": 1e6 * wall / positions, "cpu_us": 1e6 * cpu / positions}
             )
     return rows
+
+
+def tiered(cfg: Config, batch: Supervised, repeats: int) -> list[dict[str, Any]]:
+    """Milliseconds of a λ = 1 step without tiers, with them (half of the blocks at 4 bits), and with their signals.
+
+    The variants take turns, three times ``repeats`` rounds, so that the machine's noise falls on all alike; "ratio" is
+    to the first one, of the least times.
+    """
+    with_tiers = dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, max_tier=4))
+    plain = warmup.init_state(dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, max_tier=0)))
+    signals = warmup.init_state(with_tiers)
+    half = jax.tree.map(lambda a: a.at[:, ::2].set(4) if a.dtype == jnp.int8 else a, signals.precision)
+    signals = dataclasses.replace(signals, precision=half)
+    variants = {
+        "ternary": (plain, dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, max_tier=0))),
+        "tiers": (dataclasses.replace(signals, allocation=None), with_tiers),
+        "tiers and signals": (signals, with_tiers),
+    }
+    calls = {name: functools.partial(run_copy, s, batch, c, "bf16", "integer") for name, (s, c) in variants.items()}
+    least = {name: best(call, 1)[0] for name, call in calls.items()}
+    for _ in range(3 * repeats):
+        for name, call in calls.items():
+            least[name] = min(least[name], best(call, 1)[0])
+    bits = float(precision.stored_bits(half, with_tiers.model))
+    return [
+        {"variant": name, "ms": 1e3 * wall / STEPS, "ratio": wall / least["ternary"], "stored_bits": bits}
+        for name, wall in least.items()
+    ]
 
 
 def run_copy(state: Any, batch: Supervised, cfg: Config, operand: str, phase: str) -> Any:
@@ -145,11 +169,15 @@ def play(cfg: Config, stream: Stream, sandbox: Sandbox, repeats: int) -> dict[st
 
 
 def show(result: dict[str, Any]) -> None:
-    """The two tables."""
+    """The three tables."""
     console = rich.console.Console()
     table = rich.table.Table("operand", "phase", "wall µs/token", "cpu µs/token", title="warm-up step", box=None)
     for row in result["warmup"]:
         table.add_row(row["operand"], row["phase"], f"{row['wall_us']:.1f}", f"{row['cpu_us']:.1f}")
+    console.print(table)
+    table = rich.table.Table("step at λ = 1", "ms", "ratio", title="precision tiers", box=None)
+    for row in result["precision"]:
+        table.add_row(row["variant"], f"{row['ms']:.1f}", f"{row['ratio']:.3f}")
     console.print(table)
     table = rich.table.Table("stage", "seconds", title="self-play step", box=None)
     for name, seconds in result["selfplay_seconds"].items():

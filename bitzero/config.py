@@ -205,31 +205,6 @@ def freeze(config: ml_collections.ConfigDict | dict[str, Any]) -> Config:
     return cfg
 
 
-def override(config: ml_collections.ConfigDict, key: str, text: str) -> None:
-    """Sets ``config.<key>`` (dotted) to ``text`` read as the type of its default; raises ``ConfigError``."""
-    *path, last = key.split(".")
-    node = config
-    for depth, part in enumerate([*path, last]):
-        if not isinstance(node, ml_collections.ConfigDict) or part not in node:
-            raise ConfigError(unknown_key(".".join([*path, last][: depth + 1]), config))
-        if depth < len(path):
-            node = node[part]
-    if isinstance(node[last], ml_collections.ConfigDict):
-        raise ConfigError(f"config.{key} is a group of settings; set one of: {', '.join(sorted(node[last]))}")
-    node[last] = _parse(f"config.{key}", type(node[last]), text)
-
-
-def unknown_key(key: str, config: ml_collections.ConfigDict) -> str:
-    """One line that names ``key`` (dotted, without ``config.``) and the existing key nearest to it."""
-    names = list(_leaves(config.to_dict()))
-    groups = {name.rsplit(".", 1)[0] for name in names if "." in name}
-    by_last = {name.rsplit(".", 1)[-1]: name for name in reversed(names)}
-    near = difflib.get_close_matches(key, [*names, *groups], n=1, cutoff=0.6)
-    last = difflib.get_close_matches(key.rsplit(".", 1)[-1], by_last, n=1, cutoff=0.6)
-    nearest = near[0] if near else by_last[last[0]] if last else None
-    return f"unknown key config.{key}" + (f"; did you mean config.{nearest}?" if nearest else "")
-
-
 def steps_in_all(cfg: Config) -> int:
     """Steps of warm-up and self-play together: the step at which a run is done."""
     return cfg.warmup.steps + cfg.selfplay.steps
@@ -255,27 +230,17 @@ def largest_budget(model: Model, tier: int | None = None) -> float:
     return 2.0 + tier + (index_bits / weights if tier else 0.0)
 
 
-def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
+def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted names of all settings of a nested dict."""
     for name, value in tree.items():
         if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
+            yield from leaves(value, f"{prefix}{name}.")
         else:
             yield prefix + name
 
 
-def _parse(where: str, kind: type, text: str) -> Any:
-    """``text`` from a command line as a value of ``kind``."""
-    if kind is bool:
-        if text.lower() in ("true", "false", "1", "0"):
-            return text.lower() in ("true", "1")
-        raise ConfigError(f"{where} must be true or false, not {text!r}")
-    try:
-        return kind(text)
-    except ValueError:
-        raise ConfigError(f"{where} must be {_a(kind)}, not {text!r}") from None
-
-
-def _a(kind: type) -> str:
+def called(kind: type) -> str:
+    """What a setting of that type is called in a sentence."""
     return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[kind]
 
 
@@ -297,7 +262,7 @@ def _build(kind: type, tree: dict[str, Any], where: str) -> Any:
         elif want is float and type(value) is int:
             values[name] = float(value)
         elif type(value) is not want:
-            raise ConfigError(f"{here} must be {_a(want)}, not {value!r}")
+            raise ConfigError(f"{here} must be {called(want)}, not {value!r}")
         elif want is float and not math.isfinite(value):
             raise ConfigError(f"{here} must be finite, not {value!r}")
         else:
@@ -327,7 +292,7 @@ _CHOICES = {
 def _problems(cfg: Config) -> Iterator[str]:
     """Every sentence about what makes ``cfg`` impossible to run."""
     tree = dataclasses.asdict(cfg)
-    for key in _leaves(tree):
+    for key in leaves(tree):
         group, _, name = key.rpartition(".")
         value = tree[group][name] if group else tree[name]
         if key in _CHOICES and value not in _CHOICES[key]:

@@ -3,11 +3,13 @@
 Imports no JAX: a mistyped setting should not cost the seconds of its import.
 """
 
+import difflib
 import importlib.util
 import pathlib
 import re
 import types
 from collections.abc import Iterable
+from typing import Any
 
 import ml_collections
 
@@ -19,7 +21,7 @@ def read_config(spec: str | None, overrides: Iterable[tuple[str, str]] = ()) -> 
     """The frozen configuration of ``file[:variant]`` with ``overrides`` (dotted key, text); raises ``ConfigError``."""
     config = editable(spec)
     for key, text in overrides:
-        configuration.override(config, key, text)
+        override(config, key, text)
     return configuration.freeze(config)
 
 
@@ -65,3 +67,40 @@ def sentence(error: Exception) -> str:
     if unknown:
         return f"unknown key {unknown[1]}" + (f"; did you mean {nearest[1]}?" if nearest else "")
     return f"{type(error).__name__}: {' '.join(text.split())}"
+
+
+def override(config: ml_collections.ConfigDict, key: str, text: str) -> None:
+    """Sets ``config.<key>`` (dotted) to ``text`` read as the type of its default; raises ``ConfigError``."""
+    *path, last = key.split(".")
+    node = config
+    for depth, part in enumerate([*path, last]):
+        if not isinstance(node, ml_collections.ConfigDict) or part not in node:
+            raise ConfigError(unknown_key(".".join([*path, last][: depth + 1]), config))
+        if depth < len(path):
+            node = node[part]
+    if isinstance(node[last], ml_collections.ConfigDict):
+        raise ConfigError(f"config.{key} is a group of settings; set one of: {', '.join(sorted(node[last]))}")
+    node[last] = _parse(f"config.{key}", type(node[last]), text)
+
+
+def unknown_key(key: str, config: ml_collections.ConfigDict) -> str:
+    """One line that names ``key`` (dotted, without ``config.``) and the existing key nearest to it."""
+    names = list(configuration.leaves(config.to_dict()))
+    groups = {name.rsplit(".", 1)[0] for name in names if "." in name}
+    by_last = {name.rsplit(".", 1)[-1]: name for name in reversed(names)}
+    near = difflib.get_close_matches(key, [*names, *groups], n=1, cutoff=0.6)
+    last = difflib.get_close_matches(key.rsplit(".", 1)[-1], by_last, n=1, cutoff=0.6)
+    nearest = near[0] if near else by_last[last[0]] if last else None
+    return f"unknown key config.{key}" + (f"; did you mean config.{nearest}?" if nearest else "")
+
+
+def _parse(where: str, kind: type, text: str) -> Any:
+    """``text`` from a command line as a value of ``kind``."""
+    if kind is bool:
+        if text.lower() in ("true", "false", "1", "0"):
+            return text.lower() in ("true", "1")
+        raise ConfigError(f"{where} must be true or false, not {text!r}")
+    try:
+        return kind(text)
+    except ValueError:
+        raise ConfigError(f"{where} must be {configuration.called(kind)}, not {text!r}") from None

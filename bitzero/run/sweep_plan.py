@@ -100,13 +100,13 @@ def read(order: Order) -> Plan:
     editable = experiment.editable(order.spec)
     for key, text in order.overrides:
         _refuse_own(key, "the command line")
-        configuration.override(editable, key, text)
+        experiment.override(editable, key, text)
     branch = _constant(module, file, "BRANCH", int)
     after = tuple(_constant(module, file, "AFTER_BRANCH", tuple)) if branch else ()
     everywhere = _ALWAYS | _texts(_constant(module, file, "BASE", dict), f"{file}: BASE") | dict(order.overrides)
     for key in (*everywhere, *after):
         if not _exists(editable.to_dict(), key):
-            raise ConfigError(f"{file}: {configuration.unknown_key(key, editable)}")
+            raise ConfigError(f"{file}: {experiment.unknown_key(key, editable)}")
     home = order.home or pathlib.Path("runs") / f"{editable.name}-{file.stem}"
     points = _points(module, file, order.seeds)
     plan = Plan(

@@ -143,7 +143,7 @@ def finish(sitting: Sitting, state: TrainState) -> int:
 
 
 def boundary(sitting: Sitting, state: TrainState) -> TrainState:
-    """The state as the chunk at its step wants it: levels unlocked, mode chosen, self-play started."""
+    """The state as the chunk at its step wants it: levels unlocked, bits spent, mode chosen, self-play started."""
     cfg, step, operand = sitting.cfg, int(state.step), sitting.ledger.operand
     with spent(sitting, "dev"):
         if curriculum.unlocks(step, cfg):
@@ -152,6 +152,9 @@ def boundary(sitting: Sitting, state: TrainState) -> TrainState:
             state, measured = curriculum.unlock(state, operand, cfg, sitting.stream.heldout, sitting.sandbox)
             sitting.ledger.accuracy |= {str(level): share for level, share in measured.items()}
             sitting.metrics.scalars(step, {f"eval/dev_L{level}": share for level, share in measured.items()})
+    if refresh.due(step, cfg):
+        with spent(sitting, "precision"):
+            state = allocate(sitting, state)
     if step == cfg.warmup.steps:
         state = settle_mode(sitting, state)
         tasks = sitting.stream.tasks(cfg.selfplay.seed_tasks, step, open_levels=int(state.open_levels))
@@ -159,9 +162,6 @@ def boundary(sitting: Sitting, state: TrainState) -> TrainState:
         state = loop.start(state, rows, cfg, operand)
         evaluate.order(sitting.stream, cfg, int(state.open_levels))  # self-play leaves the workers time
         sitting.fresh = True
-    if refresh.due(step, cfg):
-        with spent(sitting, "precision"):
-            state = allocate(sitting, state)
     if step in schedule.boundaries(cfg):
         sitting.fresh = True
     return state

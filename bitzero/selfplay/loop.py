@@ -254,6 +254,6 @@ def learn(
     rows = dataclasses.replace(rows, mask=rows.mask & counted[:, None])
     loss = functools.partial(objective.selfplay_loss, state=state, prompt=prompt, rows=rows, gain=gain, items=items)
     grad = jax.value_and_grad(loss, (0, 1), has_aux=True)
-    (value, parts), (grads, tapped) = grad(state.params, objective.empty_taps(cfg), cfg=cfg, operand=operand)
+    (value, parts), (grads, tapped) = grad(state.params, objective.empty_taps(state, cfg), cfg=cfg, operand=operand)
     state, metrics = update(state, grads, tapped, value, cfg)
     return state, {**metrics, **parts}

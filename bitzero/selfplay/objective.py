@@ -48,9 +48,9 @@ def supervised_loss(
     return jnp.sum(nll * target) / jnp.maximum(jnp.sum(target), 1), (hits, target)
 
 
-def empty_taps(cfg: Config) -> dict[str, Any] | None:
-    """Zeros whose gradient is what the precision signals are made of; None where the model may hold no tiers."""
-    return transformer.empty_taps(cfg.model) if cfg.model.max_tier else None
+def empty_taps(state: TrainState, cfg: Config) -> dict[str, Any] | None:
+    """Zeros whose gradient is what the precision signals are made of; None where the state carries no signals."""
+    return None if state.allocation is None else transformer.empty_taps(cfg.model)
 
 
 def success_rate(correct: Num[Array, "N G"], counted: Bool[Array, "N G"]) -> Float[Array, " N"]:

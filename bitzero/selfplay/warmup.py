@@ -61,7 +61,7 @@ def run_chunk(
                 weights, state.precision, items.tokens, items.mask, cfg, operand, ramp, taps=taps
             )
 
-        taps = objective.empty_taps(cfg)
+        taps = objective.empty_taps(state, cfg)
         (loss, (hits, target)), (grads, tapped) = jax.value_and_grad(loss_of, (0, 1), has_aux=True)(state.params, taps)
         state, metrics = update(state, grads, tapped, loss, cfg)
         if phase == "integer":

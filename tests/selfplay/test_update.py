@@ -25,7 +25,7 @@ def state():
 
 @pytest.fixture(scope="module")
 def step():
-    return jax.jit(lambda s, g, loss: update.update(s, g, objective.empty_taps(CFG), loss, CFG))
+    return jax.jit(lambda s, g, loss: update.update(s, g, objective.empty_taps(s, CFG), loss, CFG))
 
 
 def gradients(state):
