@@ -16,6 +16,7 @@ from jax.experimental.pallas import triton as pltriton
 from jaxtyping import Array, Int8, Int32, UInt8
 
 from pallas_kernels.layout import BLOCK_K, AnyArray
+from pallas_kernels.tiles import multiprocessors
 
 MOST_ROWS = 8  # of activations; from 9 on the tensor-core product pads to 16
 _WORDS = BLOCK_K // 16  # words of a block: 16 codes each
@@ -64,14 +65,14 @@ def _kernel(x_ref, words_ref, out_ref, *, rows: int, lanes: int, steps: int, m: 
 
 
 def code_product(
-    x: Int8[AnyArray, "M K"], data: UInt8[AnyArray, "R K4"], *, processors: int = 132, interpret: bool = False
+    x: Int8[AnyArray, "M K"], data: UInt8[AnyArray, "R K4"], *, interpret: bool = False
 ) -> Int32[Array, "M R"]:
     """Σ_k code·x for packed codes 0…3 and M ≤ 8, exact in int32; R a multiple of 16, K of 256."""
     (m, k), r = x.shape, data.shape[0]
     words = lax.bitcast_convert_type(jnp.asarray(data).reshape(r, k // 16, 4), jnp.int32)
     lanes = _power_of_two(k // 16, 128)
     rows = _power_of_two(r, max(8, _LANES // lanes))
-    parts = splits(k // 16 // lanes, r // rows, processors)
+    parts = splits(k // 16 // lanes, r // rows, multiprocessors())
     partial = pl.pallas_call(
         functools.partial(
             _kernel, rows=rows, lanes=lanes, steps=k // 16 // lanes // parts, m=m, dot=dot4 if interpret else dp4a

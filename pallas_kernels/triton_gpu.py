@@ -17,39 +17,9 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as pltriton
 from jaxtyping import Array, Int8, Int32, UInt8
 
-from pallas_kernels import decode_gpu, tuning
+from pallas_kernels import decode_gpu
 from pallas_kernels.layout import BLOCK_K, QUARTER, AnyArray, padded
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Tile:
-    """How a product is cut."""
-
-    rows: int = 64  # of the matrix, a program; divides 64
-    activations: int = 64  # rows of x, a program; a power of two from 16
-    splits: int = 1  # parts of K; divides the number of its blocks
-    warps: int = 4
-    stages: int = 3
-
-
-def default_tile(m: int, rows: int, k: int, processors: int = 132) -> Tile:
-    """A tile for M activations and a rows × K matrix on a GPU with so many multiprocessors.
-
-    K is split until the grid fills twice the multiprocessors; not measured, ``tuned.json`` holds what was.
-    """
-    activations = 16 if m <= 16 else 32 if m <= 32 else 64 if m <= 512 else 128
-    programs = -(-rows // 64) * -(-m // activations)
-    blocks, splits = padded(k, BLOCK_K) // BLOCK_K, 1
-    while programs * splits < 2 * processors and splits < 16 and blocks % (2 * splits) == 0:
-        splits *= 2
-    return Tile(activations=activations, splits=splits, warps=8 if activations >= 128 else 4)
-
-
-def choose_tile(m: int, rows: int, k: int) -> Tile:
-    """The measured tile of the shape on the default device, or the default one."""
-    device = jax.devices()[0]
-    measured = tuning.lookup(device.device_kind, m, rows, k)
-    return Tile(**measured) if measured else default_tile(m, rows, k, getattr(device, "core_count", None) or 132)
+from pallas_kernels.tiles import Tile, choose_tile
 
 
 def _kernel(x_ref, data_ref, out_ref, *, blocks: int, tile: Tile):

@@ -1,9 +1,9 @@
-"""Measured tiles of the tensor-core product, by device kind and shape.
+"""Measures tiles of the tensor-core product for ``tiles.py``.
 
-    python -m pallas_kernels.tuning [--shapes=model|large|all] [--rows=16,64,256,2048]
+    python -m pallas_kernels.tuning [--shapes=model|large|beyond_cache|all] [--rows=16,64,256,2048]
 
-measures the candidates for every shape on this GPU and replaces its device's entries in ``tuned.json``. A shape that is
-not in the table takes ``triton_gpu.default_tile``.
+tries the candidates of every shape on this GPU and puts the fastest into ``tuned.json``, after each shape; entries of
+other shapes and devices stay. A shape for which nothing compiles keeps what it had.
 """
 
 import argparse
@@ -12,49 +12,17 @@ import itertools
 import json
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 
-TABLE = pathlib.Path(__file__).with_name("tuned.json")
+from pallas_kernels import bench, layout, tiles, triton_gpu
 
-
-def bucket(m: int) -> int:
-    """M rounded up to a power of two from 16: products of one bucket share a tile."""
-    return max(16, 1 << (m - 1).bit_length())
-
-
-def key(m: int, rows: int, k: int) -> str:
-    """Name of a shape in the table."""
-    return f"{bucket(m)}x{rows}x{k}"
-
-
-@functools.cache
-def table() -> dict[str, dict[str, dict[str, int]]]:
-    """Device kind → shape → the fields of a ``Tile``."""
-    return json.loads(TABLE.read_text())
-
-
-def lookup(kind: str, m: int, rows: int, k: int) -> dict[str, int] | None:
-    """The measured tile of a shape on a kind of device, or None."""
-    return table().get(kind, {}).get(key(m, rows, k))
-
-
-def candidates(m: int, rows: int, k: int) -> Iterator[dict[str, int]]:
-    """Tiles worth a measurement: those that divide the shape and do not pad M to more than twice its size."""
-    blocks = k // 256
-    axes = itertools.product((32, 64), (16, 32, 64, 128), (1, 2, 4, 8), (4, 8), (2, 3, 4))
-    for tile_rows, activations, splits, warps, stages in axes:
-        fits = rows % tile_rows == 0 and blocks % splits == 0 and activations <= 2 * bucket(m)
-        if fits and tile_rows * activations >= 512 * warps // 4:
-            yield {"rows": tile_rows, "activations": activations, "splits": splits, "warps": warps, "stages": stages}
+Fields = dict[str, int]  # of a Tile
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measures and writes; the value is the exit code."""
-    from pallas_kernels import bench, layout, triton_gpu
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", default="model", choices=[*bench.SHAPES, "all"])
     parser.add_argument("--rows", default="16,64,256,2048")
@@ -63,26 +31,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if device.platform != "gpu":
         print(f"tuning: needs a GPU; the device is a {device.platform}", file=sys.stderr)
         return 2
-    found: dict[str, dict[str, int]] = {}
     for n, k in bench.shapes(given.shapes):
         rows, columns = layout.padded(n, layout.TILE_ROWS), layout.padded(k, layout.BLOCK_K)
         for m in map(int, given.rows.split(",")):
-            best = min(candidates(m, rows, columns), key=lambda tile: seconds(triton_gpu, bench, m, n, k, tile))
-            found[key(m, rows, columns)] = best
-            print(f"{n}×{k} M={m}: {best}", flush=True)
-    whole = table() | {device.device_kind: dict(sorted(found.items()))}
-    TABLE.write_text(json.dumps(whole, indent=1) + "\n")
+            found = fastest(candidates(m, rows, columns), functools.partial(seconds, m, n, k))
+            if found is None:
+                print(f"{n}×{k} M={m}: no tile compiles, nothing is written", flush=True)
+                continue
+            best, took = found
+            print(f"{n}×{k} M={m}: {1e6 * took:.1f} µs, {best}", flush=True)
+            record(tiles.TABLE, device.device_kind, tiles.key(m, rows, columns), best)
     return 0
 
 
-def seconds(triton_gpu: Any, bench: Any, m: int, n: int, k: int, tile: dict[str, int]) -> float:
-    """Median seconds of a product with one tile; infinite where it does not compile."""
-    product = functools.partial(triton_gpu.code_product, tile=triton_gpu.Tile(**tile))
+def candidates(m: int, rows: int, k: int) -> Iterator[Fields]:
+    """Tiles worth a measurement: those that divide the shape and do not pad M to more than twice its size."""
+    blocks = k // layout.BLOCK_K
+    axes = itertools.product((32, 64), (16, 32, 64, 128), (1, 2, 4, 8), (4, 8), (2, 3, 4))
+    for tile_rows, activations, splits, warps, stages in axes:
+        fits = rows % tile_rows == 0 and blocks % splits == 0 and activations <= 2 * tiles.bucket(m)
+        if fits and tile_rows * activations >= 512 * warps // 4:
+            yield {"rows": tile_rows, "activations": activations, "splits": splits, "warps": warps, "stages": stages}
+
+
+def fastest(tried: Iterator[Fields], measure: Callable[[Fields], float | None]) -> tuple[Fields, float] | None:
+    """The tile of least seconds and its seconds; None where no tile has any."""
+    timed = [(tile, took) for tile in tried if (took := measure(tile)) is not None]
+    return min(timed, key=lambda pair: pair[1]) if timed else None
+
+
+def seconds(m: int, n: int, k: int, tile: Fields) -> float | None:
+    """Median seconds of a product with one tile; None, and a line, where it does not compile."""
+    product = functools.partial(triton_gpu.code_product, tile=tiles.Tile(**tile))
     try:
         return bench.code_product_seconds(product, m, n, k)
     except Exception as error:  # the compiler refuses some tiles, in many types
-        print(f"  {tile}: {str(error).splitlines()[0][:100]}", file=sys.stderr)
-        return float("inf")
+        print(f"  {tile}: {(str(error).splitlines() or [repr(error)])[0][:100]}", file=sys.stderr)
+        return None
+
+
+def record(path: pathlib.Path, kind: str, name: str, tile: Fields) -> None:
+    """Puts one entry into the table of a kind of device; the others stay."""
+    whole = json.loads(path.read_text())
+    whole[kind] = dict(sorted((whole.get(kind, {}) | {name: tile}).items()))
+    path.write_text(json.dumps(dict(sorted(whole.items())), indent=1) + "\n")
+    tiles.table.cache_clear()
 
 
 if __name__ == "__main__":

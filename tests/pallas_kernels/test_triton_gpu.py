@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pallas_kernels import layout, triton_gpu
-from pallas_kernels.triton_gpu import Tile
+from pallas_kernels import layout, tiles, triton_gpu
+from pallas_kernels.tiles import Tile
 
 
 def operands(m, rows, k, seed=0):
@@ -35,7 +35,7 @@ def test_the_kernel_is_exact(m, rows, k, tile):
 @pytest.mark.parametrize("m", [1, 64, 2048])
 @pytest.mark.parametrize(("rows", "k"), [(2560, 2560), (20480, 3328), (768, 768)])
 def test_the_default_tile_fits_the_shape_and_the_grid(m, rows, k):
-    tile = triton_gpu.default_tile(m, rows, k)
+    tile = tiles.default_tile(m, rows, k)
     assert (k // layout.BLOCK_K) % tile.splits == 0
     assert tile.activations >= 16 and rows % tile.rows == 0
 
@@ -46,6 +46,7 @@ def test_it_lowers_for_cuda_to_one_kernel():
     try:
         lowered = jax.jit(triton_gpu.code_product).trace(*shapes).lower(lowering_platforms=("cuda",))
     except RuntimeError as error:  # JAX 0.11 wants a device to be named; test_ahead.py names one
-        assert "abstract GPU device" in str(error)
-        return
+        if "abstract GPU device" not in str(error):
+            raise
+        pytest.skip(f"JAX {jax.__version__} lowers for a named GPU only")
     assert lowered.as_text().count("xla.gpu.triton") == 1

@@ -1,20 +1,22 @@
-"""The table of measured tiles: what is looked up, what is tried, and the refusal without a GPU."""
+"""The table of measured tiles: what is looked up, what is tried and written, and the refusal without a GPU."""
+
+import json
 
 import pytest
 
-from pallas_kernels import triton_gpu, tuning
+from pallas_kernels import tiles, tuning
 
 
 @pytest.mark.parametrize(("m", "rounded"), [(1, 16), (16, 16), (17, 32), (2048, 2048)])
 def test_products_of_a_bucket_share_a_tile(m, rounded):
-    assert tuning.key(m, 768, 256) == f"{rounded}x768x256"
+    assert tiles.key(m, 768, 256) == f"{rounded}x768x256"
 
 
 def test_a_measured_tile_is_taken_and_an_unknown_shape_gets_the_default(monkeypatch):
     measured = {"rows": 32, "activations": 32, "splits": 1, "warps": 4, "stages": 2}
-    monkeypatch.setattr(tuning, "table", lambda: {"cpu": {"32x128x512": measured}})
-    assert triton_gpu.choose_tile(20, 128, 512) == triton_gpu.Tile(**measured)
-    assert triton_gpu.choose_tile(20, 192, 512) == triton_gpu.default_tile(20, 192, 512)
+    monkeypatch.setattr(tiles, "table", lambda: {"cpu": {"32x128x512": measured}})
+    assert tiles.choose_tile(20, 128, 512) == tiles.Tile(**measured)
+    assert tiles.choose_tile(20, 192, 512) == tiles.default_tile(20, 192, 512)
 
 
 def test_every_candidate_divides_the_shape():
@@ -25,11 +27,33 @@ def test_every_candidate_divides_the_shape():
 
 
 def test_the_shipped_table_holds_tiles():
-    for shapes in tuning.table().values():
+    for shapes in tiles.table().values():
         for fields in shapes.values():
-            triton_gpu.Tile(**fields)
+            tiles.Tile(**fields)
 
 
 def test_without_a_gpu_it_says_so(capsys):
     assert tuning.main([]) == 2
     assert capsys.readouterr().err == "tuning: needs a GPU; the device is a cpu\n"
+
+
+def test_the_fastest_tile_that_compiles_is_taken():
+    took = {16: 3.0, 32: None, 64: 2.0}
+    tried = [{"activations": a} for a in took]
+    assert tuning.fastest(iter(tried), lambda tile: took[tile["activations"]]) == ({"activations": 64}, 2.0)
+    assert tuning.fastest(iter(tried), lambda tile: None) is None
+
+
+def test_what_does_not_compile_has_no_seconds(capsys):
+    assert tuning.seconds(16, 64, 256, {"activations": 16}) is None  # a CPU has no Triton
+    assert capsys.readouterr().err.startswith("  {'activations': 16}: ")
+
+
+def test_a_new_entry_leaves_the_others(tmp_path):
+    path = tmp_path / "tuned.json"
+    path.write_text(json.dumps({"A": {"1x1x1": {"rows": 32}}, "B": {"2x2x2": {"rows": 64}}}))
+    tuning.record(path, "A", "0x0x0", {"rows": 16})
+    tuning.record(path, "A", "1x1x1", {"rows": 48})
+    assert json.loads(path.read_text()) == {
+        "A": {"0x0x0": {"rows": 16}, "1x1x1": {"rows": 48}}, "B": {"2x2x2": {"rows": 64}},
+    }  # fmt: skip
