@@ -91,18 +91,21 @@ def scores(signal: str, held: Allocation, params: dict[str, Any], cfg: Config) -
     size = {name: np.asarray(a) for name, a in _magnitudes(params, cfg.model).items()}
     if signal == "magnitude":
         return size
-    if signal == "static":
-        found = {name: np.full(a.shape, float(name in ("o", "down"))) for name, a in size.items()}
-    elif signal == "random":  # of the seed alone, so that a refresh changes nothing by itself
-        found = {
-            name: np.random.default_rng([cfg.seed, zlib.crc32(name.encode())]).random(a.shape)
-            for name, a in size.items()
-        }
+    if signal in ("static", "random"):  # figures of a weight, so that wide blocks are not passed over for their price
+        columns = {name: k for name, (_, k) in kernel_shapes(cfg.model).items()}
+        found = {name: columns[name] * _drawn(signal, name, a.shape, cfg.seed) for name, a in size.items()}
     else:
         found = {name: np.asarray(a) / max(float(held.weight), 1e-9) for name, a in held.signals[signal].items()}
     largest = max(a.max() for a in found.values()) or 1.0
     hair = 1e-6 * largest / max(a.max() for a in size.values())
     return {name: a + hair * size[name] for name, a in found.items()}
+
+
+def _drawn(signal: str, name: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Figures without data: 1 for o and down (static), or random ones of the seed alone, the same at every refresh."""
+    if signal == "static":
+        return np.full(shape, float(name in ("o", "down")))
+    return np.random.default_rng([seed, zlib.crc32(name.encode())]).random(shape)
 
 
 @functools.partial(jax.jit, static_argnames="cfg")

@@ -147,6 +147,14 @@ def test_random_blocks_are_of_the_seed(model):
     assert (draw(1)["qkv"] != draw(2)["qkv"]).all()
 
 
+def test_random_blocks_of_every_kind_are_as_likely_for_their_bits(model):
+    params, _ = model
+    held = precision.init(CFG)
+    draws = [precision.scores("random", held, params, dataclasses.replace(CFG, seed=seed)) for seed in range(200)]
+    means = {name: np.mean([draw[name].mean() for draw in draws]) / k for name, (_, k) in kernel_shapes(MODEL).items()}
+    assert max(means.values()) - min(means.values()) < 0.05 and abs(means["down"] - 0.5) < 0.05
+
+
 def test_gains_are_shares_of_the_ternary_error(model):
     params, _ = model
     for name, gain in precision.gains(params, MODEL).items():
