@@ -1,17 +1,23 @@
 """Packed products against dense ones on this device, in one run.
 
-    python -m pallas_kernels.bench [--shapes=model|large|all] [--rows=1,16,64] [--repeats=7] [--out=FILE.json]
+    python -m pallas_kernels.bench [--shapes=model|large|beyond_cache|all] [--rows=1,16,64] [--repeats=7]
+                                   [--bitnet=FOLDER] [--out=FILE.json]
 
-Each figure is the median time of one product in a chain of products over different matrices, which together exceed the
-cache (cold), or over one matrix again and again (warm). Packed bandwidth counts the bytes of the codes alone;
-the copy bandwidth beside it is measured here.
+Each figure is the median time of one product in a chain: over different matrices (cold), as many as exceed the cache
+together but at most 16, or over one matrix again and again (warm). The activations are made anew before each of our
+products, as a model makes them, because XLA fuses that work into a product where it can. Packed bandwidth counts the
+bytes of the codes alone; the copy bandwidth beside it is measured here. PyTorch, GemLite and Microsoft BitNet's kernel
+are measured beside it where they are installed (``peers.py``). Rows are printed, and the file written, as they come.
 """
 
 import argparse
+import functools
 import json
+import os
 import pathlib
 import platform
 import statistics
+import subprocess
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pallas_kernels import Packed, backends, layout, packed_matmul
+from pallas_kernels import Packed, backends, layout, packed_matmul, peers
 
 SHAPES = {  # N, K
     "model": [(1280, 768), (768, 768), (4608, 768), (768, 2304), (1024, 1024)],
@@ -28,8 +34,11 @@ SHAPES = {  # N, K
     "beyond_cache": [(32768, 8192), (65536, 8192)],
 }
 ROWS = (1, 4, 16, 64, 256, 2048)
-CHAIN = 8  # products of a cold chain
-CACHE = {"cpu": 32 << 20, "gpu": 128 << 20}  # bytes that the matrices of a cold chain exceed, or CHAIN of them
+CHAIN = 16  # products of a cold chain, at most
+CACHE = {"cpu": 32 << 20, "gpu": 128 << 20}  # bytes that the packed matrices of a cold chain exceed together
+DENSE = {"bf16": jnp.bfloat16, "f32": jnp.float32}
+
+Row = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--shapes", default="model", choices=[*SHAPES, "all"])
     parser.add_argument("--rows", default=",".join(map(str, ROWS)))
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--bitnet", type=pathlib.Path, help="the gpu folder of Microsoft's BitNet, its library built")
     parser.add_argument("--out", type=pathlib.Path)
     given = parser.parse_args(arguments)
     copied = copy_bandwidth(given.repeats)
@@ -46,17 +56,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"{'N×K':>13} {'M':>5} {'product':>11} {'cold µs':>9} {'warm µs':>9} {'GB/s':>7} {'of copy':>8} "
         f"{'× bf16':>7} {'× f32':>7}"
     )
-    rows = []
+    result: dict[str, Any] = {"where": where(), "copy_bytes_per_s": copied, "rows": [], "absent": {}}
     for n, k in shapes(given.shapes):
         for m in map(int, given.rows.split(",")):
-            found = measure(n, k, m, given.repeats)
-            for row in found:
+            rows, absent = measure(n, k, m, given.repeats, given.bitnet)
+            for row in rows:
                 row |= {"of_copy": row["packed_bytes"] / row["cold_s"] / copied if row["packed_bytes"] else None}
-                rows.append(row)
                 print(line(row), flush=True)
-    result = {"where": where(), "copy_bytes_per_s": copied, "rows": rows}
-    if given.out:
-        given.out.write_text(json.dumps(result, indent=1) + "\n")
+            for name, reason in absent.items():
+                if result["absent"].get(name) != reason:
+                    print(f"{f'{n}×{k}':>13} {m:5} {name:>11}  {reason}", flush=True)
+            result["rows"] += rows
+            result["absent"] |= absent
+            if given.out:
+                given.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def shapes(group: str) -> list[tuple[int, int]]:
@@ -64,15 +77,43 @@ def shapes(group: str) -> list[tuple[int, int]]:
     return [shape for name, members in SHAPES.items() if group in (name, "all") for shape in members]
 
 
-def where() -> dict[str, str]:
-    """Device, processor and versions."""
+def where() -> dict[str, Any]:
+    """What the figures depend on: device, processor, cores, threads, versions, commit."""
     device = jax.devices()[0]
     return {
         "device": device.device_kind,
         "platform": device.platform,
-        "processor": platform.processor(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": int(os.environ.get("PJRT_NPROC", 0)),  # of XLA's CPU pool; 0: as it likes
         "jax": jax.__version__,
+        "commit": _commit(),
     }
+
+
+def _processor() -> str:
+    for text in _lines("/proc/cpuinfo"):
+        if text.startswith("model name"):
+            return text.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return pathlib.Path(path).read_text().splitlines()
+    except OSError:
+        return []
+
+
+def _commit() -> str:
+    """The commit of the checkout, with ``+`` when it was edited; ``unknown`` outside one."""
+    command = ["git", "describe", "--always", "--dirty=+", "--abbrev=12"]
+    here = pathlib.Path(__file__).parent
+    try:
+        told = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=10).stdout
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return told.strip() or "unknown"
 
 
 def copy_bandwidth(repeats: int) -> float:
@@ -82,23 +123,27 @@ def copy_bandwidth(repeats: int) -> float:
     return 2 * source.nbytes / median_seconds(lambda: add(source), repeats)
 
 
-def measure(n: int, k: int, m: int, repeats: int) -> list[dict[str, Any]]:
-    """One row for each product of M activations with an N × K matrix: dense ones, then every available backend."""
+def measure(
+    n: int, k: int, m: int, repeats: int, bitnet: pathlib.Path | None = None
+) -> tuple[list[Row], dict[str, str]]:
+    """One row for each product of M activations with an N × K matrix, and the peers that are absent with the reason."""
     rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.integers(-127, 128, (m, k)).astype(np.int8))
-    delta = jnp.ones((m,), jnp.float32)
-    copies = max(1, min(CHAIN, -(-CACHE.get(jax.devices()[0].platform, 32 << 20) // (n * k // 4))))
+    x = rng.integers(-127, 128, (m, k)).astype(np.int8)
+    cache = CACHE.get(jax.devices()[0].platform, CACHE["cpu"])
+    copies = min(CHAIN, cache // (n * k // 4) + 1)
     packed = [random_packed(rng, n, k) for _ in range(copies)]
-    dense = {name: (_dot(dtype), [unpacked(p, dtype) for p in packed]) for name, dtype in DENSE.items()}
-    routes: dict[str, tuple[Callable[..., Any], list[Any]]] = dict(dense)
-    for name, state in backends().items():
-        if state == "available" and name != "reference":
-            routes[f"packed {name}"] = (_packed(name), packed)
-    times = {}
-    for name, (product, matrices) in routes.items():
-        cold = median_seconds(chain(product, x, delta, matrices), repeats) / len(matrices)
-        warm = median_seconds(chain(product, x, delta, matrices[:1]), repeats)
-        times[name] = (cold, warm)
+    times: dict[str, tuple[float, float]] = {}
+    for name, (product, form) in _routes().items():
+        matrices = [form(p) for p in packed]
+        cold = median_seconds(chain(product, x, matrices), repeats) / len(matrices)
+        times[name] = (cold, median_seconds(chain(product, x, matrices[:1]), repeats))
+    absent: dict[str, str] = {}
+    codes = [np.asarray(layout.unpack(p)) for p in packed]
+    for name, found in peers.measure(x, codes, repeats, bitnet):
+        if isinstance(found, str):
+            absent[name] = found
+        else:
+            times[name] = found
     return [
         {
             "n": n, "k": k, "m": m, "product": name, "cold_s": cold, "warm_s": warm, "copies": copies,
@@ -106,19 +151,27 @@ def measure(n: int, k: int, m: int, repeats: int) -> list[dict[str, Any]]:
             "over_bf16": times["bf16"][0] / cold, "over_f32": times["f32"][0] / cold,
         }
         for name, (cold, warm) in times.items()
-    ]  # fmt: skip
+    ], absent  # fmt: skip
+
+
+def _routes() -> dict[str, tuple[Callable[..., Any], Callable[[Packed], Any]]]:
+    """Name → product, and what it takes made from a packed matrix: dense ones, then every available backend."""
+    routes: dict[str, tuple[Callable[..., Any], Callable[[Packed], Any]]] = {
+        name: (_dot(dtype), functools.partial(unpacked, dtype=dtype)) for name, dtype in DENSE.items()
+    }
+    for name, state in backends().items():
+        if state == "available" and name != "reference":
+            routes[f"packed {name}"] = (_packed(name), lambda p: p)
+    return routes
 
 
 def code_product_seconds(product: Callable[..., Any], m: int, n: int, k: int, repeats: int = 5) -> float:
-    """Median seconds of a backend's bare product over different matrices."""
+    """Median seconds of a backend's bare product over eight different matrices."""
     rng = np.random.default_rng(0)
-    matrices = [random_packed(rng, n, k) for _ in range(CHAIN)]
-    x = jnp.asarray(rng.integers(-127, 128, (m, matrices[0].codes.shape[1] * 4)).astype(np.int8))
+    matrices = [random_packed(rng, n, k) for _ in range(8)]
+    x = rng.integers(-127, 128, (m, matrices[0].codes.shape[1] * 4)).astype(np.int8)
     bare = lambda x, delta, w: product(x, w.codes).astype(jnp.float32) * delta[:, None]
-    return median_seconds(chain(bare, x, jnp.ones((m,), jnp.float32), matrices), repeats) / CHAIN
-
-
-DENSE = {"bf16": jnp.bfloat16, "f32": jnp.float32}
+    return median_seconds(chain(bare, x, matrices), repeats) / len(matrices)
 
 
 def _dot(dtype: Any) -> Callable[[Any, Any, Any], Any]:
@@ -147,17 +200,19 @@ def unpacked(packed: Packed, dtype: Any) -> Any:
     return layout.unpack(packed).astype(dtype)
 
 
-def chain(product: Callable[..., Any], x: Any, delta: Any, matrices: list[Any]) -> Callable[[], Any]:
-    """One call that multiplies x with every matrix in turn, each product waiting for the one before."""
+def chain(product: Callable[..., Any], x: np.ndarray, matrices: list[Any]) -> Callable[[], Any]:
+    """One call that multiplies activations with every matrix in turn, quantised anew from the result before."""
 
     @jax.jit
-    def run(x: Any, delta: Any, matrices: list[Any]) -> Any:
+    def run(x: Any, matrices: list[Any]) -> Any:
+        delta = jnp.ones(x.shape[:1], jnp.float32)
         for w in matrices:
-            y = product(x, delta, w)
-            delta = delta + 0 * y[:, 0]
+            y = product(jnp.clip(jnp.round(x), -127, 127).astype(jnp.int8), delta, w)
+            x = x + 0 * y[:, :1]
         return y
 
-    return lambda: run(x, delta, matrices)
+    floats = jnp.asarray(x, jnp.float32)
+    return lambda: run(floats, matrices)
 
 
 def median_seconds(call: Callable[[], Any], repeats: int) -> float:

@@ -47,7 +47,7 @@ def _reduce(x: Int8[AnyArray, "M K"], data: UInt8[AnyArray, "R K4"]) -> Int32[Ar
 
 @jax.jit
 def _quarters(x: Int8[AnyArray, "M K"]) -> Int16[Array, "M blocks 4 64"]:
-    return x.reshape(x.shape[0], -1, 4, QUARTER).astype(jnp.int16)
+    return jnp.asarray(x, jnp.int16).reshape(x.shape[0], -1, 4, QUARTER)
 
 
 def _dot(x: Int8[AnyArray, "M K"], data: UInt8[AnyArray, "R K4"]) -> Int32[Array, "M R"]:
