@@ -22,7 +22,7 @@ from bitzero.run.workdir import RunError, owned
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMOKE = "experiments/smoke.py"
-pytestmark = pytest.mark.timeout(400)
+pytestmark = pytest.mark.timeout(600)
 
 # A warm-up of 8 steps for both points, then 8 more; the third point's executor has less memory than it can run in.
 TINY = '''"""Two ramps."""
@@ -53,7 +53,11 @@ class Started:
 
     def end(self):
         """The exit code and the lines it said."""
-        text = self.process.communicate(timeout=300)[0]
+        try:
+            text = self.process.communicate(timeout=500)[0]
+        except subprocess.TimeoutExpired:
+            self.process.kill()  # its runs save and end by themselves
+            pytest.fail(f"still running:\n{self.process.communicate()[0]}")
         assert "Traceback" not in text
         return self.process.returncode, text.splitlines()
 
