@@ -54,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{where()['device']} · copy {copied / 1e9:.1f} GB/s")
     print(
         f"{'N×K':>13} {'M':>5} {'product':>11} {'cold µs':>9} {'warm µs':>9} {'GB/s':>7} {'of copy':>8} "
-        f"{'× bf16':>7} {'× f32':>7}"
+        f"{'× bf16':>7} {'× f32':>7}",
+        flush=True,
     )
     result: dict[str, Any] = {"where": where(), "copy_bytes_per_s": copied, "rows": [], "absent": {}}
     for n, k in shapes(given.shapes):
