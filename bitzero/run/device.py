@@ -45,9 +45,14 @@ def operand(model: Model) -> str:
 
 
 def _cache() -> pathlib.Path | None:
-    """The user's cache directory for this JAX on this device, or None where it cannot be made."""
+    """The user's cache directory for this JAX on this device, or None where it cannot be made.
+
+    XLA compiles for the cores that the process may use and for its threads, both of which decide bits, and its own
+    cache keys know neither: a run could pick up what another one compiled and not be the run it would be by itself.
+    """
     home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
-    cache = home / "bitzero" / f"{jax.__version__}-{jax.default_backend()}-{_processor()}"
+    parallel = f"{_cores()}x{os.environ.get('PJRT_NPROC', 'all')}"
+    cache = home / "bitzero" / f"{jax.__version__}-{jax.default_backend()}-{_processor()}-{parallel}"
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError:
@@ -55,12 +60,17 @@ def _cache() -> pathlib.Path | None:
     return cache if os.access(cache, os.W_OK) else None
 
 
+def _cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def describe() -> dict[str, Any]:
     """Processor, cores, threads, devices, versions and commit: what a figure depends on."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": _cores(),
         "threads": int(os.environ.get("PJRT_NPROC", 0)),  # of XLA's CPU pool; 0: as many as cores
         "devices": [device.device_kind for device in jax.devices()],
         "python": platform.python_version(),
