@@ -1,10 +1,13 @@
 """Answering from a packed file on a CPU: bytes, memory, seconds to the first answer and to one when warm.
 
     python benchmarks/inference.py [--config=experiments/azr_100m.py] [--rows=1,64] [--prompt=100] [--new=32]
+                                   [--forms=lean,packed,materialised,bf16] [--out=FILE.json]
 
 Makes a model of the experiment's shape with random weights (speed and size do not depend on their values), packs it to
-a file, and asks it in processes of their own, so many rows at a time: on the packed matrices, on integers materialised
-from them, and as an unquantised model in bf16. Prints a table and writes benchmarks/results/inference.json.
+a file, and asks it in processes of their own, so many rows at a time: on the packed matrices (lean: compiled in less
+memory), on integers materialised from them, and as an unquantised model in bf16. Prints a table, a line as
+each is measured, and writes benchmarks/results/inference.json or FILE. Beside the whole answer it measures decoding
+alone: tokens/s from the difference to an answer of one token.
 """
 
 import argparse
@@ -12,10 +15,12 @@ import json
 import os
 import pathlib
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from typing import Any
 
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
@@ -24,7 +29,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-FORMS = ("packed", "materialised", "bf16")
+FORMS = ("lean", "packed", "materialised", "bf16")
 
 
 def main() -> None:
@@ -35,6 +40,8 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=100)
     parser.add_argument("--new", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--forms", default=",".join(FORMS))
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "benchmarks" / "results" / "inference.json")
     parser.add_argument("--ask", nargs=2, metavar=("FORM", "FILE"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.ask:
@@ -43,24 +50,28 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "packed.npz"
         size = make(ROOT / given.config, path)
-        rows = [in_a_process(form, path, rows, given) for rows in given.rows.split(",") for form in FORMS]
+        print(heading(given, size), flush=True)
+        rows = []
+        for count in given.rows.split(","):
+            for form in given.forms.split(","):
+                rows.append(in_a_process(form, path, count, given))
+                print(line(rows[-1]), flush=True)
     from bitzero.run import device
 
     result = {"config": given.config, "prompt_tokens": given.prompt, "new_tokens": given.new}
     result |= {"size": size, "rows": rows, "machine": device.describe()}
-    show(result)
-    (ROOT / "benchmarks" / "results" / "inference.json").write_text(json.dumps(result, indent=1) + "\n")
+    given.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def make(experiment: pathlib.Path, path: pathlib.Path) -> dict[str, int]:
     """Writes a model of random weights; its sizes."""
     import jax
-    from training import load
 
     from bitzero.model import packing, transformer
     from bitzero.run import packed_file
+    from bitzero.run.experiment import read_config
 
-    cfg = load(experiment)
+    cfg = read_config(str(experiment))
     params, precision = transformer.init(jax.random.key(0), cfg.model)
     tree = packing.pack(params, precision, cfg.model)
     packed_file.save(path, tree, cfg, step=cfg.warmup.steps, operand="bf16", trace=True)
@@ -93,24 +104,34 @@ def ask(form: str, path: str, given: argparse.Namespace) -> dict[str, Any]:
     from bitzero.selfplay import rollout
 
     model = packed_file.load(pathlib.Path(path))
+    options = packed_file.LEAN if form == "lean" else None
     prompts = np.random.default_rng(0).integers(100, 500, (int(given.rows), given.prompt)).astype(np.int32)
+    sample = jax.jit(rollout.sample, static_argnames=("cfg", "operand", "max_new"), compiler_options=options)
     answer = functools.partial(
-        jax.jit(rollout.sample, static_argnames=("cfg", "operand", "max_new")),
-        jax.random.key(0), weights_in(form, model), prompts, model.cfg.model, model.operand,
-        max_new=given.new, temperature=0.0,
-    )  # fmt: skip
-    drawn = np.asarray(answer().tokens)
-    first, warm = time.perf_counter() - started, []
-    for _ in range(given.repeats):
-        began = time.perf_counter()
-        np.asarray(answer().tokens)
-        warm.append(time.perf_counter() - began)
-    tokens = int((drawn != 0).sum())
+        sample, jax.random.key(0), weights_in(form, model), prompts, model.cfg.model, model.operand, temperature=0.0
+    )
+    drawn = np.asarray(answer(max_new=given.new).tokens)
+    first, peak = time.perf_counter() - started, peak_memory()
+    warm, prefill = (seconds(functools.partial(answer, max_new=new), given.repeats) for new in (given.new, 1))
+    tokens, decoded = int((drawn != 0).sum()), int((drawn[:, 1:] != 0).sum())
     return {
         "form": form, "rows": len(prompts), "first_s": first, "warm_s": min(warm),
-        "warm_median_s": sorted(warm)[len(warm) // 2], "tokens": tokens, "tokens_per_s": tokens / min(warm),
-        "peak_rss_bytes": peak_memory(),
+        "warm_median_s": statistics.median(warm), "tokens": tokens, "tokens_per_s": tokens / min(warm),
+        "decode_tokens_per_s": decoded / max(min(warm) - min(prefill), 1e-9), "peak_rss_bytes": peak,
     }  # fmt: skip
+
+
+def seconds(answer: Callable[[], Any], repeats: int) -> list[float]:
+    """Wall seconds of so many answers, after one that may compile."""
+    import numpy as np
+
+    np.asarray(answer().tokens)
+    found = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        np.asarray(answer().tokens)
+        found.append(time.perf_counter() - began)
+    return found
 
 
 def weights_in(form: str, model: Any) -> dict[str, Any]:
@@ -120,7 +141,7 @@ def weights_in(form: str, model: Any) -> dict[str, Any]:
 
     from bitzero.model import packing, quant
 
-    if form == "packed":
+    if form in ("packed", "lean"):
         return model.weights
     dense = packing.materialise(model.weights, model.operand)
     if form == "materialised":
@@ -136,21 +157,22 @@ def peak_memory() -> int:
     return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])
 
 
-def show(result: dict[str, Any]) -> None:
-    """The table."""
-    size = result["size"]
-    print(
-        f"{result['config']}: {size['parameters'] / 1e6:.1f}M parameters, file {size['file_bytes'] / 1e6:.1f} MB "
-        f"({size['packed_matrices_bytes'] / 1e6:.1f} MB of packed matrices)"
+def heading(given: argparse.Namespace, size: dict[str, int]) -> str:
+    """What is measured, and the head of the table."""
+    return (
+        f"{given.config}: {size['parameters'] / 1e6:.1f}M parameters, file {size['file_bytes'] / 1e6:.1f} MB "
+        f"({size['packed_matrices_bytes'] / 1e6:.1f} MB of packed matrices)\n"
+        f"{given.prompt} tokens of prompt, {given.new} new, greedy\n"
+        f"{'rows':>4} {'form':13} {'first s':>8} {'warm s':>7} {'tokens/s':>8} {'decoding':>8} {'peak MB':>8}"
     )
-    print(f"{result['prompt_tokens']} tokens of prompt, {result['new_tokens']} new, greedy")
-    print(f"{'rows':>4} {'form':13} {'first s':>8} {'warm s':>7} {'tokens/s':>8} {'peak MB':>8}")
-    for row in result["rows"]:
-        peak = row["peak_rss_bytes"] / 1e6
-        print(
-            f"{row['rows']:4} {row['form']:13} {row['first_s']:8.2f} {row['warm_s']:7.3f} {row['tokens_per_s']:8.1f} "
-            f"{peak:8.0f}"
-        )
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row of the table."""
+    return (
+        f"{row['rows']:4} {row['form']:13} {row['first_s']:8.2f} {row['warm_s']:7.3f} {row['tokens_per_s']:8.1f} "
+        f"{row['decode_tokens_per_s']:8.1f} {row['peak_rss_bytes'] / 1e6:8.0f}"
+    )
 
 
 if __name__ == "__main__":
