@@ -5,9 +5,9 @@
 
 Makes a model of the experiment's shape with random weights (speed and size do not depend on their values), packs it to
 a file, and asks it in processes of their own, so many rows at a time: on the packed matrices (lean: compiled in less
-memory), on integers materialised from them, and as an unquantised model in bf16. Prints a table, a line as
-each is measured, and writes benchmarks/results/inference.json or FILE. Beside the whole answer it measures decoding
-alone: tokens/s from the difference to an answer of one token.
+memory, as ``bitzero.run.asking`` does), on integers materialised from them, and as an unquantised model in bf16. Prints
+a table, a line as each is measured, and writes benchmarks/results/inference.json or FILE. Beside the whole answer it
+measures decoding alone: tokens/s from the difference to an answer of one token.
 """
 
 import argparse
@@ -100,11 +100,11 @@ def ask(form: str, path: str, given: argparse.Namespace) -> dict[str, Any]:
     import jax
     import numpy as np
 
-    from bitzero.run import packed_file
+    from bitzero.run import asking, packed_file
     from bitzero.selfplay import rollout
 
     model = packed_file.load(pathlib.Path(path))
-    options = packed_file.LEAN if form == "lean" else None
+    options = asking.LEAN if form == "lean" else None
     prompts = np.random.default_rng(0).integers(100, 500, (int(given.rows), given.prompt)).astype(np.int32)
     sample = jax.jit(rollout.sample, static_argnames=("cfg", "operand", "max_new"), compiler_options=options)
     answer = functools.partial(

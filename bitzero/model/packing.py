@@ -70,6 +70,11 @@ def materialise(tree: dict[str, Any], operand: str) -> dict[str, Any]:
     return jax.tree.map(dense, tree, is_leaf=_is_packed)
 
 
+def holds_packed(tree: dict[str, Any]) -> bool:
+    """Whether the tree has packed matrices: whether it is for inference from two bits a weight."""
+    return any(map(_is_packed, jax.tree.leaves(tree, is_leaf=_is_packed)))
+
+
 def weight_bytes(params: dict[str, Any]) -> tuple[int, int]:
     """Bytes of the packed matrices and of everything else (embedding, gains) of a packed tree."""
     leaves = jax.tree.leaves(params, is_leaf=_is_packed)

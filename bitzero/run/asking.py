@@ -11,12 +11,17 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray, UInt16
 
 from bitzero.config import Config, Model
-from bitzero.model import quant
+from bitzero.model import packing, quant
 from bitzero.sandbox import Sandbox
 from bitzero.selfplay import rollout, schedule, warmup
 from bitzero.state import TrainState
 from bitzero.tasks import judge, kinds, tokens
 from bitzero.tasks.kinds import Task
+
+# Options of ``jax.jit`` for packed models, whose processes are to stay small. XLA's newer emitters for its CPU back end
+# keep about 8 MB for every kernel until all are compiled; the older ones save 150 MB of the 500 that a 100M model's
+# first answer takes, and later answers take half as long again. Measured by benchmarks/inference.py.
+LEAN = {"xla_cpu_use_fusion_emitters": False}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,11 +81,12 @@ def complete(
 ) -> Iterator[list[int]]:
     """Sampled completions of ``prompts`` (each at most ``cfg.tasks.prompt`` ids), in their order."""
     size, width = solver.cfg.eval.batch_size, solver.cfg.tasks.prompt
+    decode = _decode_lean if packing.holds_packed(solver.weights) else _decode
     for start in range(0, len(prompts), size):
         part = prompts[start : start + size]
         batch = left_padded([*part, *([part[0]] * (size - len(part)))], width)  # one shape: one compilation
         key = jax.random.fold_in(jax.random.key(seed), start)
-        drawn = _decode(key, solver.weights, batch, jnp.float32(temperature), solver.cfg.model, solver.operand, max_new)
+        drawn = decode(key, solver.weights, batch, jnp.float32(temperature), solver.cfg.model, solver.operand, max_new)
         for row in np.asarray(drawn)[: len(part)]:
             yield [int(token) for token in row]
 
@@ -101,8 +107,7 @@ def left_padded(prompts: Sequence[Sequence[int]], width: int) -> UInt16[np.ndarr
     return batch
 
 
-@functools.partial(jax.jit, static_argnames=("cfg", "operand", "max_new"))
-def _decode(
+def _sampled(
     key: PRNGKeyArray,
     weights: dict[str, Any],
     prompts: Integer[Array, "B P"],
@@ -112,6 +117,10 @@ def _decode(
     max_new: int,
 ) -> Int[Array, "B C"]:
     return rollout.sample(key, weights, prompts, cfg, operand, max_new=max_new, temperature=temperature).tokens
+
+
+_decode = jax.jit(_sampled, static_argnames=("cfg", "operand", "max_new"))
+_decode_lean = jax.jit(_sampled, static_argnames=("cfg", "operand", "max_new"), compiler_options=LEAN)
 
 
 @functools.partial(jax.jit, static_argnames=("cfg", "operand"))

@@ -35,6 +35,8 @@ def main(cfg: Config, home: pathlib.Path) -> int:
     phase = schedule.phase(int(state.step), cfg)
     if phase in ("full", "ramp"):
         raise RunError(f"step {int(state.step):,} is not ternary yet (phase {phase}); train on, then export")
+    if cfg.model.weights != "ternary":
+        raise RunError(f"nothing to pack: model.weights={cfg.model.weights} is a control without ternary weights")
     tree = packing.pack(state.params, state.precision, cfg.model)
     path = home / NAME
     packed_file.save(path, tree, cfg, step=int(state.step), operand=meta["operand"], trace=bool(state.trace_mode))

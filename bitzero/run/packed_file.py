@@ -1,7 +1,7 @@
 """The file of a packed model: a header and plain arrays, written whole or not at all, read without trust.
 
 An uncompressed NumPy archive without pickled objects: anyone can read it, and nothing in it can run. Reading needs
-neither the latents nor the checkpoint library. Most of an answering process is XLA's compiler, see ``LEAN``.
+neither the latents nor the checkpoint library. Most of an answering process is XLA's compiler, see ``asking.LEAN``.
 """
 
 import dataclasses
@@ -22,11 +22,6 @@ from bitzero.run.workdir import RunError
 
 FORMAT = 1  # raised when the meaning of the file changes
 _HEADER = "header"
-
-# Options of ``jax.jit`` for a process that is to stay small. XLA's newer emitters for its CPU back end keep about 8 MB
-# for every kernel until all are compiled; the older ones save 150 MB of the 500 that a 100M model's first answer takes,
-# and later answers take half as long again (a cache write is copied whole). Measured by benchmarks/inference.py.
-LEAN = {"xla_cpu_use_fusion_emitters": False}
 
 
 def save(path: pathlib.Path, tree: dict[str, Any], cfg: Config, *, step: int, operand: str, trace: bool) -> None:
