@@ -109,8 +109,8 @@ class Precision:
     refresh_every: int = 1  # phases from one allocation to the next
     start_budget: float = 4.0  # progressive: the budget at λ = 1
     settle: float = 0.7  # progressive: share of the steps from λ = 1 to the end after which `budget` is reached
-    level_bits: float = 0.5  # by_level: bits added for each level of the frontier while it is not mastered
-    max_swaps: float = 0.1  # share of the promoted blocks that one allocation may exchange by choice
+    level_bits: float = 0.5  # by_level: bits added for each level up to the frontier while that is not mastered
+    max_swaps: float = 0.1  # share of the promoted blocks that one allocation may demote by choice
     hysteresis: float = 1.5  # a newcomer's benefit a bit must be that many times an incumbent's
     ramp_steps: int = 100  # updates over which a promoted block's residual fades in
     decay: float = 0.95  # of the signals' moving averages
@@ -208,6 +208,17 @@ def freeze(config: ml_collections.ConfigDict | dict[str, Any]) -> Config:
 def steps_in_all(cfg: Config) -> int:
     """Steps of warm-up and self-play together: the step at which a run is done."""
     return cfg.warmup.steps + cfg.selfplay.steps
+
+
+def refresh_period(cfg: Config) -> int:
+    """Steps from one allocation of precision tiers to the next."""
+    return cfg.precision.phase_steps * cfg.precision.refresh_every
+
+
+def last_fall(cfg: Config) -> int:
+    """Steps from λ = 1 to the refresh at which a progressive budget has come down; 0 where there is none."""
+    steps = steps_in_all(cfg) - round(cfg.warmup.ramp_end * cfg.warmup.steps)
+    return min(int(cfg.precision.settle * steps), steps - 1) // refresh_period(cfg) * refresh_period(cfg)
 
 
 def kernel_shapes(model: Model) -> dict[str, tuple[int, int]]:
@@ -331,8 +342,8 @@ def _shape_problems(cfg: Config) -> Iterator[str]:
         yield f"config.selfplay.seed_tasks={play.seed_tasks} must fit selfplay.ring={play.ring}"
     if play.history & (play.history - 1):
         yield f"config.selfplay.history={play.history} must be a power of two"
-    if not all(0 <= b < 1 for b in (cfg.optimiser.beta1, cfg.optimiser.beta2, play.ema)):
-        yield "config.optimiser.beta1, beta2 and config.selfplay.ema must be in [0, 1)"
+    if not all(0 <= b < 1 for b in (cfg.optimiser.beta1, cfg.optimiser.beta2, play.ema, cfg.precision.decay)):
+        yield "config.optimiser.beta1, beta2, config.selfplay.ema and config.precision.decay must be in [0, 1)"
 
 
 def _precision_problems(cfg: Config) -> Iterator[str]:
@@ -348,18 +359,30 @@ def _precision_problems(cfg: Config) -> Iterator[str]:
                 f"config.precision.{name}={budget} must be at most {most:.4f}, every block promoted, "
                 f"with model.max_tier={cfg.model.max_tier}"
             )
-    if held.policy == "progressive" and held.start_budget < held.budget:
-        yield f"config.precision.start_budget={held.start_budget} must not be below budget={held.budget}"
     if cfg.model.weights != "ternary" and held.budget > 2.0:
         yield f"config.precision.budget={held.budget} needs model.weights=ternary, not {cfg.model.weights}"
-    if not 0 <= held.decay < 1:
-        yield f"config.precision.decay={held.decay} must be in [0, 1)"
-    if not 0 < held.settle <= 1:
-        yield f"config.precision.settle={held.settle} must be above 0 and at most 1"
-    if held.max_swaps > 1:
-        yield f"config.precision.max_swaps={held.max_swaps} is a share, at most 1"
-    if held.hysteresis < 1:
-        yield f"config.precision.hysteresis={held.hysteresis} must be at least 1: below, blocks would change for worse"
+    if held.budget > 2.0 and held.scope == "kind" and held.signal in ("static", "attention"):
+        yield f"config.precision.signal={held.signal} needs scope=model: it says nothing of some kinds"
+    if held.budget > 2.0 and held.signal in ("fisher", "activation", "attention") and not cfg.warmup.ramp_end:
+        yield f"config.precision.signal={held.signal} is measured before λ = 1: warmup.ramp_end must be above 0"
+    if held.policy != "fixed":
+        yield from _policy_problems(cfg)
+    if not (0 < held.settle <= 1 and held.max_swaps <= 1 <= held.hysteresis):
+        yield "config.precision needs 0 < settle ≤ 1, max_swaps ≤ 1 and hysteresis ≥ 1"
+
+
+def _policy_problems(cfg: Config) -> Iterator[str]:
+    """Policies that would never act."""
+    held, steps = cfg.precision, steps_in_all(cfg) - round(cfg.warmup.ramp_end * cfg.warmup.steps)
+    if not cfg.model.max_tier or cfg.model.weights != "ternary":
+        yield f"config.precision.policy={held.policy} needs model.max_tier=4 or 8 and model.weights=ternary"
+    elif refresh_period(cfg) >= steps or (held.policy == "progressive" and not last_fall(cfg)):
+        yield (
+            f"config.precision.policy={held.policy} never comes to a refresh: phase_steps × refresh_every is "
+            f"{refresh_period(cfg)} and λ is 1 for {steps} steps; make phases shorter"
+        )
+    if held.policy == "progressive" and held.start_budget < held.budget:
+        yield f"config.precision.start_budget={held.start_budget} must not be below budget={held.budget}"
 
 
 def _schedule_problems(cfg: Config) -> Iterator[str]:
@@ -377,7 +400,7 @@ def _schedule_problems(cfg: Config) -> Iterator[str]:
         ("warmup.ramp_end × warmup.steps", round(warm.ramp_end * warm.steps)),
         ("selfplay.steps", cfg.selfplay.steps),
         ("run.until", run.until),
-        ("precision.phase_steps", cfg.precision.phase_steps),
+        ("precision.phase_steps", cfg.precision.phase_steps if cfg.model.max_tier else 0),
     ):
         if steps % run.chunk:
             yield f"config.run.chunk={run.chunk} must divide {key}={steps}: chunks end at every boundary"

@@ -15,7 +15,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = configuration.default()
     config.name = "azr_100m"
     config.model.update(
-        num_layers=15, width=768, num_heads=12, num_kv_heads=4, head_dim=64, ffn_width=2_304, remat=True
+        num_layers=15, width=768, num_heads=12, num_kv_heads=4, head_dim=64, ffn_width=2_304, remat=True, max_tier=0
     )
     config.optimiser.update(lr=1.5e-3, lr_warmup=1_000)
     config.warmup.update(steps=40_000, batch_size=512)

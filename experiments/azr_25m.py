@@ -15,7 +15,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = configuration.default()
     config.name = "azr_25m"
     config.model.update(
-        num_layers=8, width=512, num_heads=8, num_kv_heads=4, head_dim=64, ffn_width=1_536, remat=True
+        num_layers=8, width=512, num_heads=8, num_kv_heads=4, head_dim=64, ffn_width=1_536, remat=True, max_tier=0,
     )  # fmt: skip
     config.optimiser.update(lr=2e-3, lr_warmup=500)
     config.warmup.update(steps=20_000, batch_size=512)

@@ -89,6 +89,27 @@ def test_a_whole_number_may_stand_for_a_number():
             "config.precision.budget=3.0 needs model.weights=ternary, not int4",
         ),
         (
+            {"precision__policy": "refresh", "model__max_tier": 0},
+            "config.precision.policy=refresh needs model.max_tier=4 or 8 and model.weights=ternary",
+        ),
+        (
+            {"precision__policy": "progressive", "precision__phase_steps": 1000},
+            "config.precision.policy=progressive never comes to a refresh: phase_steps × refresh_every is 1000 "
+            "and λ is 1 for 1060 steps; make phases shorter",
+        ),
+        (
+            {"precision__budget": 3, "precision__signal": "static", "precision__scope": "kind"},
+            "config.precision.signal=static needs scope=model: it says nothing of some kinds",
+        ),
+        (
+            {"precision__budget": 3, "warmup__ramp_start": 0, "warmup__ramp_end": 0},
+            "config.precision.signal=fisher is measured before λ = 1: warmup.ramp_end must be above 0",
+        ),
+        (
+            {"precision__hysteresis": 0.9},
+            "config.precision needs 0 < settle ≤ 1, max_swaps ≤ 1 and hysteresis ≥ 1",
+        ),
+        (
             {"precision__signal": "hessian"},
             "config.precision.signal must be one of fisher, activation, attention, magnitude, static, random; "
             "it is 'hessian'",

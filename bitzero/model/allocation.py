@@ -50,15 +50,17 @@ def allocate(
     """New tiers for a budget (mean stored bits a weight), never above it and with no step up left that would fit.
 
     ``scores`` [L, blocks] and ``gains`` [L, blocks, 3] are ``precision.scores`` and ``.gains``. Steps down that the
-    budget forces come first; then free bits are spent; then at most ``max_swaps`` of the promoted units change by
-    choice, none before its ramp is over and each for a newcomer that is ``hysteresis`` times as good.
+    budget forces come first; then free bits are spent; then at most ``max_swaps`` of the units promoted before step
+    down by choice, none before its ramp is over and each for a newcomer that is ``hysteresis`` times as good. Fewer
+    than 1/``max_swaps`` promoted units never change by choice: the share is rounded down.
     """
     new = {name: tier.copy() for name, tier in now.items()}
     for group in [tuple(now)] if cfg.precision.scope == "model" else [(name,) for name in now]:
         part = units(group, scores, gains, now, age, budget, cfg)
+        swaps = int(cfg.precision.max_swaps * np.count_nonzero(part.rung))  # of those promoted before this allocation
         shrink(part)
         grow(part)
-        swap(part, cfg)
+        swap(part, swaps, cfg)
         grow(part)
         write(new, group, part, cfg)
     return new
@@ -110,28 +112,25 @@ def grow(part: Units) -> None:
             dense[best] = -np.inf
 
 
-def swap(part: Units, cfg: Config) -> None:
-    """Changes by choice: weak steps down for one strong step up, while the rules of ``allocate`` allow."""
-    left = int(cfg.precision.max_swaps * np.count_nonzero(part.rung))
+def swap(part: Units, swaps: int, cfg: Config) -> None:
+    """At most ``swaps`` steps down by choice, the weakest first, each lot for one strong step up."""
     settled = part.age >= cfg.precision.ramp_steps
     up = part.density(up=True)
     for best in map(int, np.argsort(-up, kind="stable")):
-        if not left or up[best] == -np.inf:
-            return
         down = np.where(settled, part.density(up=False), np.inf)
         down[best] = np.inf
+        if up[best] <= cfg.precision.hysteresis * down.min():
+            return
         room, gone = part.limit - part.used(), list[int]()
-        for worst in np.argsort(down, kind="stable")[:left]:
-            if room >= part.price(best) or down[worst] * cfg.precision.hysteresis >= up[best]:
+        for worst in map(int, np.argsort(down, kind="stable")[:swaps]):
+            if room >= part.price(best) or up[best] <= cfg.precision.hysteresis * down[worst]:
                 break
             room += float(part.bits[worst, part.rung[worst]] - part.bits[worst, part.rung[worst] - 1])
-            gone.append(int(worst))
-        if gone and room >= part.price(best):
+            gone.append(worst)
+        if room >= part.price(best):
             part.rung[gone] -= 1
             part.rung[best] += 1
-            left -= len(gone)
-        elif not gone:
-            return
+            swaps -= len(gone)
 
 
 def write(new: Tiers, group: tuple[str, ...], part: Units, cfg: Config) -> None:

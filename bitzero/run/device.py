@@ -27,6 +27,14 @@ def configure() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
+def committed(tree: Any) -> Any:
+    """``tree`` with every leaf committed to the first device, as a restored checkpoint's are.
+
+    A leaf that is not, such as a new tier array, would make JAX compile the step a second time.
+    """
+    return jax.device_put(tree, jax.devices()[0])
+
+
 def operand(model: Model) -> str:
     """Operand type of the products: as configured, or the fastest by a measurement made once on this machine.
 

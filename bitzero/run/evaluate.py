@@ -125,7 +125,7 @@ def _precisions(
 ) -> dict[str, Any] | None:
     if not cfg.eval.precision_items:
         return None
-    progress.say(f"asking at several precisions ({cfg.eval.precision_items} dev items each)")
+    progress.say(f"asking at several precisions ({cfg.tasks.open_levels * heldout.per_level(cfg)} dev items each)")
     return precisions.measure(state, cfg, operand, stream, sandbox)
 
 

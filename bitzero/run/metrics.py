@@ -44,7 +44,7 @@ _LAYOUT = {
         "bits by kind": ["Multiline", ["precision/bits_(qkv|o|gate_up|down)"]],
         "bits by layer": ["Multiline", [r"precision/bits_layer_\d+"]],
         "blocks in each tier": ["Multiline", ["precision/share_tier_.*"]],
-        "KL of a refresh": ["Multiline", ["precision/kl_of_refresh"]],
+        "KL of a refresh": ["Multiline", [r"precision/kl_.*"]],
         "accuracy of the same weights at several precisions": ["Multiline", ["eval/accuracy_.*"]],
         "nats of the same weights at several precisions": ["Multiline", ["eval/nats_.*"]],
     },

@@ -57,10 +57,19 @@ def residual_saturation(params: dict[str, Any], precision: dict[str, Any], cfg: 
     return hits / jnp.maximum(total, 1)
 
 
-def drift(before: dict[str, float], now: dict[str, float]) -> float:
-    """Largest relative change of a mean α since the last figures; 0 where there are none."""
-    changes = [abs(now[tag] / before[tag] - 1) for tag in before if tag.startswith("quant/alpha_") and tag in now]
-    return max(changes, default=0.0)
+@functools.partial(jax.jit, static_argnames="cfg")
+def scales(params: dict[str, Any], cfg: Model) -> dict[str, Float[Array, "L parts"]]:
+    """α of every matrix, kernel by kernel; merged ones have one for each part."""
+    found = {}
+    for name, parts in quant.matrices(cfg).items():
+        firsts = np.cumsum((0, *parts[:-1]))
+        found[name] = quant.row_alpha(params["layers"][name]["kernel"], parts)[:, firsts]
+    return found
+
+
+def drift(before: dict[str, Any], now: dict[str, Any]) -> float:
+    """Largest relative change of an α of ``scales``."""
+    return max(float(np.max(np.abs(np.asarray(now[name]) / np.asarray(before[name]) - 1))) for name in now)
 
 
 def bits(precision: dict[str, Any], cfg: Model) -> dict[str, float]:

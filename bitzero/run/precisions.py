@@ -67,12 +67,13 @@ def trained_as(model: Model) -> str:
 def levels(state: TrainState, cfg: Config) -> list[tuple[str, Model, dict[str, Any]]]:
     """Name, model and ``precision`` collection of each precision: ternary · budget · 4-bit · 8-bit · unquantised.
 
-    One model serves the first four, tiers being data; the control with 4-bit rows has its own.
+    One model serves the first four, tiers being data. A control is not at a budget, and 4-bit rows have a model.
     """
     wide = dataclasses.replace(cfg.model, weights="ternary", max_tier=8)
+    own = [("budget", wide, state.precision)] if cfg.model.weights == "ternary" else []
     found = [
         ("ternary", wide, precision.with_tiers(state.precision, 0)),
-        ("budget", wide, state.precision),
+        *own,
         ("4-bit", wide, precision.with_tiers(state.precision, 4)),
         ("8-bit", wide, precision.with_tiers(state.precision, 8)),
         ("unquantised", dataclasses.replace(cfg.model, weights="full"), state.precision),

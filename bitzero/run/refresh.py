@@ -22,22 +22,22 @@ def due(step: int, cfg: Config) -> bool:
     held, start = cfg.precision, schedule.ramp_steps(cfg)[1]
     if not cfg.model.max_tier or cfg.model.weights != "ternary" or not start <= step < configuration.steps_in_all(cfg):
         return False
-    return step == start or (held.policy != "fixed" and (step - start) % (held.phase_steps * held.refresh_every) == 0)
+    return step == start or (held.policy != "fixed" and (step - start) % configuration.refresh_period(cfg) == 0)
 
 
 def budget(state: TrainState, cfg: Config) -> float:
     """Mean stored bits the policy grants at the state's step.
 
-    ``progressive``: linear from ``start_budget`` at λ = 1 down to ``budget``. ``by_level``: ``level_bits`` more for
-    every level of the frontier, as far as the frontier is not mastered; back at ``budget`` once it is.
+    ``progressive``: from ``start_budget`` at λ = 1 in equal steps down to ``budget`` at the last refresh that
+    ``settle`` allows. ``by_level``: ``level_bits`` more for every level up to the frontier, as far as the frontier is
+    from being mastered; the better it is solved, the fewer.
     """
     held, start = cfg.precision, schedule.ramp_steps(cfg)[1]
     if held.policy == "progressive":
-        span = held.settle * (configuration.steps_in_all(cfg) - start)
-        left = max(0.0, 1 - (int(state.step) - start) / max(span, 1.0))
+        left = max(0.0, 1 - (int(state.step) - start) / configuration.last_fall(cfg))
         return held.budget + left * (held.start_budget - held.budget)
     if held.policy == "by_level":
-        more = held.level_bits * int(state.frontier) * (1 - float(state.mastery))
+        more = held.level_bits * (1 + int(state.frontier)) * (1 - float(state.mastery))
         return min(held.budget + more, configuration.largest_budget(cfg.model))
     return held.budget
 
@@ -61,13 +61,13 @@ def refresh(state: TrainState, cfg: Config) -> TrainState:
 
 
 def _changed(block: dict[str, Any], old: np.ndarray, new: np.ndarray) -> dict[str, Any]:
-    """λ_r is 0 where a block leaves the ternary grid; between tiers it stays, as the grids are nested."""
+    """λ_r is 0 where a block leaves the ternary grid. A step from 4 to 8 bits is taken at once: see WORKSPACE.md."""
     ramp = np.where((old == 0) & (new > 0), 0.0, np.where(new == 0, 1.0, np.asarray(block["ramp"])))
     return {"tier": jnp.asarray(new), "ramp": jnp.asarray(ramp, jnp.float32)}
 
 
 def changes(old: TrainState, new: TrainState) -> dict[str, float]:
-    """What an allocation did: blocks promoted, demoted and kept, as counts, and the bits granted and in use."""
+    """What an allocation did: blocks promoted, demoted and kept, as counts, and the bits granted."""
     before, after = (
         np.concatenate([np.asarray(block["tier"]).reshape(-1) for block in state.precision["layers"].values()])
         for state in (old, new)

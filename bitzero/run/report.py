@@ -49,10 +49,12 @@ def record(
 
 
 def weigh(sitting: Sitting, state: TrainState) -> None:
-    """Figures of the quantised weights after a chunk."""
-    now = monitor.figures(state, sitting.cfg.model)
-    sitting.metrics.scalars(int(state.step), now | {"quant/alpha_drift": monitor.drift(sitting.weights, now)})
-    sitting.weights = now
+    """Figures of the quantised weights after a chunk, and how far the scales moved in it."""
+    figures, scales = monitor.figures(state, sitting.cfg.model), monitor.scales(state.params, sitting.cfg.model)
+    if sitting.scales:
+        figures["quant/alpha_drift"] = monitor.drift(sitting.scales, scales)
+    sitting.metrics.scalars(int(state.step), figures)
+    sitting.scales = scales
 
 
 def status(sitting: Sitting, phase: str, step: int, tokens_s: float) -> Status:

@@ -5,6 +5,7 @@ import dataclasses
 import pathlib
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from bitzero.config import Config
 from bitzero.run.checkpoint import Checkpoints
@@ -51,7 +52,7 @@ class Sitting:
     rate: float = 0.0  # seconds a step, of late
     fresh: bool = True  # the next chunk compiles, so its time says nothing about the rate
     means: dict[str, float] = dataclasses.field(default_factory=dict)  # of the last chunk
-    weights: dict[str, float] = dataclasses.field(default_factory=dict)  # figures of the weights at the last report
+    scales: dict[str, Any] = dataclasses.field(default_factory=dict)  # α of every matrix at the last report
     door_before: dict[str, float] = dataclasses.field(default_factory=dict)  # the door's seconds at the last report
 
 

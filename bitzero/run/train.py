@@ -18,6 +18,7 @@ import numpy as np
 
 from bitzero import config as configuration
 from bitzero.config import Config
+from bitzero.model import precision
 from bitzero.run import curriculum, device, evaluate, heldout, monitor, refresh, workdir
 from bitzero.run.asking import abstract
 from bitzero.run.checkpoint import Checkpoints, digest
@@ -72,7 +73,7 @@ def begin(cfg: Config, store: Checkpoints, progress: Progress) -> tuple[TrainSta
         state, meta = found
         progress.say(f"resuming at step {int(state.step):,} of {configuration.steps_in_all(cfg):,}")
         return state, Ledger(**meta)
-    state = fresh_state(cfg)
+    state = device.committed(fresh_state(cfg))
     size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     operand = device.operand(cfg.model)
     progress.say(f"{size / 1e6:.2f}M parameters from random weights · {operand} operands · seed {cfg.seed}")
@@ -164,7 +165,7 @@ def boundary(sitting: Sitting, state: TrainState) -> TrainState:
         sitting.fresh = True
     if step in schedule.boundaries(cfg):
         sitting.fresh = True
-    return state
+    return device.committed(state)
 
 
 def allocate(sitting: Sitting, state: TrainState) -> TrainState:
@@ -174,9 +175,12 @@ def allocate(sitting: Sitting, state: TrainState) -> TrainState:
     values = refresh.changes(state, new)
     if any(np.asarray(block["tier"]).any() for block in state.precision["layers"].values()):
         held = heldout.answers(heldout.programs(sitting.stream, cfg), cfg)
-        values["precision/kl_of_refresh"] = heldout.divergence(
-            state.params, state.precision, new.precision, held, cfg.model, sitting.ledger.operand
-        )
+        kl = functools.partial(
+            heldout.divergence, state.params, state.precision, held=held, model=cfg.model,
+            operand=sitting.ledger.operand,
+        )  # fmt: skip
+        values["precision/kl_of_refresh"] = kl(new.precision)
+        values["precision/kl_when_faded_in"] = kl(precision.advance(new.precision, 1))
     sitting.metrics.scalars(step, values | monitor.bits(new.precision, cfg.model))
     sitting.metrics.image(step, "precision/map", monitor.tier_map(new.precision, cfg.model))
     sitting.progress.say(
@@ -293,7 +297,7 @@ def restore(sitting: Sitting, state: TrainState) -> TrainState:
             f"checkpoints up to step {max(sitting.store.steps(), default=0):,} are in {sitting.store.path}"
         )
     found = sitting.store.latest(abstract(sitting.cfg), accept=lambda good: int(good.bad_steps) == 0)
-    good = found[0] if found else fresh_state(sitting.cfg)
+    good = found[0] if found else device.committed(fresh_state(sitting.cfg))
     sitting.store.drop_after(int(good.step))
     sitting.progress.say(
         f"{MAX_BAD} non-finite steps in a row at step {step:,}: back to step {int(good.step):,}, "

@@ -6,7 +6,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from bitzero.config import Config
-from bitzero.model import precision
 from bitzero.selfplay import buffer, verify
 from bitzero.state import Rollout, TrainState
 from bitzero.tasks.tokens import EOS
@@ -45,7 +44,6 @@ def measure(
         "selfplay/ring_filled": state.ring.count.astype(jnp.float32),
         "selfplay/history_load": buffer.load(state.history),
         "selfplay/history_evicted": state.history.evicted.astype(jnp.float32),
-        "precision/stored_bits": precision.stored_bits(state.precision, cfg.model),
         "executor/infra": jnp.sum(~judged.counted).astype(jnp.float32),
     }
 

@@ -162,7 +162,7 @@ def selfplay_loss(
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Policy loss of both roles, entropy term, optional KL to the frozen integers, and the generator's cross-entropy.
 
-    The first ``cfg.selfplay.num_tasks`` rows are the proposer's, the others the solver's.
+    The first ``cfg.selfplay.num_tasks`` rows are the proposer's, the others the solver's. Taps see the rollouts alone.
     """
     sp, n = cfg.selfplay, cfg.selfplay.num_tasks
     tokens = jnp.concatenate([prompt, rows.tokens], axis=1)
@@ -178,7 +178,7 @@ def selfplay_loss(
     entropy = -jnp.sum(jnp.exp(logits) * logits, axis=-1)
     mean = lambda values, keep: jnp.sum(values * keep) / jnp.maximum(jnp.sum(keep), 1)
     entropy_p, entropy_s = mean(entropy[:n], rows.mask[:n]), mean(entropy[n:], rows.mask[n:])
-    supervised, _ = supervised_loss(params, state.precision, items.tokens, items.mask, cfg, operand, None, taps=taps)
+    supervised, _ = supervised_loss(params, state.precision, items.tokens, items.mask, cfg, operand, None)
     total = solve + sp.proposer * propose + sp.supervised * supervised - sp.entropy * (entropy_p + entropy_s)
     ratio = (logp - rows.logprobs) * rows.mask  # log of train ÷ sampler
     metrics = {

@@ -2,7 +2,8 @@
 
     python launch.py --config=experiments/azr_small.py --mode=sweep --sweep=experiments/sweeps/precision_budget.py
 
-Expected: about 130 minutes on 2 cores by the speed of the main job; not yet measured. 82 runs after 15 shared warm-ups.
+Expected: 73 minutes on 2 cores with --jobs=2, measured with other work beside it. 90 runs after 15 shared warm-ups;
+what came out is in benchmarks/results/precision_budget and in WORKSPACE.md.
 
 Budgets are mean stored bits a ternary-able weight. Controls: the same budget for blocks drawn at random, for blocks
 fixed by their place (static), for a wider ternary model of equal size, for everything at 4 residual bits; 4-bit weights

@@ -3,8 +3,8 @@
     python launch.py --config=experiments/azr_small.py --mode=sweep --sweep=experiments/sweeps/signals.py \
         --bases=runs/azr_small-precision_budget/bases
 
-Expected: about 90 minutes on 2 cores by the speed of the main job; not yet measured. 65 runs after 5 shared warm-ups,
-which are those of precision_budget.py.
+Expected: about 50 minutes on 2 cores by the speed of precision_budget.py; not yet run whole. 65 runs after 5 shared
+warm-ups, which are those of precision_budget.py.
 """
 
 from collections.abc import Iterator

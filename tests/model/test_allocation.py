@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitzero import config as configuration
 from bitzero.config import BLOCK_ROWS, Config, Model, Precision, kernel_shapes, largest_budget
 from bitzero.model import allocation
 from bitzero.model.precision import TIERS, block_bits
@@ -95,6 +94,54 @@ def test_a_smaller_budget_takes_the_least_useful_blocks_without_asking_their_age
         assert not kept.size or not gone.size or kept.min() >= gone.max()
 
 
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.tuples(st.floats(2.0, 10.0), st.floats(2.0, 10.0)),
+    st.sampled_from([4, 8]),
+    st.sampled_from(["model", "kind"]),
+    st.sampled_from(["block", "matrix"]),
+    st.sampled_from([0.0, 0.1, 0.5]),
+)
+def test_a_second_allocation_keeps_the_budget_and_its_share_of_changes(seed, budgets, max_tier, scope, grain, share):
+    cfg = config(max_tier=max_tier, scope=scope, grain=grain, max_swaps=share, ramp_steps=10)
+    first, second = (min(budget, largest_budget(cfg.model)) for budget in budgets)
+    rng = np.random.default_rng(seed)
+    age = {name: np.where(rng.random(shape) < 0.3, 5, 50) for name, shape in SHAPES.items()}
+    if grain == "matrix":
+        age = {name: np.broadcast_to(a[:, :1], a.shape) for name, a in age.items()}
+    old = allocation.allocate(*inputs(seed), filled(0), filled(0), first, cfg)
+    new = allocation.allocate(*inputs(seed + 1), old, age, second, cfg)
+    for names in [tuple(SHAPES)] if scope == "model" else [(name,) for name in SHAPES]:
+        assert bits(new, names) <= second + 1e-9
+        if grain == "block":
+            assert bits(new, names) + cheapest_step(new, max_tier, names) > second
+        if second >= first:  # no step down is forced
+            unit = (lambda a: a[:, 0]) if grain == "matrix" else (lambda a: a)
+            promoted = sum(int((unit(old[n]) > 0).sum()) for n in names)
+            rungs = [[np.searchsorted(TIERS, unit(tiers[n])) for n in names] for tiers in (old, new)]
+            steps = sum(int((before - after).clip(0).sum()) for before, after in zip(*rungs, strict=True))
+            assert steps <= share * promoted
+            for name in names:
+                assert (new[name] >= old[name])[age[name] < 10].all()
+
+
+def test_room_that_a_wide_block_leaves_goes_to_several_narrow_ones():
+    model = Model(num_layers=2, width=160, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=480, max_tier=4)
+    cfg = Config(model=model, precision=Precision(max_swaps=0.5, ramp_steps=1))
+    shapes = {name: (2, n // BLOCK_ROWS) for name, (n, _) in kernel_shapes(model).items()}
+    old = {name: np.full(shape, 4 * (name == "down"), np.int8) for name, shape in shapes.items()}
+    weigh = lambda t: sum(block_bits(t[n].astype(float), k).sum() for n, (_, k) in kernel_shapes(model).items())
+    size = sum(shape[0] * shape[1] * BLOCK_ROWS * kernel_shapes(model)[n][1] for n, shape in shapes.items())
+    scores = {
+        n: np.full(shape, kernel_shapes(model)[n][1] * (1.0 if n == "down" else 100.0)) for n, shape in shapes.items()
+    }
+    gains = {name: np.broadcast_to([0.0, 0.97, 0.9999], (*shape, 3)) for name, shape in shapes.items()}
+    age = {name: np.full(shape, 9) for name, shape in shapes.items()}
+    new = allocation.allocate(scores, gains, old, age, weigh(old) / size, cfg)
+    assert (old["down"] > new["down"]).sum() == 10  # half of 20, as the share allows
+
+
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3])
 def test_a_refresh_exchanges_at_most_its_share_by_choice(share):
     cfg = config(max_tier=4, max_swaps=share, ramp_steps=10)
@@ -133,4 +180,4 @@ def test_bits_are_those_of_a_hand_count():
     assert block_bits(np.array([0.0, 4.0, 8.0]), 32).tolist() == [1024.0, 3104.0, 5152.0]
     assert TIERS == (0, 4, 8)
     assert largest_budget(MODEL, 0) == 2.0
-    assert configuration.largest_budget(MODEL, 8) > 10.0
+    assert largest_budget(MODEL, 8) > 10.0

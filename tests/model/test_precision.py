@@ -23,12 +23,10 @@ def model():
     return transformer.init(jax.random.key(0), MODEL)
 
 
-def loss(params, taps, tiers, weights=None, rows=slice(None)):
-    logits = transformer.apply(
-        params, tiers, TOKENS[rows], SEGMENTS[rows], MODEL, "f32", taps=taps, answers=ANSWERS[rows]
-    )
-    logp = objective.token_logprobs(logits, TOKENS[rows])
-    return -jnp.sum(logp * ANSWERS[rows]) / jnp.sum(ANSWERS)
+def loss(params, taps, tiers):
+    logits = transformer.apply(params, tiers, TOKENS, SEGMENTS, MODEL, "f32", taps=taps, answers=ANSWERS)
+    logp = objective.token_logprobs(logits, TOKENS)
+    return -jnp.sum(logp * ANSWERS) / jnp.sum(ANSWERS)
 
 
 @pytest.fixture(scope="module")

@@ -29,12 +29,22 @@ def test_gaussian_weights_have_the_shares_theory_gives(model):
     assert float(found["quant/near_threshold"]) == pytest.approx(2 * (normal(0.55) - normal(0.45)), abs=0.02)
 
 
-def test_drift_is_the_largest_relative_change_of_a_scale():
-    before = {"quant/alpha_o": 0.5, "quant/alpha_qkv": 1.0, "quant/zero_codes": 0.3}
-    assert monitor.drift(before, {"quant/alpha_o": 0.4, "quant/alpha_qkv": 1.1, "quant/zero_codes": 0.9}) == (
-        pytest.approx(0.2)
-    )
-    assert monitor.drift({}, before) == 0.0
+def test_drift_is_the_largest_relative_change_of_a_scale(model):
+    params = model[0]
+    before = monitor.scales(params, MODEL)
+    assert {name: a.shape for name, a in before.items()} == {
+        "qkv": (2, 3),
+        "o": (2, 1),
+        "gate_up": (2, 2),
+        "down": (2, 1),
+    }
+    assert monitor.drift(before, before) == 0.0
+    layers = dict(params["layers"])
+    changed = (
+        layers["qkv"]["kernel"].at[1, 32:48].multiply(0.8).at[0, :32].multiply(1.1)
+    )  # k of one layer, q of another
+    layers["qkv"] = {"kernel": changed}
+    assert monitor.drift(before, monitor.scales({**params, "layers": layers}, MODEL)) == pytest.approx(0.2, abs=1e-5)
 
 
 def test_bits_by_layer_and_kind_add_up(model):

@@ -10,7 +10,7 @@ import pytest
 
 from bitzero.config import Config, Model, Precision, Run, SelfPlay, Tasks, Warmup, largest_budget
 from bitzero.model import precision
-from bitzero.run import refresh
+from bitzero.run import device, refresh
 from bitzero.selfplay import warmup
 from bitzero.state import Supervised
 
@@ -60,19 +60,28 @@ def test_nothing_is_due_where_the_model_holds_no_tiers():
     assert not any(refresh.due(step, cfg) for step in range(200) for cfg in (none, full))
 
 
-def test_the_progressive_budget_falls_in_a_line_and_stays():
+def test_the_progressive_budget_falls_in_equal_steps_and_stays():
     cfg = with_precision(policy="progressive", start_budget=5.0, settle=0.5)
     budgets = [refresh.budget(at(step), cfg) for step in (40, 80, 120, 160)]  # 160 steps at λ = 1, 80 of them falling
     assert budgets == pytest.approx([5.0, 4.0, 3.0, 3.0])
 
 
-def test_the_budget_by_level_rises_with_the_frontier_and_falls_back_when_it_is_mastered():
+@pytest.mark.parametrize("settle", [0.3, 0.5, 0.71, 0.99, 1.0])
+@pytest.mark.parametrize("phase_steps", [4, 12, 20, 28, 44])
+def test_a_progressive_run_ends_at_its_budget(settle, phase_steps):
+    cfg = with_precision(policy="progressive", start_budget=5.0, settle=settle, phase_steps=phase_steps)
+    last = max(step for step in range(200) if refresh.due(step, cfg))
+    assert refresh.budget(at(40), cfg) == 5.0 and refresh.budget(at(last), cfg) == 3.0
+
+
+def test_the_budget_by_level_follows_what_is_left_to_master():
     cfg = with_precision(policy="by_level", level_bits=0.5)
     budget = lambda frontier, mastery: refresh.budget(at(40, frontier=frontier, mastery=np.float32(mastery)), cfg)
-    assert budget(0, 0.0) == 3.0
-    assert budget(2, 0.0) == 4.0
-    assert budget(2, 0.5) == 3.5
-    assert budget(2, 1.0) == 3.0
+    assert budget(0, 0.0) == 3.5
+    assert budget(0, 0.5) == 3.25
+    assert budget(2, 0.0) == 4.5
+    assert budget(2, 0.75) == 3.375
+    assert budget(5, 1.0) == 3.0
     many = with_precision(policy="by_level", level_bits=9.0)
     assert refresh.budget(at(40, frontier=5, mastery=np.float32(0)), many) == largest_budget(CFG.model)
 
@@ -110,11 +119,11 @@ def test_a_change_of_tiers_or_budget_compiles_nothing():
         tokens=rng.integers(20, 200, (1, 2, 16)).astype(np.uint16), mask=np.ones((1, 2, 16), bool),
         kind=np.zeros((1, 2, 1), np.int8), level=np.zeros((1, 2, 1), np.int8),
     )  # fmt: skip
-    state, _ = warmup.run_chunk(at(40), batch, CFG, "f32", "integer")
+    state, _ = warmup.run_chunk(device.committed(at(40)), batch, CFG, "f32", "integer")
     compiled = warmup.run_chunk._cache_size()
     seen = [tiers(state)]
     for budget in (2.5, 6.0, 3.0):
-        state = refresh.refresh(state, with_precision(budget=budget, signal="magnitude"))
+        state = device.committed(refresh.refresh(state, with_precision(budget=budget, signal="magnitude")))
         state, _ = warmup.run_chunk(state, batch, CFG, "f32", "integer")
         seen.append(tiers(state))
     assert warmup.run_chunk._cache_size() == compiled

@@ -95,6 +95,17 @@ def test_tensorboard_got_every_group(finished):
     steps = [point.step for point in events.Scalars("selfplay/valid_rate")]
     assert steps == list(range(21, 29))
     assert "selfplay/samples/text_summary" in events.Tags()["tensors"]
+    assert {"precision/kl_of_refresh", "precision/bits_qkv", "quant/alpha_drift"} <= set(scalars)
+    assert {
+        "precision/bits_layer_0",
+        "quant/threshold_distance",
+        "quant/flip_rate",
+        "quant/max_ratio",
+        "eval/nats_8-bit",
+    } <= set(scalars)
+    budgets = [(point.step, point.value) for point in events.Scalars("precision/budget")]
+    assert budgets == [(12, 4.0), (16, 3.5), (20, 3.0), (24, 3.0)]
+    assert "precision/map" in events.Tags()["images"]
 
 
 def test_killed_and_resumed_is_bit_for_bit_uninterrupted(finished, tmp_path):
