@@ -6,7 +6,6 @@ run gets the same number of cores and XLA threads, for these numbers decide bits
 """
 
 import contextlib
-import ctypes
 import dataclasses
 import fcntl
 import os
@@ -16,7 +15,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 
 from bitzero.run import sweep_plan, sweep_results, workdir
 from bitzero.run.progress import clock
@@ -29,7 +27,17 @@ LAUNCH = pathlib.Path(__file__).resolve().parents[2] / "launch.py"
 _POLL_S = 0.1
 _RECALL = 20  # failures said once more at the end
 _THREADS = "2"  # of XLA's pool in every run, however many cores it gets
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+# What a new process does before it becomes ``launch.py``: saves if the sweep is killed (linux/prctl.h,
+# PR_SET_PDEATHSIG) and keeps to its cores. In a program of its own: a function between fork and exec would be one
+# among the threads of whoever imported JAX.
+_SETTLED = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+if sys.argv[1]:
+    os.sched_setaffinity(0, {int(core) for core in sys.argv[1].split(",")})
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
 
 
 def main(order: Order, *, dry_run: bool = False) -> int:
@@ -180,11 +188,11 @@ class Sweep:
         job.home.mkdir(parents=True, exist_ok=True)
         if job.base:
             branch_off(job.base, job, self.plan.branch)
-        words = [sys.executable, str(LAUNCH), *sweep_plan.command(self.plan.order, job)]
+        words = settled(self.shares[share], [str(LAUNCH), *sweep_plan.command(self.plan.order, job)])
         with open(job.home / "log.txt", "ab") as log:
             process = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                env=os.environ | {"PJRT_NPROC": _THREADS}, preexec_fn=_settler(self.shares[share]),
+                env=os.environ | {"PJRT_NPROC": _THREADS},
             )  # fmt: skip
         self.running[job.title] = Running(job=job, process=process, began=time.monotonic(), share=share)
         if self.stop.asked:  # while it was being started
@@ -216,6 +224,11 @@ class Sweep:
         for one in self.running.values():
             rest += max(0.0, usual[one.job.point is not None] - (now - one.began))
         return rest / len(self.shares)
+
+
+def settled(cores: set[int], words: list[str]) -> list[str]:
+    """The command that runs Python with ``words`` on ``cores``, and asks it to save if this process dies."""
+    return [sys.executable, "-c", _SETTLED, ",".join(map(str, sorted(cores))), *words]
 
 
 def branch_off(base: Job, job: Job, step: int) -> None:
@@ -255,19 +268,6 @@ def shares(jobs: int) -> list[set[int]]:
         return [set() for _ in range(jobs)]
     cores = sorted(os.sched_getaffinity(0))
     return [{cores[(2 * i + k) % len(cores)] for k in range(2)} for i in range(jobs)]
-
-
-def _settler(cores: set[int]) -> Callable[[], None]:
-    """What a new process does before it becomes ``launch.py``: keeps to ``cores``, and saves if the sweep is killed."""
-    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-
-    def settle() -> None:
-        if libc:
-            libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if cores:
-            os.sched_setaffinity(0, cores)
-
-    return settle
 
 
 def _taken_down(job: Job) -> str:

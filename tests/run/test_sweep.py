@@ -105,10 +105,9 @@ def test_a_point_goes_on_from_the_shared_warm_up_as_if_it_had_run_it(whole, file
     job = next(job for job in plan.runs() if job.point.name == "long")
     assert "resuming at step 8 of 16" in (job.home / "log.txt").read_text()
     words = [word for word in sweep_plan.command(plan.order, job) if not word.startswith("--workdir")]
-    done = subprocess.run(
-        [sys.executable, "launch.py", *words, f"--workdir={tmp_path}"], cwd=ROOT, capture_output=True, text=True,
-        env=os.environ | {"PJRT_NPROC": "2"}, preexec_fn=lambda: os.sched_setaffinity(0, sweep.shares(1)[0]),
-    )  # fmt: skip
+    command = sweep.settled(sweep.shares(1)[0], ["launch.py", *words, f"--workdir={tmp_path}"])
+    env = os.environ | {"PJRT_NPROC": "2"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
     alone = json.loads((tmp_path / "run.json").read_text())
     assert alone["parameter_hash"] == table(home)[1]["parameter_hash"] != table(home)[0]["parameter_hash"]

@@ -208,8 +208,8 @@ def test_kl_to_the_frozen_integers_starts_at_zero(door):
     rows = Rollout(tokens=jnp.full((8, 4), 300), logprobs=jnp.full((8, 4), -6.2), mask=jnp.ones((8, 4), bool))
     items = jax.tree.map(lambda a: a[0], supervised(1))
     _, metrics = objective.selfplay_loss(
-        state.params, state=state, prompt=jnp.full((8, 5), 301), rows=rows, gain=jnp.ones(8), items=items, cfg=cfg,
-        operand="f32",
+        state.params, None, state=state, prompt=jnp.full((8, 5), 301), rows=rows, gain=jnp.ones(8), items=items,
+        cfg=cfg, operand="f32",
     )  # fmt: skip
     np.testing.assert_allclose(metrics["loss/kl"], 0.0, atol=1e-6)
 
