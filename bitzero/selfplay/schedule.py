@@ -3,22 +3,12 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from bitzero.config import Config
-
-
-def ramp_steps(cfg: Config) -> tuple[int, int]:
-    """First step with λ > 0 and first step with λ = 1."""
-    return round(cfg.warmup.ramp_start * cfg.warmup.steps), round(cfg.warmup.ramp_end * cfg.warmup.steps)
-
-
-def total_steps(cfg: Config) -> int:
-    """Updates of the whole job."""
-    return cfg.warmup.steps + cfg.selfplay.steps
+from bitzero.config import Config, ramp_steps, steps_in_all
 
 
 def phase(step: int, cfg: Config) -> str:
     """Phase of update number ``step``: full (λ = 0) · ramp (0 < λ < 1) · integer (λ = 1) · selfplay · done."""
-    if step >= total_steps(cfg):
+    if step >= steps_in_all(cfg):
         return "done"
     if step >= cfg.warmup.steps:
         return "selfplay"
@@ -28,7 +18,7 @@ def phase(step: int, cfg: Config) -> str:
 
 def boundaries(cfg: Config) -> list[int]:
     """Steps at which the phase changes; no chunk crosses one."""
-    return sorted({*ramp_steps(cfg), cfg.warmup.steps, total_steps(cfg)})
+    return sorted({*ramp_steps(cfg), cfg.warmup.steps, steps_in_all(cfg)})
 
 
 def lam(step: Int[Array, ""] | int, cfg: Config) -> Float[Array, ""]:

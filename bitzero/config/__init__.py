@@ -1,0 +1,88 @@
+"""Settings: defaults in frozen dataclasses, a locked ConfigDict outside, checked where the two meet.
+
+An experiment file edits the locked ``ConfigDict`` of ``default()``; ``freeze`` checks it and returns the hashable
+``Config`` that the code reads. A wrong key, type or size raises ``ConfigError`` with one line a person can act on.
+"""
+
+import dataclasses
+import difflib
+import math
+import typing
+from typing import Any
+
+import ml_collections
+
+from bitzero.config.checks import leaves, problems
+from bitzero.config.defaults import (
+    Config,
+    ConfigError,
+    Eval,
+    Executor,
+    Model,
+    Optimiser,
+    Precision,
+    Run,
+    SelfPlay,
+    Tasks,
+    Warmup,
+)  # fmt: skip
+from bitzero.config.derived import (
+    BLOCK_ROWS,
+    INDEX_BITS,
+    kernel_shapes,
+    largest_budget,
+    last_fall,
+    ramp_steps,
+    refresh_period,
+    steps_in_all,
+)  # fmt: skip
+
+__all__ = [
+    "BLOCK_ROWS", "INDEX_BITS", "Config", "ConfigError", "Eval", "Executor", "Model", "Optimiser", "Precision", "Run",
+    "SelfPlay", "Tasks", "Warmup", "called", "default", "freeze", "kernel_shapes", "largest_budget", "last_fall",
+    "leaves", "ramp_steps", "refresh_period", "steps_in_all",
+]  # fmt: skip
+
+
+def default() -> ml_collections.ConfigDict:
+    """The defaults as a locked ``ConfigDict``, for an experiment file to edit."""
+    return ml_collections.ConfigDict(dataclasses.asdict(Config())).lock()
+
+
+def freeze(config: ml_collections.ConfigDict | dict[str, Any]) -> Config:
+    """The checked, hashable ``Config`` of an experiment; raises ``ConfigError`` with one line."""
+    cfg = _build(Config, config.to_dict() if isinstance(config, ml_collections.ConfigDict) else config, "config")
+    for problem in problems(cfg):
+        raise ConfigError(problem)
+    return cfg
+
+
+def called(kind: type) -> str:
+    """What a setting of that type is called in a sentence."""
+    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[kind]
+
+
+def _build(kind: type, tree: dict[str, Any], where: str) -> Any:
+    """Dataclass ``kind`` from the nested dict ``tree``; every leaf must have the type its field is annotated with."""
+    fields = {field.name: field.type for field in dataclasses.fields(kind)}
+    for name in tree:
+        if name not in fields:
+            near = difflib.get_close_matches(name, fields, n=1)
+            raise ConfigError(f"unknown key {where}.{name}" + (f"; did you mean {where}.{near[0]}?" if near else ""))
+    values = {}
+    for name, value in tree.items():
+        want: Any = fields[name]
+        here = f"{where}.{name}"
+        if dataclasses.is_dataclass(want):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{here} is a group of settings, not {value!r}")
+            values[name] = _build(typing.cast(type, want), value, here)
+        elif want is float and type(value) is int:
+            values[name] = float(value)
+        elif type(value) is not want:
+            raise ConfigError(f"{here} must be {called(want)}, not {value!r}")
+        elif want is float and not math.isfinite(value):
+            raise ConfigError(f"{here} must be finite, not {value!r}")
+        else:
+            values[name] = value
+    return kind(**values)

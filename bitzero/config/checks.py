@@ -1,0 +1,141 @@
+"""Why a configuration cannot run: a sentence for every problem."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from bitzero.config.defaults import Config
+from bitzero.config.derived import largest_budget, last_fall, ramp_steps, refresh_period, steps_in_all
+
+# Whole numbers that may be 0; every other one counts something there must be at least one of.
+_MAY_BE_ZERO = frozenset({
+    "seed", "model.max_tier", "optimiser.lr_warmup", "selfplay.steps", "selfplay.seed_tasks", "tasks.nice", "run.nice",
+    "eval.items", "eval.locked_items", "eval.passk_items", "eval.shuffled_items", "eval.precision_items", "model.smear",
+    "run.until",
+})  # fmt: skip
+_CHOICES = {
+    "model.compute": ("auto", "f32", "bf16", "int8"),
+    "model.max_tier": (0, 4, 8),
+    "model.weights": ("ternary", "int4", "full"),
+    "precision.signal": ("fisher", "activation", "attention", "magnitude", "static", "random"),
+    "precision.scope": ("model", "kind"),
+    "precision.grain": ("block", "matrix"),
+    "precision.policy": ("fixed", "refresh", "progressive", "by_level"),
+    "selfplay.reward": ("paper", "code", "balanced"),
+    "selfplay.advantage": ("group", "task_relative"),
+}
+
+
+def problems(cfg: Config) -> Iterator[str]:
+    """Every sentence about what makes ``cfg`` impossible to run."""
+    tree = dataclasses.asdict(cfg)
+    for key in leaves(tree):
+        group, _, name = key.rpartition(".")
+        value = tree[group][name] if group else tree[name]
+        if key in _CHOICES and value not in _CHOICES[key]:
+            yield f"config.{key} must be one of {', '.join(map(str, _CHOICES[key]))}; it is {value!r}"
+        if type(value) is int and value < (0 if key in _MAY_BE_ZERO else 1):
+            yield f"config.{key} must be at least {0 if key in _MAY_BE_ZERO else 1}; it is {value}"
+        if type(value) is float and value < 0:
+            yield f"config.{key} must not be negative; it is {value}"
+    yield from _shape_problems(cfg)
+    yield from _precision_problems(cfg)
+    yield from _schedule_problems(cfg)
+
+
+def _shape_problems(cfg: Config) -> Iterator[str]:
+    model, tasks, play = cfg.model, cfg.tasks, cfg.selfplay
+    if model.num_heads % model.num_kv_heads:
+        yield f"config.model.num_kv_heads={model.num_kv_heads} must divide num_heads={model.num_heads}"
+    if model.head_dim % 2:
+        yield f"config.model.head_dim={model.head_dim} must be even: RoPE turns pairs"
+    rows = {
+        "width": model.width,
+        "ffn_width": model.ffn_width,
+        "num_heads × head_dim": model.num_heads * model.head_dim,
+        "num_kv_heads × head_dim": model.num_kv_heads * model.head_dim,
+    }
+    for name, size in rows.items():
+        if size % 16:
+            yield f"config.model.{name}={size} must be a multiple of 16: precision tiers go by blocks of 16 rows"
+    if tasks.shown >= tasks.pairs:
+        yield f"config.tasks.shown={tasks.shown} must be below pairs={tasks.pairs}: the rest is hidden"
+    if tasks.open_levels > 6:
+        yield f"config.tasks.open_levels={tasks.open_levels} must be at most 6: levels are 0 to 5"
+    if play.group_size < 2 and play.steps:
+        yield f"config.selfplay.group_size={play.group_size} must be at least 2: the baseline leaves one out"
+    if play.seed_tasks > play.ring:
+        yield f"config.selfplay.seed_tasks={play.seed_tasks} must fit selfplay.ring={play.ring}"
+    if play.history & (play.history - 1):
+        yield f"config.selfplay.history={play.history} must be a power of two"
+    if not all(0 <= b < 1 for b in (cfg.optimiser.beta1, cfg.optimiser.beta2, play.ema, cfg.precision.decay)):
+        yield "config.optimiser.beta1, beta2, config.selfplay.ema and config.precision.decay must be in [0, 1)"
+
+
+def _precision_problems(cfg: Config) -> Iterator[str]:
+    held, most = cfg.precision, largest_budget(cfg.model)
+    budgets = {"budget": held.budget}
+    if held.policy == "progressive":
+        budgets["start_budget"] = held.start_budget
+    for name, budget in budgets.items():
+        if budget < 2.0:
+            yield f"config.precision.{name}={budget} must be at least 2.0, the stored bits of a ternary weight"
+        if budget > most + 1e-9:
+            yield (
+                f"config.precision.{name}={budget} must be at most {most:.4f}, every block promoted, "
+                f"with model.max_tier={cfg.model.max_tier}"
+            )
+    if cfg.model.weights != "ternary" and held.budget > 2.0:
+        yield f"config.precision.budget={held.budget} needs model.weights=ternary, not {cfg.model.weights}"
+    if held.budget > 2.0 and held.scope == "kind" and held.signal in ("static", "attention"):
+        yield f"config.precision.signal={held.signal} needs scope=model: it says nothing of some kinds"
+    if held.budget > 2.0 and held.signal in ("fisher", "activation", "attention") and not cfg.warmup.ramp_end:
+        yield f"config.precision.signal={held.signal} is measured before λ = 1: warmup.ramp_end must be above 0"
+    if held.policy != "fixed":
+        yield from _policy_problems(cfg)
+    if not (0 < held.settle <= 1 and held.max_swaps <= 1 <= held.hysteresis):
+        yield "config.precision needs 0 < settle ≤ 1, max_swaps ≤ 1 and hysteresis ≥ 1"
+
+
+def _policy_problems(cfg: Config) -> Iterator[str]:
+    """Policies that would never act."""
+    held, steps = cfg.precision, steps_in_all(cfg) - ramp_steps(cfg)[1]
+    if not cfg.model.max_tier or cfg.model.weights != "ternary":
+        yield f"config.precision.policy={held.policy} needs model.max_tier=4 or 8 and model.weights=ternary"
+    elif refresh_period(cfg) >= steps or (held.policy == "progressive" and not last_fall(cfg)):
+        yield (
+            f"config.precision.policy={held.policy} never comes to a refresh: phase_steps × refresh_every is "
+            f"{refresh_period(cfg)} and λ is 1 for {steps} steps; make phases shorter"
+        )
+    if held.policy == "progressive" and held.start_budget < held.budget:
+        yield f"config.precision.start_budget={held.start_budget} must not be below budget={held.budget}"
+
+
+def _schedule_problems(cfg: Config) -> Iterator[str]:
+    warm, run = cfg.warmup, cfg.run
+    shares = warm.deduction + warm.abduction + warm.induction + warm.propose
+    if abs(shares - 1) > 1e-6:
+        yield f"config.warmup.deduction, abduction, induction and propose must sum to 1; they sum to {shares:g}"
+    if not 0 <= warm.ramp_start <= warm.ramp_end <= 1:
+        yield f"config.warmup needs 0 ≤ ramp_start={warm.ramp_start} ≤ ramp_end={warm.ramp_end} ≤ 1"
+    for key, steps in (
+        ("run.save_every", run.save_every),
+        ("tasks.unlock_every", cfg.tasks.unlock_every),
+        ("warmup.steps", warm.steps),
+        ("warmup.ramp_start × warmup.steps", ramp_steps(cfg)[0]),
+        ("warmup.ramp_end × warmup.steps", ramp_steps(cfg)[1]),
+        ("selfplay.steps", cfg.selfplay.steps),
+        ("run.until", run.until),
+        ("precision.phase_steps", cfg.precision.phase_steps if cfg.model.max_tier else 0),
+    ):
+        if steps % run.chunk:
+            yield f"config.run.chunk={run.chunk} must divide {key}={steps}: chunks end at every boundary"
+
+
+def leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted names of all settings of a nested dict."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name

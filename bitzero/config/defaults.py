@@ -1,0 +1,178 @@
+"""Every default, once, with its unit or effect: frozen dataclasses."""
+
+import dataclasses
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot run; the message is one line: what, where, what to do."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+    """Shape of the ternary transformer; 0.1M to 200M parameters by changing numbers only."""
+
+    num_layers: int = 4
+    width: int = 128  # D, residual stream
+    num_heads: int = 4  # H, query heads
+    num_kv_heads: int = 2  # grouped-query attention; divides num_heads
+    head_dim: int = 32  # K
+    ffn_width: int = 384  # gated ReLU² hidden width
+    rope_theta: float = 10_000.0
+    smear: int = 0  # preceding tokens whose embeddings are mixed into each input: 0 is plain BitNet
+    remat: bool = False  # recompute each layer's forward in the backward pass
+    compute: str = "auto"  # operand type of the products: auto (measured once) | f32 | bf16 | int8
+    max_tier: int = 8  # largest residual tier the state may hold: 0 | 4 | 8 (bits)
+    weights: str = (
+        "ternary"  # ternary | int4 (absmax of each row, no ternary base) | full (unquantised); last two: controls
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Optimiser:
+    """Muon on the latent matrices, Adam on embedding and norm gains."""
+
+    lr: float = 6e-3  # peak, warm-up phase
+    lr_warmup: int = 100  # steps of linear rise
+    lr_end: float = 0.1  # last learning rate of warm-up ÷ peak
+    lr_gains: float = 0.5  # learning rate of embedding and norm gains ÷ that of the matrices
+    momentum: float = 0.95  # of Muon
+    beta1: float = 0.9  # of Adam
+    beta2: float = 0.95
+    weight_decay: float = 0.0
+    clip: float = 1.0  # global gradient norm
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Warmup:
+    """Supervised phase on executor-labelled programs of the generator."""
+
+    steps: int = 3_000
+    batch_size: int = 32  # sequences a step
+    ramp_start: float = 0.4  # share of steps with λ = 0
+    ramp_end: float = 0.7  # λ = 1 from here on
+    deduction: float = 0.6  # shares of the batch; they sum to 1
+    abduction: float = 0.15
+    induction: float = 0.15
+    propose: float = 0.1
+    trace: float = 0.7  # share of deduction answers written as a trace
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SelfPlay:
+    """Absolute-Zero phase: propose, verify, solve, verify, advantage, update."""
+
+    steps: int = 160
+    num_tasks: int = 16  # N, proposals and solver slots a step
+    group_size: int = 8  # G, solver rollouts a slot
+    supervised_batch: int = 48  # generator sequences in every update
+    lr: float = 1e-4  # latents move discretely: α/2 to a flip
+    temperature: float = 1.0
+    entropy: float = 1e-3
+    kl: float = 0.0  # weight of KL to the integers frozen at self-play start
+    max_weight: float = 2.0  # cap of exp(train − sampler)
+    supervised: float = 1.0  # weight of the generator loss
+    proposer: float = 1.0  # weight of the proposer role's loss
+    ring: int = 4_096  # tasks kept on the device
+    seed_tasks: int = 192  # generator tasks put into the ring before the first step
+    history: int = 1 << 17  # entries of the set of seen hashes
+    reward: str = "paper"  # proposer reward: paper | code | balanced (azr eq. 4, azr code, min(r̄, 1 − r̄))
+    advantage: str = "group"  # group (leave-one-out) | task_relative (REINFORCE++ of AZR)
+    ema: float = 0.95  # decay of the baselines' mean and σ
+    min_sigma: float = 0.1
+    min_confidence: float = 0.7  # a task below is rejected and counted
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Precision:
+    """Where bits beyond the ternary base go, and how many; budgets are mean stored bits a ternary-able weight."""
+
+    budget: float = 2.0  # 2.0: all ternary; `largest_budget` is the most a model can hold
+    signal: str = "fisher"  # fisher | activation | attention | magnitude | static | random
+    scope: str = "model"  # the budget holds over the whole model, or over each matrix kind by itself: model | kind
+    grain: str = "block"  # what is promoted: 16 rows, or a whole matrix of one layer: block | matrix
+    policy: str = "fixed"  # fixed | refresh | progressive | by_level
+    phase_steps: int = 400  # steps of a precision phase, counted from λ = 1; masks change only at its end
+    refresh_every: int = 1  # phases from one allocation to the next
+    start_budget: float = 4.0  # progressive: the budget at λ = 1
+    settle: float = 0.7  # progressive: share of the steps from λ = 1 to the end after which `budget` is reached
+    level_bits: float = 0.5  # by_level: bits added for each level up to the frontier while that is not mastered
+    max_swaps: float = 0.1  # share of the promoted blocks that one allocation may demote by choice
+    hysteresis: float = 1.5  # a newcomer's benefit a bit must be that many times an incumbent's
+    ramp_steps: int = 100  # updates over which a promoted block's residual fades in
+    decay: float = 0.95  # of the signals' moving averages
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tasks:
+    """Programs, prompts and the curriculum."""
+
+    context: int = 160  # tokens of a packed training sequence
+    prompt: int = 96  # P, tokens of a prompt
+    completion: int = 64  # C, new tokens of a rollout in self-play
+    answer: int = 96  # new tokens of a rollout in evaluation (a trace of an L2 program fits)
+    record: int = 192  # tokens of a task in the ring
+    pairs: int = 6  # inputs a generated program is run on
+    packed: int = 2  # pairs of one program in a training example; more would be answered by analogy
+    shown: int = 3  # pairs an induction task shows; the others are hidden
+    fuel: int = 2_000  # ticks a generated program may use
+    open_levels: int = 3  # L0 … are open from the start
+    unlock_every: int = 400  # steps between dev measurements
+    unlock_at: float = 0.7  # dev accuracy of the frontier that opens the next level
+    dev_items: int = 64  # programs a dev measurement asks
+    workers: int = 1  # generator processes
+    nice: int = 5  # their niceness
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Executor:
+    """Limits of model-written programs."""
+
+    fuel: int = 20_000  # ticks: loop bodies, calls, comprehension items
+    cpu_s: float = 0.5
+    memory_mb: int = 256
+    value_bytes: int = 512  # canonical text of one value; longer is oversize
+    workers: int = 2
+    allow_unsafe: bool = False  # run without seccomp; only on a machine that may be lost
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Eval:
+    """Held-out evaluation."""
+
+    items: int = 200  # test programs per unlocked level and kind
+    locked_items: int = 50
+    passk: int = 8
+    passk_items: int = 50
+    shuffled_items: int = 100
+    precision_items: int = 200  # dev programs asked at several precisions
+    batch_size: int = 100  # questions decoded together; n, half of n and k times its items fill batches
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """One sitting after another."""
+
+    chunk: int = 20  # steps of one dispatch; divides every boundary
+    save_every: int = 200  # steps
+    keep: int = 3  # checkpoints kept beside the one from before self-play
+    minutes: float = 0.0  # ends a sitting (saves, says how to go on); 0: never
+    until: int = 0  # ends a sitting at this step, likewise; 0: never
+    nice: int = 0  # niceness of the whole run, for background sittings
+    samples_every: int = 100  # steps between task samples written as text
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """One experiment."""
+
+    name: str = "unnamed"
+    seed: int = 0
+    model: Model = Model()
+    optimiser: Optimiser = Optimiser()
+    warmup: Warmup = Warmup()
+    selfplay: SelfPlay = SelfPlay()
+    precision: Precision = Precision()
+    tasks: Tasks = Tasks()
+    sandbox: Executor = Executor()
+    eval: Eval = Eval()
+    run: Run = Run()

@@ -1,0 +1,47 @@
+"""What follows from the settings: steps, shapes of the kernels, stored bits."""
+
+from bitzero.config.defaults import Config, Model
+
+BLOCK_ROWS = 16  # output rows that share a tier
+INDEX_BITS = 32  # of a promoted block: its place in its matrix
+
+
+def steps_in_all(cfg: Config) -> int:
+    """Steps of warm-up and self-play together: the step at which a run is done."""
+    return cfg.warmup.steps + cfg.selfplay.steps
+
+
+def ramp_steps(cfg: Config) -> tuple[int, int]:
+    """First step with λ > 0 and first step with λ = 1."""
+    return round(cfg.warmup.ramp_start * cfg.warmup.steps), round(cfg.warmup.ramp_end * cfg.warmup.steps)
+
+
+def refresh_period(cfg: Config) -> int:
+    """Steps from one allocation of precision tiers to the next."""
+    return cfg.precision.phase_steps * cfg.precision.refresh_every
+
+
+def last_fall(cfg: Config) -> int:
+    """Steps from λ = 1 to the refresh at which a progressive budget has come down; 0 where there is none."""
+    steps = steps_in_all(cfg) - ramp_steps(cfg)[1]
+    return min(int(cfg.precision.settle * steps), steps - 1) // refresh_period(cfg) * refresh_period(cfg)
+
+
+def kernel_shapes(model: Model) -> dict[str, tuple[int, int]]:
+    """Rows and columns of each ternary-able kernel of a layer; q, k, v and gate, up are merged."""
+    heads, groups = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
+    return {
+        "qkv": (heads + 2 * groups, model.width),
+        "o": (model.width, heads),
+        "gate_up": (2 * model.ffn_width, model.width),
+        "down": (model.width, model.ffn_width),
+    }
+
+
+def largest_budget(model: Model, tier: int | None = None) -> float:
+    """Mean stored bits a ternary-able weight with every block at ``tier`` bits (None: at ``max_tier``)."""
+    tier = model.max_tier if tier is None else tier
+    shapes = kernel_shapes(model).values()
+    weights = sum(n * k for n, k in shapes)
+    index_bits = INDEX_BITS * sum(n / BLOCK_ROWS for n, _ in shapes)
+    return 2.0 + tier + (index_bits / weights if tier else 0.0)
