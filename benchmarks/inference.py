@@ -23,11 +23,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
-os.environ.setdefault("PJRT_NPROC", str(min(max(_CORES, 2), 8)))
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
+
+import launch  # noqa: E402, F401 sets the threads of JAX as a run does
 
 FORMS = ("lean", "packed", "materialised", "bf16")
 

@@ -38,7 +38,7 @@ def _pack_layers(w: Array, tiers: dict[str, Array], parts: tuple[int, ...]) -> P
 
 def _pack_one(codes: np.ndarray, ternary: np.ndarray, scale: np.ndarray, tier: np.ndarray) -> Packed:
     block = np.flatnonzero(tier)
-    m = np.where(tier[block] == 8, 32, 4)
+    m = np.array([quant.GRID[int(bits)][0] for bits in tier[block]])
     if not block.size:
         return pack_matrix(ternary.astype(np.int8), scale)
     blocks = lambda a: a.reshape(len(tier), quant.BLOCK_ROWS, -1)[block]

@@ -141,7 +141,7 @@ def gains(params: dict[str, Any], cfg: Model) -> dict[str, np.ndarray]:
 def advance(precision: dict[str, Any], steps: int) -> dict[str, Any]:
     """The precision collection one update later: λ_r of every block moves to 1 by 1/``steps``."""
     layers = {
-        name: {**block, "ramp": jnp.minimum(block["ramp"] + 1 / max(steps, 1), 1.0)}
+        name: {**block, "ramp": jnp.minimum(block["ramp"] + 1 / steps, 1.0)}
         for name, block in precision["layers"].items()
     }
     return {**precision, "layers": layers}

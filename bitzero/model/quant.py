@@ -27,6 +27,7 @@ from bitzero.config import BLOCK_ROWS, Model
 from bitzero.state import pytree
 from pallas_kernels import Packed, packed_matmul
 
+GRID = {0: (1, 0), 4: (4, 7), 8: (32, 127)}  # tier in bits → m and the largest |R|
 INT4 = -4  # in the place of the largest tier: 4-bit absmax rows without a ternary base, the control of the tiers
 OPERANDS = ("f32", "bf16", "int8")
 _FLOOR = 1e-5  # of α and of max|x|
@@ -75,14 +76,20 @@ def row_alpha(w: Float[Array, "*L N K"], parts: tuple[int, ...]) -> Float[Array,
     return jnp.concatenate(alphas, axis=-1)
 
 
+def grid(tier: Int8[Array, "*L blocks"]) -> tuple[Float[Array, "*L blocks"], Float[Array, "*L blocks"]]:
+    """m and the largest |R| of each block."""
+    pick = lambda i: jnp.where(tier == 8, float(GRID[8][i]), jnp.where(tier == 4, float(GRID[4][i]), float(GRID[0][i])))
+    return pick(0), pick(1)
+
+
 def integer_codes(
     w: Float[Array, "*L N K"], tier: Int8[Array, "*L blocks"], ramp: Float[Array, "*L blocks"], parts: tuple[int, ...]
 ) -> tuple[Float[Array, "*L N K"], Float[Array, "*L N"]]:
     """Integers N = m·T + R (as f32) and the scale α/m of each row; ``tier`` holds bits, ``ramp`` λ_r, per block."""
     alpha = row_alpha(w, parts)
     rows = functools.partial(jnp.repeat, repeats=BLOCK_ROWS, axis=-1)
-    m = rows(jnp.where(tier == 8, 32.0, jnp.where(tier == 4, 4.0, 1.0)))
-    limit = rows(jnp.where(tier == 8, 127.0, jnp.where(tier == 4, 7.0, 0.0)))[..., None]
+    m, limit = (rows(figure) for figure in grid(tier))
+    limit = limit[..., None]
     unit = w / alpha[..., None]
     t = jnp.clip(jnp.round(unit), -1, 1)
     m_col = m[..., None]
@@ -133,7 +140,7 @@ def largest_tier(cfg: Model) -> int:
 
 def max_code(max_tier: int) -> int:
     """Largest |m·T + R| when tiers up to ``max_tier`` bits may occur."""
-    return {INT4: 7, 0: 1, 4: 4 + 7, 8: 32 + 127}[max_tier]
+    return 7 if max_tier == INT4 else sum(GRID[max_tier])
 
 
 def integer_product(x: Num[Array, "*B K"], codes: Num[Array, "N K"], operand: str, max_tier: int) -> Num[Array, "*B N"]:

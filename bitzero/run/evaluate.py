@@ -104,14 +104,19 @@ def evaluate(
     }
     workdir.write_json(home / "eval.json", result)
     workdir.write_json(home / "items.json", {"seed": cfg.seed, "step": result["step"], "rows": by_item(answered)})
-    if rows:
-        progress.console.print(table(rows))
+    _tell(result, progress)
+    _to_tensorboard(metrics, cfg, result)
+    return result
+
+
+def _tell(result: dict[str, Any], progress: Progress) -> None:
+    """The tables and what they do not say."""
+    if result["rows"]:
+        progress.console.print(table(result["rows"]))
     if result["precision"]:
         progress.console.print(precision_table(result["precision"]))
     for sentence in sentences(result):
         progress.say(sentence)
-    _to_tensorboard(metrics, cfg, result)
-    return result
 
 
 def _proposer(state: TrainState, now: Solver, stream: Stream, sandbox: Sandbox) -> dict[str, Any]:

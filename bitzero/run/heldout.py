@@ -75,15 +75,23 @@ def answers(found: Sequence[Program], cfg: Config) -> Answers:
 
 
 def nats(
-    params: dict[str, Any], precision: dict[str, Any], held: Answers, model: Model, operand: str
+    params: dict[str, Any], precision: dict[str, Any], held: Answers, cfg: Config, operand: str
 ) -> tuple[float, int]:
     """Mean cross-entropy in nats an answer token at λ = 1, and how many tokens it is the mean of."""
     total = count = 0.0
     for ids, mask in zip(held.tokens, held.mask, strict=True):
-        logp, target = _answer_logprobs(params, precision, ids, mask, model, operand)
-        chosen = np.take_along_axis(np.asarray(logp), _following(ids)[..., None], axis=-1)[..., 0]
-        total, count = total - float(chosen[np.asarray(target)].sum()), count + float(target.sum())
+        loss, (_, target) = _loss(params, precision, ids, mask, cfg, operand)
+        tokens = float(target.sum())
+        total, count = total + float(loss) * tokens, count + tokens
     return total / max(count, 1.0), int(count)
+
+
+_loss = jax.jit(
+    lambda params, precision, ids, mask, cfg, operand: objective.supervised_loss(
+        params, precision, ids, mask, cfg, operand, None
+    ),
+    static_argnames=("cfg", "operand"),
+)
 
 
 def divergence(
@@ -97,10 +105,6 @@ def divergence(
         kl = jnp.sum(jnp.exp(before) * (before - after), axis=-1)
         total, count = total + float(jnp.sum(kl * target)), count + float(jnp.sum(target))
     return total / max(count, 1.0)
-
-
-def _following(ids: UInt16[np.ndarray, "rows T"]) -> Integer[np.ndarray, "rows T"]:
-    return np.pad(ids[:, 1:], ((0, 0), (0, 1))).astype(np.int64)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "operand"))

@@ -50,8 +50,8 @@ def residual_saturation(params: dict[str, Any], precision: dict[str, Any], cfg: 
         w, block = params["layers"][name]["kernel"], precision["layers"][name]
         codes, _ = quant.integer_codes(w, block["tier"], block["ramp"], parts)
         t, _ = quant.ternary_codes(w, parts)
-        tier = jnp.repeat(block["tier"], quant.BLOCK_ROWS, axis=-1)[..., None]
-        m, limit = jnp.where(tier == 8, 32.0, 4.0), jnp.where(tier == 8, 127.0, 7.0)
+        rows = lambda a: jnp.repeat(a, quant.BLOCK_ROWS, axis=-1)[..., None]
+        tier, (m, limit) = rows(block["tier"]), map(rows, quant.grid(block["tier"]))
         hits += jnp.sum((jnp.abs(codes - m * t) >= limit) & (tier > 0))
         total += jnp.sum(jnp.broadcast_to(tier > 0, w.shape))
     return hits / jnp.maximum(total, 1)

@@ -27,9 +27,10 @@ def measure(state: TrainState, cfg: Config, operand: str, stream: Stream, sandbo
     tasks = [task_of(cfg, program, DEDUCTION) for program in found]
     rows: list[dict[str, Any]] = []
     for name, model, tiers in levels(state, cfg):
-        nats, tokens = heldout.nats(state.params, tiers, held, model, operand)
+        asked = dataclasses.replace(cfg, model=model)
+        nats, tokens = heldout.nats(state.params, tiers, held, asked, operand)
         at = dataclasses.replace(state, precision=tiers)
-        solver = asking.solver(at, operand, dataclasses.replace(cfg, model=model), settled=True)
+        solver = asking.solver(at, operand, asked, settled=True)
         right = asking.right(sandbox, tasks, asking.ask(solver, tasks))[:, 0]
         bits = _stored_bits(tiers, model)
         rows.append({"name": name, "stored_bits": bits, "nats": nats, "accuracy": float(right.mean())})

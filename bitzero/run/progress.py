@@ -60,12 +60,17 @@ class Progress:
 
     def show(self, status: Status, *, now: bool = False) -> None:
         """Shows ``status``; in a log at most every ten seconds, at a change of phase, or when ``now``."""
-        if self._live:
-            self._live.update(rich.text.Text(status.line(), overflow="ellipsis", no_wrap=True), refresh=True)
-        elif now or status.phase != self._phase or time.monotonic() - self._logged >= _LOG_EVERY_S:
+        drawn = self.draw(rich.text.Text(status.line(), overflow="ellipsis", no_wrap=True))
+        if not drawn and (now or status.phase != self._phase or time.monotonic() - self._logged >= _LOG_EVERY_S):
             self.say(status.line())
             self._logged = time.monotonic()
         self._phase = status.phase
+
+    def draw(self, what: rich.console.RenderableType) -> bool:
+        """Shows ``what`` in the place of what was shown before; False where the output is not a terminal."""
+        if self._live:
+            self._live.update(what, refresh=True)
+        return self._live is not None
 
     def say(self, sentence: str) -> None:
         """One line that stays."""

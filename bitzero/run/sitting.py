@@ -9,6 +9,7 @@ from typing import Any
 
 from bitzero.config import Config
 from bitzero.run.checkpoint import Checkpoints
+from bitzero.run.heldout import Answers
 from bitzero.run.metrics import Metrics
 from bitzero.run.progress import Progress
 from bitzero.run.stop import Stop
@@ -53,6 +54,7 @@ class Sitting:
     fresh: bool = True  # the next chunk compiles, so its time says nothing about the rate
     means: dict[str, float] = dataclasses.field(default_factory=dict)  # of the last chunk
     scales: dict[str, Any] = dataclasses.field(default_factory=dict)  # α of every matrix at the last report
+    heldout: Answers | None = None  # what a refresh is measured on, made at the first one
     door_before: dict[str, float] = dataclasses.field(default_factory=dict)  # the door's seconds at the last report
 
 

@@ -6,11 +6,10 @@ import time
 from types import TracebackType
 
 import rich.console
-import rich.live
 import rich.table
 import rich.text
 
-from bitzero.run.progress import clock
+from bitzero.run.progress import Progress, clock
 
 _LOG_EVERY_S = 30.0  # seconds between lines of counts where the output is not a terminal
 _TAIL = 2_000  # bytes of a log in which its last line is looked for
@@ -55,35 +54,28 @@ class View:
     """Context manager that shows ``Standing``s and sentences between them."""
 
     def __init__(self, console: rich.console.Console | None = None) -> None:
-        self.console = console or rich.console.Console(highlight=False, soft_wrap=True)
-        self._live: rich.live.Live | None = None
+        self._progress = Progress(console)
         self._shown = time.monotonic()
 
     def __enter__(self) -> "View":
-        if self.console.is_terminal:
-            self._live = rich.live.Live(console=self.console, auto_refresh=False, transient=True)
-            self._live.start()
+        self._progress.__enter__()
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._live:
-            self._live.stop()
-            self._live = None
+        self._progress.__exit__(kind, error, trace)
 
     def show(self, standing: Standing) -> None:
         """Shows ``standing``: on a terminal once a second, in a log every 30 s."""
         since = time.monotonic() - self._shown
-        if since < (1.0 if self._live else _LOG_EVERY_S):
+        if since < (1.0 if self._progress.console.is_terminal else _LOG_EVERY_S):
             return
         self._shown = time.monotonic()
-        if self._live:
-            self._live.update(standing.table(), refresh=True)
-        else:
+        if not self._progress.draw(standing.table()):
             self.say(standing.line())
 
     def say(self, sentence: str) -> None:
         """One line that stays."""
-        self.console.print(rich.text.Text(sentence))
+        self._progress.say(sentence)
 
 
 def last_line(log: pathlib.Path) -> str:

@@ -176,23 +176,33 @@ def selfplay_loss(
     propose, weight_p = loss(logp[:n], rows.logprobs[:n], rows.mask[:n], gain[:n])
     solve, weight_s = loss(logp[n:], rows.logprobs[n:], rows.mask[n:], gain[n:])
     entropy = -jnp.sum(jnp.exp(logits) * logits, axis=-1)
-    mean = lambda values, keep: jnp.sum(values * keep) / jnp.maximum(jnp.sum(keep), 1)
-    entropy_p, entropy_s = mean(entropy[:n], rows.mask[:n]), mean(entropy[n:], rows.mask[n:])
+    entropy_p, entropy_s = _mean(entropy[:n], rows.mask[:n]), _mean(entropy[n:], rows.mask[n:])
     supervised, _ = supervised_loss(params, state.precision, items.tokens, items.mask, cfg, operand, None)
     total = solve + sp.proposer * propose + sp.supervised * supervised - sp.entropy * (entropy_p + entropy_s)
-    ratio = (logp - rows.logprobs) * rows.mask  # log of train ÷ sampler
     metrics = {
         "loss/solve": solve,
         "loss/propose": propose,
         "loss/supervised": supervised,
         "selfplay/entropy_propose": entropy_p,
         "selfplay/entropy_solve": entropy_s,
-        "quant/kl_rollout_train": mean(jnp.exp(ratio) - 1 - ratio, rows.mask),
-        "quant/max_ratio": jnp.max(jnp.exp(ratio)),
-        "quant/capped_ratio": mean(jnp.concatenate([weight_p, weight_s]) >= sp.max_weight, rows.mask),
+        **_mismatch(logp, rows, jnp.concatenate([weight_p, weight_s]) >= sp.max_weight),
     }
     if sp.kl > 0:
         frozen = jax.nn.log_softmax(window(forward(state.reference, state.precision)))
-        kl = mean(jnp.sum(jnp.exp(logits) * (logits - frozen), axis=-1), rows.mask)
+        kl = _mean(jnp.sum(jnp.exp(logits) * (logits - frozen), axis=-1), rows.mask)
         total, metrics["loss/kl"] = total + sp.kl * kl, kl
     return total, metrics
+
+
+def _mismatch(logp: Float[Array, "B C"], rows: Rollout, capped: Bool[Array, "B C"]) -> dict[str, Float[Array, ""]]:
+    """How far the training forward is from the sampler: KL, the largest ratio, the share of ratios that were capped."""
+    ratio = (logp - rows.logprobs) * rows.mask  # log of train ÷ sampler
+    return {
+        "quant/kl_rollout_train": _mean(jnp.exp(ratio) - 1 - ratio, rows.mask),
+        "quant/max_ratio": jnp.max(jnp.exp(ratio)),
+        "quant/capped_ratio": _mean(capped, rows.mask),
+    }
+
+
+def _mean(values: Num[Array, "B C"] | Bool[Array, "B C"], keep: Bool[Array, "B C"]) -> Float[Array, ""]:
+    return jnp.sum(values * keep) / jnp.maximum(jnp.sum(keep), 1)

@@ -10,23 +10,12 @@ warm-ups, which are those of precision_budget.py.
 from collections.abc import Iterator
 from typing import Any
 
+from experiments.sweeps.precision_budget import AFTER_BRANCH, BASE, BRANCH
+
+__all__ = ["AFTER_BRANCH", "BASE", "BRANCH", "points"]
+
 SIGNALS = ("fisher", "activation", "attention", "magnitude", "static", "random")
 BUDGETS = (2.25, 3.0)
-
-# Two layers, so that five seeds of every point fit an evening; the weights turn ternary at step 1,200 at once.
-BASE = {
-    "model.num_layers": 2,
-    "model.max_tier": 4,
-    "warmup.steps": 1600,
-    "warmup.ramp_start": 0.75,
-    "warmup.ramp_end": 0.75,
-    "tasks.unlock_every": 1600,
-    "selfplay.steps": 0,
-    "eval.items": 0,
-    "eval.locked_items": 0,
-}
-BRANCH = 1200
-AFTER_BRANCH = ("precision", "model.weights", "eval", "run")
 
 
 def points() -> Iterator[tuple[str, str, float, dict[str, Any]]]:

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pallas_kernels import PackingError, Residual, backends, pack, packed_matmul
+from pallas_kernels import PackingError, backends, pack, packed_matmul
+from tests.pallas_kernels.samples import promoted
 
 N, K = 80, 700
 RUNNABLE = [name for name, state in backends().items() if state == "available"]
@@ -17,13 +18,8 @@ def matrix(seed, residual=False):
     scale = rng.uniform(0.01, 2, N).astype(np.float32)
     if not residual:
         return codes.astype(np.int64), scale, pack(codes, scale)
-    values = rng.integers(-7, 8, (3, 16, K)).astype(np.int8)
-    values[1] = rng.integers(-127, 128, (16, K))
-    block, m = [3, 0, 4], [4, 32, 4]
-    whole = codes.astype(np.int64).reshape(-1, 16, K)
-    for at, factor, value in zip(block, m, values, strict=True):
-        whole[at] = factor * whole[at] + value
-    return whole.reshape(N, K), scale, pack(codes, scale, residual=Residual(values=values, block=block, m=m))
+    whole, planes = promoted(codes, rng)
+    return whole, scale, pack(codes, scale, residual=planes)
 
 
 def activations(m, seed=0):

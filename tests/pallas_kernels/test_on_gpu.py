@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pallas_kernels import Residual, backends, layout, pack, packed_matmul, tiles, triton_gpu
+from pallas_kernels import backends, layout, pack, packed_matmul, tiles, triton_gpu
+from tests.pallas_kernels.samples import promoted
 
 pytestmark = [
     pytest.mark.gpu,
@@ -26,13 +27,8 @@ def matrix(n, k, residual):
     codes = rng.integers(-1, 2, (n, k)).astype(np.int8)
     if not residual:
         return codes.astype(np.int64), pack(codes, np.float32(1))
-    values = rng.integers(-7, 8, (3, 16, k)).astype(np.int8)
-    values[1] = rng.integers(-127, 128, (16, k))
-    block, m = [3, 0, 4], [4, 32, 4]
-    whole = codes.astype(np.int64).reshape(-1, 16, k)
-    for at, factor, value in zip(block, m, values, strict=True):
-        whole[at] = factor * whole[at] + value
-    return whole.reshape(n, k), pack(codes, np.float32(1), residual=Residual(values=values, block=block, m=m))
+    whole, planes = promoted(codes, rng)
+    return whole, pack(codes, np.float32(1), residual=planes)
 
 
 def runnable(backend):

@@ -40,7 +40,7 @@ def test_rows_are_examples_one_after_another(held):
 
 def test_nats_are_the_mean_over_answer_tokens(held, model):
     params, tiers = model
-    value, count = heldout.nats(params, tiers, held, CFG.model, "f32")
+    value, count = heldout.nats(params, tiers, held, CFG, "f32")
     assert count == held.mask[:, :, 1:].sum()
     one = dataclasses.replace(held, tokens=held.tokens[:1], mask=held.mask[:1])
     ids = np.asarray(one.tokens[0], np.int32)
@@ -50,7 +50,7 @@ def test_nats_are_the_mean_over_answer_tokens(held, model):
     )
     logp = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     picked = [-logp[i, t, ids[i, t + 1]] for i in range(ids.shape[0]) for t in range(95) if one.mask[0, i, t + 1]]
-    assert heldout.nats(params, tiers, one, CFG.model, "f32")[0] == pytest.approx(np.mean(picked), rel=1e-5)
+    assert heldout.nats(params, tiers, one, CFG, "f32")[0] == pytest.approx(np.mean(picked), rel=1e-5)
     assert 0 < value
 
 
