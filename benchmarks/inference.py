@@ -1,13 +1,13 @@
 """Answering from a packed file on a CPU: bytes, memory, seconds to the first answer and to one when warm.
 
     python benchmarks/inference.py [--config=experiments/azr_100m.py] [--rows=1,64] [--prompt=100] [--new=32]
-                                   [--forms=lean,packed,materialised,bf16] [--out=FILE.json]
+                                   [--forms=packed,whole,materialised,bf16] [--out=FILE.json]
 
 Makes a model of the experiment's shape with random weights (speed and size do not depend on their values), packs it to
-a file, and asks it in processes of their own, so many rows at a time: on the packed matrices (lean: compiled in less
-memory, as ``bitzero.run.asking`` does), on integers materialised from them, and as an unquantised model in bf16. Prints
-a table, a line as each is measured, and writes benchmarks/results/inference.json or FILE. Beside the whole answer it
-measures decoding alone: tokens/s from the difference to an answer of one token.
+a file, and asks it in processes of their own, so many rows at a time: on the packed matrices (whole: as one compiled
+program and not in the two halves of ``bitzero.run.asking``), on integers materialised from them, and as an unquantised
+model in bf16. Prints a table, a line as each is measured, and writes benchmarks/results/inference.json or FILE. Beside
+the whole answer it measures decoding alone: tokens/s from the difference to an answer of one token.
 """
 
 import argparse
@@ -29,7 +29,7 @@ sys.path.insert(0, str(ROOT))
 
 import launch  # noqa: E402, F401 sets the threads of JAX as a run does
 
-FORMS = ("lean", "packed", "materialised", "bf16")
+FORMS = ("packed", "whole", "materialised", "bf16")
 
 
 def main() -> None:
@@ -104,13 +104,12 @@ def ask(form: str, path: str, given: argparse.Namespace) -> dict[str, Any]:
     from bitzero.selfplay import rollout
 
     model = packed_file.load(pathlib.Path(path))
-    options = asking.LEAN if form == "lean" else None
     prompts = np.random.default_rng(0).integers(100, 500, (int(given.rows), given.prompt)).astype(np.int32)
-    sample = jax.jit(rollout.sample, static_argnames=("cfg", "operand", "max_new"), compiler_options=options)
-    answer = functools.partial(
-        sample, jax.random.key(0), weights_in(form, model), prompts, model.cfg.model, model.operand, temperature=0.0
-    )
-    drawn = np.asarray(answer(max_new=given.new).tokens)
+    one = jax.jit(rollout.sample, static_argnames=("cfg", "operand", "max_new"))
+    common = {"cfg": model.cfg.model, "operand": model.operand, "temperature": 0.0}
+    draw = asking.sampled if form != "whole" else lambda *a, **k: one(*a, **k).tokens
+    answer = functools.partial(draw, jax.random.key(0), weights_in(form, model), prompts, **common)
+    drawn = np.asarray(answer(max_new=given.new))
     first, peak = time.perf_counter() - started, peak_memory()
     warm, prefill = (seconds(functools.partial(answer, max_new=new), given.repeats) for new in (given.new, 1))
     tokens, decoded = int((drawn != 0).sum()), int((drawn[:, 1:] != 0).sum())
@@ -125,11 +124,11 @@ def seconds(answer: Callable[[], Any], repeats: int) -> list[float]:
     """Wall seconds of so many answers, after one that may compile."""
     import numpy as np
 
-    np.asarray(answer().tokens)
+    np.asarray(answer())
     found = []
     for _ in range(repeats):
         began = time.perf_counter()
-        np.asarray(answer().tokens)
+        np.asarray(answer())
         found.append(time.perf_counter() - began)
     return found
 
@@ -141,7 +140,7 @@ def weights_in(form: str, model: Any) -> dict[str, Any]:
 
     from bitzero.model import packing, quant
 
-    if form in ("packed", "lean"):
+    if form in ("packed", "whole"):
         return model.weights
     dense = packing.materialise(model.weights, model.operand)
     if form == "materialised":

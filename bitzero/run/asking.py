@@ -11,17 +11,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray, UInt16
 
 from bitzero.config import Config, Model
-from bitzero.model import packing, quant
+from bitzero.model import quant
 from bitzero.sandbox import Sandbox
 from bitzero.selfplay import rollout, schedule, warmup
 from bitzero.state import TrainState
 from bitzero.tasks import judge, kinds, tokens
 from bitzero.tasks.kinds import Task
-
-# Options of ``jax.jit`` for packed models, whose processes are to stay small. XLA's newer emitters for its CPU back end
-# keep about 8 MB for every kernel until all are compiled; the older ones save 150 MB of the 500 that a 100M model's
-# first answer takes, and later answers take half as long again. Measured by benchmarks/inference.py.
-LEAN = {"xla_cpu_use_fusion_emitters": False}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -81,14 +76,35 @@ def complete(
 ) -> Iterator[list[int]]:
     """Sampled completions of ``prompts`` (each at most ``cfg.tasks.prompt`` ids), in their order."""
     size, width = solver.cfg.eval.batch_size, solver.cfg.tasks.prompt
-    decode = _decode_lean if packing.holds_packed(solver.weights) else _decode
     for start in range(0, len(prompts), size):
         part = prompts[start : start + size]
         batch = left_padded([*part, *([part[0]] * (size - len(part)))], width)  # one shape: one compilation
         key = jax.random.fold_in(jax.random.key(seed), start)
-        drawn = decode(key, solver.weights, batch, jnp.float32(temperature), solver.cfg.model, solver.operand, max_new)
+        drawn = sampled(key, solver.weights, batch, temperature, solver.cfg.model, solver.operand, max_new)
         for row in np.asarray(drawn)[: len(part)]:
             yield [int(token) for token in row]
+
+
+def sampled(
+    key: PRNGKeyArray,
+    weights: dict[str, Any],
+    prompts: Integer[np.ndarray, "B P"],
+    temperature: float,
+    cfg: Model,
+    operand: str,
+    max_new: int,
+) -> Int[Array, "B C"]:
+    """Completions of left-padded prompts, as ``rollout.sample`` draws them.
+
+    Compiled in two halves, one after the other: most of the memory of an answering process is what XLA's compiler
+    keeps until a program is done (``whole`` of benchmarks/inference.py is what one program would take).
+    """
+    logits, cache = _prefill(weights, prompts, cfg, operand, max_new=max_new)
+    return _decode(key, weights, prompts, logits, cache, cfg, operand, temperature=jnp.float32(temperature)).tokens
+
+
+_prefill = jax.jit(rollout.prefill, static_argnames=("cfg", "operand", "max_new"))
+_decode = jax.jit(rollout.decode, static_argnames=("cfg", "operand"))
 
 
 def right(sandbox: Sandbox, tasks: Sequence[Task], answers: Sequence[Sequence[str | None]]) -> Bool[np.ndarray, "n s"]:
@@ -105,22 +121,6 @@ def left_padded(prompts: Sequence[Sequence[int]], width: int) -> UInt16[np.ndarr
             raise ValueError(f"a prompt of {len(prompt)} tokens does not fit {width}")
         row[width - len(prompt) :] = prompt
     return batch
-
-
-def _sampled(
-    key: PRNGKeyArray,
-    weights: dict[str, Any],
-    prompts: Integer[Array, "B P"],
-    temperature: Float[Array, ""],
-    cfg: Model,
-    operand: str,
-    max_new: int,
-) -> Int[Array, "B C"]:
-    return rollout.sample(key, weights, prompts, cfg, operand, max_new=max_new, temperature=temperature).tokens
-
-
-_decode = jax.jit(_sampled, static_argnames=("cfg", "operand", "max_new"))
-_decode_lean = jax.jit(_sampled, static_argnames=("cfg", "operand", "max_new"), compiler_options=LEAN)
 
 
 @functools.partial(jax.jit, static_argnames=("cfg", "operand"))

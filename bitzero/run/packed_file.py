@@ -1,7 +1,7 @@
 """The file of a packed model: a header and plain arrays, written whole or not at all, read without trust.
 
 An uncompressed NumPy archive without pickled objects: anyone can read it, and nothing in it can run. Reading needs
-neither the latents nor the checkpoint library. Most of an answering process is XLA's compiler, see ``asking.LEAN``.
+neither the latents nor the checkpoint library. Most of an answering process is XLA's compiler, see ``asking.sampled``.
 """
 
 import dataclasses

@@ -4,10 +4,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Integer, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray
 
 from bitzero.config import Model
 from bitzero.model import transformer
+from bitzero.model.transformer import Cache
 from bitzero.state import Rollout
 from bitzero.tasks.tokens import EOS, PAD
 
@@ -26,24 +27,48 @@ def sample(
 
     ``weights`` come from ``quant.materialise``. The log-probs are those of temperature 1, to compare with training.
     """
+    logits, cache = prefill(weights, prompts, cfg, operand, max_new=max_new)
+    return decode(key, weights, prompts, logits, cache, cfg, operand, temperature=temperature)
+
+
+def prefill(
+    weights: dict[str, Any], prompts: Integer[Array, "B P"], cfg: Model, operand: str, *, max_new: int
+) -> tuple[Float[Array, "B V"], Cache]:
+    """Logits of the first new token, and a cache that holds the prompts and has room for ``max_new`` tokens."""
     prompts = prompts.astype(jnp.int32)
     b, p = prompts.shape
-    slots = p + max_new
-    valid = jnp.pad(prompts != PAD, ((0, 0), (0, max_new)), constant_values=True)
-    segments = valid.astype(jnp.int32)
-    positions = transformer.positions_of(segments)
-    cache = transformer.empty_cache(cfg, operand, b, slots)
-    mask = jnp.pad(transformer.causal_mask(segments[:, :p]), ((0, 0), (0, 0), (0, max_new)))
+    valid, positions = _places(prompts, max_new)
+    segments = valid[:, :p].astype(jnp.int32)
+    mask = jnp.pad(transformer.causal_mask(segments), ((0, 0), (0, 0), (0, max_new)))
     logits, cache = transformer.apply_cached(
         weights,
-        transformer.lagged(prompts, segments[:, :p], cfg.smear),
+        transformer.lagged(prompts, segments, cfg.smear),
         positions[:, :p],
         mask,
-        cache,
+        transformer.empty_cache(cfg, operand, b, p + max_new),
         jnp.int32(0),
         cfg,
         operand,
     )
+    return logits[:, -1], cache
+
+
+def decode(
+    key: PRNGKeyArray,
+    weights: dict[str, Any],
+    prompts: Integer[Array, "B P"],
+    logits: Float[Array, "B V"],
+    cache: Cache,
+    cfg: Model,
+    operand: str,
+    *,
+    temperature: Float[Array, ""] | float,
+) -> Rollout:
+    """What ``sample`` returns, from what ``prefill`` returned; as many new tokens as the cache has room for."""
+    prompts = prompts.astype(jnp.int32)
+    (b, p), slots = prompts.shape, cache.key.shape[2]
+    max_new = slots - p
+    valid, positions = _places(prompts, max_new)
 
     def draw(i: Array, logits: Array, done: Array) -> tuple[Array, Array]:
         noise = jax.random.gumbel(jax.random.fold_in(key, i), logits.shape)
@@ -71,7 +96,7 @@ def sample(
 
     start = (
         jnp.int32(0),
-        logits[:, -1],
+        logits,
         cache,
         prompts[:, ::-1][:, : cfg.smear],
         jnp.zeros((b, max_new), jnp.int32),
@@ -81,3 +106,9 @@ def sample(
     _, _, _, _, tokens, logprobs, _ = jax.lax.while_loop(more, step, start)
     ended = jnp.cumsum(tokens == EOS, axis=1) - (tokens == EOS) > 0
     return Rollout(tokens=tokens, logprobs=logprobs, mask=(tokens != PAD) & ~ended)
+
+
+def _places(prompts: Int[Array, "B P"], max_new: int) -> tuple[Bool[Array, "B S"], Int[Array, "B S"]]:
+    """Which slots of the cache hold or will hold a token, and its position in its sequence."""
+    valid = jnp.pad(prompts != PAD, ((0, 0), (0, max_new)), constant_values=True)
+    return valid, transformer.positions_of(valid.astype(jnp.int32))
