@@ -106,6 +106,18 @@ def test_a_whole_number_may_stand_for_a_number():
             "config.precision.signal=fisher is measured before λ = 1: warmup.ramp_end must be above 0",
         ),
         (
+            {"precision__kinds": "qkv,ffn"},
+            "config.precision.kinds must be some of qkv,o,gate_up,down, each once; it is 'qkv,ffn'",
+        ),
+        (
+            {"precision__kinds": "o", "precision__budget": 3.0},
+            "config.precision.budget=3.0 must be at most 2.6680, every block of o promoted, with model.max_tier=8",
+        ),
+        (
+            {"precision__kinds": "o", "precision__budget": 2.1, "precision__signal": "attention"},
+            "config.precision.signal=attention is about q, k and v: precision.kinds=o must hold qkv",
+        ),
+        (
             {"precision__hysteresis": 0.9},
             "config.precision needs 0 < settle ≤ 1, max_swaps ≤ 1 and hysteresis ≥ 1",
         ),

@@ -32,6 +32,7 @@ from bitzero.config.derived import (
     kernel_shapes,
     largest_budget,
     last_fall,
+    promotable,
     ramp_steps,
     refresh_period,
     steps_in_all,
@@ -40,7 +41,7 @@ from bitzero.config.derived import (
 __all__ = [
     "BLOCK_ROWS", "INDEX_BITS", "Config", "ConfigError", "Eval", "Executor", "Model", "Optimiser", "Precision", "Run",
     "SelfPlay", "Tasks", "Warmup", "called", "default", "freeze", "kernel_shapes", "largest_budget", "last_fall",
-    "leaves", "ramp_steps", "refresh_period", "steps_in_all",
+    "leaves", "promotable", "ramp_steps", "refresh_period", "steps_in_all",
 ]  # fmt: skip
 
 

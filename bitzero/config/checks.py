@@ -5,7 +5,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from bitzero.config.defaults import Config
-from bitzero.config.derived import largest_budget, last_fall, ramp_steps, refresh_period, steps_in_all
+from bitzero.config.derived import (
+    kernel_shapes,
+    largest_budget,
+    last_fall,
+    promotable,
+    ramp_steps,
+    refresh_period,
+    steps_in_all,
+)  # fmt: skip
 
 # Whole numbers that may be 0; every other one counts something there must be at least one of.
 _MAY_BE_ZERO = frozenset({
@@ -73,7 +81,12 @@ def _shape_problems(cfg: Config) -> Iterator[str]:
 
 
 def _precision_problems(cfg: Config) -> Iterator[str]:
-    held, most = cfg.precision, largest_budget(cfg.model)
+    held, kinds, known = cfg.precision, promotable(cfg), list(kernel_shapes(cfg.model))
+    if len(set(kinds)) != len(kinds) or not set(kinds) <= set(known):
+        yield f"config.precision.kinds must be some of {','.join(known)}, each once; it is {held.kinds!r}"
+        return
+    whole = set(kinds) == set(known)
+    most = largest_budget(cfg.model, kinds=None if held.scope == "kind" else kinds)
     budgets = {"budget": held.budget}
     if held.policy == "progressive":
         budgets["start_budget"] = held.start_budget
@@ -82,13 +95,16 @@ def _precision_problems(cfg: Config) -> Iterator[str]:
             yield f"config.precision.{name}={budget} must be at least 2.0, the stored bits of a ternary weight"
         if budget > most + 1e-9:
             yield (
-                f"config.precision.{name}={budget} must be at most {most:.4f}, every block promoted, "
+                f"config.precision.{name}={budget} must be at most {most:.4f}, every block"
+                f"{'' if whole else f' of {held.kinds}'} promoted, "
                 f"with model.max_tier={cfg.model.max_tier}"
             )
     if cfg.model.weights != "ternary" and held.budget > 2.0:
         yield f"config.precision.budget={held.budget} needs model.weights=ternary, not {cfg.model.weights}"
     if held.budget > 2.0 and held.scope == "kind" and held.signal in ("static", "attention"):
         yield f"config.precision.signal={held.signal} needs scope=model: it says nothing of some kinds"
+    if held.budget > 2.0 and held.signal == "attention" and "qkv" not in kinds:
+        yield f"config.precision.signal=attention is about q, k and v: precision.kinds={held.kinds} must hold qkv"
     if held.budget > 2.0 and held.signal in ("fisher", "activation", "attention") and not cfg.warmup.ramp_end:
         yield f"config.precision.signal={held.signal} is measured before λ = 1: warmup.ramp_end must be above 0"
     if held.policy != "fixed":

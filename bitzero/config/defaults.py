@@ -89,6 +89,7 @@ class Precision:
     budget: float = 2.0  # 2.0: all ternary; `largest_budget` is the most a model can hold
     signal: str = "fisher"  # fisher | activation | attention | magnitude | static | random
     scope: str = "model"  # the budget holds over the whole model, or over each matrix kind by itself: model | kind
+    kinds: str = "qkv,o,gate_up,down"  # matrix kinds that may be promoted at all
     grain: str = "block"  # what is promoted: 16 rows, or a whole matrix of one layer: block | matrix
     policy: str = "fixed"  # fixed | refresh | progressive | by_level
     phase_steps: int = 400  # steps of a precision phase, counted from λ = 1; masks change only at its end

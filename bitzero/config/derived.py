@@ -1,5 +1,7 @@
 """What follows from the settings: steps, shapes of the kernels, stored bits."""
 
+from collections.abc import Iterable
+
 from bitzero.config.defaults import Config, Model
 
 BLOCK_ROWS = 16  # output rows that share a tier
@@ -38,10 +40,18 @@ def kernel_shapes(model: Model) -> dict[str, tuple[int, int]]:
     }
 
 
-def largest_budget(model: Model, tier: int | None = None) -> float:
-    """Mean stored bits a ternary-able weight with every block at ``tier`` bits (None: at ``max_tier``)."""
+def promotable(cfg: Config) -> tuple[str, ...]:
+    """The kernels whose blocks may hold a tier, as ``precision.kinds`` names them."""
+    return tuple(name.strip() for name in cfg.precision.kinds.split(","))
+
+
+def largest_budget(model: Model, tier: int | None = None, kinds: Iterable[str] | None = None) -> float:
+    """Mean stored bits a ternary-able weight with every block at ``tier`` bits (None: at ``max_tier``).
+
+    With ``kinds`` every block of these kernels; the others stay ternary.
+    """
     tier = model.max_tier if tier is None else tier
-    shapes = kernel_shapes(model).values()
-    weights = sum(n * k for n, k in shapes)
-    index_bits = INDEX_BITS * sum(n / BLOCK_ROWS for n, _ in shapes)
-    return 2.0 + tier + (index_bits / weights if tier else 0.0)
+    shapes = kernel_shapes(model)
+    promoted = [shapes[name] for name in (shapes if kinds is None else kinds)]
+    more = sum(tier * n * k + (INDEX_BITS * n / BLOCK_ROWS if tier else 0.0) for n, k in promoted)
+    return 2.0 + more / sum(n * k for n, k in shapes.values())

@@ -10,7 +10,7 @@ import dataclasses
 
 import numpy as np
 
-from bitzero.config import BLOCK_ROWS, Config, kernel_shapes
+from bitzero.config import BLOCK_ROWS, Config, kernel_shapes, promotable
 from bitzero.model.precision import TIERS, block_bits
 
 Tiers = dict[str, np.ndarray]  # kernel → bits of each block, int8 [L, blocks]
@@ -52,10 +52,12 @@ def allocate(
     ``scores`` [L, blocks] and ``gains`` [L, blocks, 3] are ``precision.scores`` and ``.gains``. Steps down that the
     budget forces come first; then free bits are spent; then at most ``max_swaps`` of the units promoted before step
     down by choice, none before its ramp is over and each for a newcomer that is ``hysteresis`` times as good. Fewer
-    than 1/``max_swaps`` promoted units never change by choice: the share is rounded down.
+    than 1/``max_swaps`` promoted units never change by choice: the share is rounded down. Kernels outside
+    ``precision.kinds`` stay ternary; under ``scope`` "model" their bits count all the same.
     """
-    new = {name: tier.copy() for name, tier in now.items()}
-    for group in [tuple(now)] if cfg.precision.scope == "model" else [(name,) for name in now]:
+    kinds = promotable(cfg)
+    new = {name: tier.copy() if name in kinds else np.zeros_like(tier) for name, tier in now.items()}
+    for group in [kinds] if cfg.precision.scope == "model" else [(name,) for name in kinds]:
         part = units(group, scores, gains, now, age, budget, cfg)
         swaps = int(cfg.precision.max_swaps * np.count_nonzero(part.rung))  # of those promoted before this allocation
         shrink(part)
@@ -76,20 +78,23 @@ def units(
     cfg: Config,
 ) -> Units:
     """The blocks or matrices of the kernels of ``group``, kernel by kernel and layer by layer."""
-    columns = {name: kernel_shapes(cfg.model)[name][1] for name in group}
+    shapes = kernel_shapes(cfg.model)
+    columns = {name: shapes[name][1] for name in group}
     whole = cfg.precision.grain == "matrix"
     join = (lambda a: a.sum(axis=1)) if whole else (lambda a: a.reshape(-1, *a.shape[2:]))
     first = (lambda a: a[:, 0]) if whole else (lambda a: a.reshape(-1))
     gain = lambda name: np.maximum.accumulate(scores[name][..., None] * gains[name], axis=-1)
     price = lambda name: np.broadcast_to(block_bits(np.array(TIERS, float), columns[name]), (*now[name].shape, 3))
-    weights = sum(now[name].size * BLOCK_ROWS * columns[name] for name in group)
+    counted = group if cfg.precision.scope == "kind" else tuple(shapes)  # what the budget is the mean of
+    weights = {name: now[name].size * BLOCK_ROWS * shapes[name][1] for name in counted}
+    others = sum(weights[name] for name in counted if name not in group)
     return Units(
         benefit=np.concatenate([join(gain(name)) for name in group]),
         bits=np.concatenate([join(price(name)) for name in group]),
         rung=np.concatenate([np.searchsorted(TIERS, first(now[name])) for name in group]),
         age=np.concatenate([first(age[name]) for name in group]),
         top=TIERS.index(cfg.model.max_tier),
-        limit=budget * weights * (1 + 1e-12),
+        limit=budget * sum(weights.values()) * (1 + 1e-12) - 2.0 * others,
     )
 
 

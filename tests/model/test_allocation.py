@@ -57,6 +57,31 @@ def test_the_budget_is_never_passed_and_no_step_that_fits_is_left(seed, budget, 
         assert bits(tiers, names) + cheapest_step(tiers, max_tier, names) > budget
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.floats(2.0, 10.0),
+    st.sets(st.sampled_from(sorted(SHAPES)), min_size=1),
+    st.sampled_from(["model", "kind"]),
+)
+def test_only_the_kinds_asked_for_are_promoted_and_the_budget_still_counts_all(seed, budget, kinds, scope):
+    cfg = config(kinds=",".join(sorted(kinds)), scope=scope)
+    budget = min(budget, largest_budget(cfg.model, kinds=kinds if scope == "model" else None))
+    tiers = allocation.allocate(*inputs(seed), filled(0), filled(0), budget, cfg)
+    assert all(not tiers[name].any() for name in set(SHAPES) - kinds)
+    for names in [tuple(SHAPES)] if scope == "model" else [(name,) for name in kinds]:
+        assert bits(tiers, names) <= budget + 1e-9
+        free = {name: tiers[name] if name in kinds else filled(8)[name] for name in names}  # others cannot step up
+        assert bits(tiers, names) + cheapest_step(free, 8, names) > budget
+
+
+def test_tiers_outside_the_kinds_are_given_back():
+    cfg = config(kinds="o,down")
+    tiers = allocation.allocate(*inputs(0), filled(4), filled(99, np.int32), 3.0, cfg)
+    assert not tiers["qkv"].any() and not tiers["gate_up"].any() and tiers["o"].any()
+    assert bits(tiers) <= 3.0
+
+
 def test_all_blocks_are_promoted_at_the_largest_budget():
     for tier in (4, 8):
         cfg = config(max_tier=tier)
@@ -181,3 +206,5 @@ def test_bits_are_those_of_a_hand_count():
     assert TIERS == (0, 4, 8)
     assert largest_budget(MODEL, 0) == 2.0
     assert largest_budget(MODEL, 8) > 10.0
+    # qkv: 64 × 32, o: 32 × 32, gate_up: 96 × 32, down: 32 × 48 weights; 4 + 2 blocks of qkv and o at 4 bits.
+    assert largest_budget(MODEL, 4, ("qkv", "o")) == pytest.approx(2 + (4 * 3072 + 32 * 6) / 7680)
