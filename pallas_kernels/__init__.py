@@ -1,4 +1,4 @@
-"""Packed ternary matrices and their products: knows nothing of bitzero, needs jax and numpy only.
+"""Packed ternary matrices and their products: knows nothing of bitzero, needs jax, numpy and jaxtyping.
 
 packed = pack(codes, scale)                              # int8 [N, K] of −1, 0, 1 → 2 bits a weight
 y = packed_matmul(x, packed, x_scale=delta)              # int8 [M, K] → f32 [M, N]

@@ -102,7 +102,7 @@ def pack(codes: Num[AnyArray, "N K"], scale: Any, *, residual: Residual | None =
     ternary = np.asarray(codes)
     if ternary.ndim != 2 or ternary.dtype != np.int8:
         raise PackingError(f"codes must be int8 [N, K], not {ternary.dtype} {list(ternary.shape)}")
-    if ternary.size == 0 or np.abs(ternary).max() > 1:
+    if ternary.size == 0 or ternary.min() < -1 or ternary.max() > 1:
         raise PackingError("codes must be −1, 0 or 1, and there must be some")
     n, k = ternary.shape
     whole = np.zeros((padded(n, TILE_ROWS), padded(k, BLOCK_K)), np.int8)
@@ -119,13 +119,14 @@ def pack(codes: Num[AnyArray, "N K"], scale: Any, *, residual: Residual | None =
 
 
 def _planes(residual: Residual, n: int, k: int) -> dict[int, Planes]:
-    values, block, factors = np.asarray(residual.values), np.asarray(residual.block), np.asarray(residual.m)
-    if values.shape != (len(block), BLOCK_ROWS, k) or values.dtype != np.int8 or len(factors) != len(block):
+    values, block, factors = (np.asarray(a) for a in (residual.values, residual.block, residual.m))
+    if block.ndim != 1 or factors.shape != block.shape or not np.issubdtype(block.dtype, np.integer):
+        raise PackingError("residual blocks must be a list of whole numbers, with a tier factor for each")
+    if values.shape != (len(block), BLOCK_ROWS, k) or values.dtype != np.int8:
         raise PackingError(
-            f"residual values must be int8 [{len(block)}, {BLOCK_ROWS}, {k}] with a tier factor each, "
-            f"not {values.dtype} {list(values.shape)} with {len(factors)}"
+            f"residual values must be int8 [{len(block)}, {BLOCK_ROWS}, {k}], not {values.dtype} {list(values.shape)}"
         )
-    if n % BLOCK_ROWS or len(set(block.tolist())) != len(block) or not all(0 <= b < n // BLOCK_ROWS for b in block):
+    if len(set(block.tolist())) != len(block) or not all(0 <= b < n // BLOCK_ROWS for b in block):
         raise PackingError(f"residual blocks must be different numbers of whole blocks of {BLOCK_ROWS} of the {n} rows")
     planes = {}
     for m in sorted(set(factors.tolist())):
@@ -171,9 +172,13 @@ def whole(packed: Packed) -> Int32[Array, "N K"]:
     k = packed.shape[1]
     integers = unpack(packed).astype(jnp.int32) * row_factors(packed)[:, None]
     for values, block in unpack_residual(packed).values():
-        at = (block[:, None] * BLOCK_ROWS + jnp.arange(BLOCK_ROWS)[None]).reshape(-1)
-        integers = integers.at[at].add(values.reshape(-1, k).astype(jnp.int32), mode="drop")
+        integers = integers.at[rows_of(block)].add(values.reshape(-1, k).astype(jnp.int32), mode="drop")
     return integers
+
+
+def rows_of(block: Int32[Array, " blocks"]) -> Int32[Array, " rows"]:
+    """The row numbers of promoted blocks, 16 a block."""
+    return (block[:, None] * BLOCK_ROWS + jnp.arange(BLOCK_ROWS)[None]).reshape(-1)
 
 
 def row_factors(packed: Packed) -> Int32[Array, " N"]:
@@ -198,8 +203,13 @@ def with_capacity(packed: Packed, m: int, blocks: int) -> Planes:
     zeros = jnp.asarray(_digits(np.zeros((spare, BLOCK_ROWS, k), np.int8), m))
     return Planes(
         digits=jnp.concatenate([planes.digits, zeros], axis=1),
-        block=jnp.concatenate([planes.block, jnp.full((spare,), n // BLOCK_ROWS, jnp.int32)]),
+        block=jnp.concatenate([planes.block, jnp.full((spare,), -(-n // BLOCK_ROWS), jnp.int32)]),
     )
+
+
+def largest(packed: Packed) -> int:
+    """The largest |m·T + R| that the matrix can hold."""
+    return max((m + _LIMIT[m] for m in packed.residual), default=1)
 
 
 def nbytes(packed: Packed) -> int:

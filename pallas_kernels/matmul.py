@@ -7,7 +7,6 @@ integers, and y = f32(accumulator)·(scale·δ) is computed in that order.
 
 import functools
 from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int8, Int32, Num
@@ -63,7 +62,10 @@ def choose(m: int) -> str:
 def _device() -> tuple[str, float]:
     """Platform of the default device (gpu, cpu, …) and its compute capability, 0 where there is none."""
     device = jax.devices()[0]
-    return device.platform, float(getattr(device, "compute_capability", 0) or 0)
+    try:
+        return device.platform, float(getattr(device, "compute_capability", 0) or 0)
+    except ValueError:  # other makers' cards name their architecture
+        return device.platform, 0.0
 
 
 def packed_matmul(
@@ -76,22 +78,40 @@ def packed_matmul(
 ) -> Num[Array, "M N"]:
     """y = f32(x·(m·T + R)ᵀ)·(scale·δ) with δ = ``x_scale`` [M]; ``out_dtype=int32`` returns the accumulator instead.
 
-    x is int8 within ±127. Exact in int32 for K up to 2³¹/(127·159) = 106,000. Not differentiable: packed weights are
-    for inference. Raises ``PackingError`` for shapes that do not fit or a backend that cannot do this here.
+    x is int8 within ±127. Exact in int32, which bounds K: 106,000 with 8-bit residuals, 16 million without. Not
+    differentiable: packed weights are for inference. Raises ``PackingError`` for what does not fit, or a backend that
+    cannot do this here.
     """
-    _, k = packed.shape
-    if x.ndim != 2 or x.shape[1] != k or x.dtype != jnp.int8:
-        raise PackingError(f"x must be int8 [M, {k}] for this matrix, not {x.dtype} {list(x.shape)}")
-    if x_scale.shape != x.shape[:1]:
-        raise PackingError(f"x_scale must be [{x.shape[0]}], one δ for each row of x, not {list(x_scale.shape)}")
+    x, x_scale = jnp.asarray(x), jnp.asarray(x_scale)
+    _check(x, packed, x_scale, jnp.dtype(out_dtype))
+    if not x.shape[0]:
+        return jnp.zeros((0, packed.shape[0]), out_dtype)
     name = choose(x.shape[0]) if backend == "auto" else backend
     reason = backends().get(name, f"there is no such backend; there is: auto, {', '.join(BACKENDS)}")
     if reason != "available":
         raise PackingError(f"backend {name}: {reason}; backend='xla' does everything")
     product = _product(name)
     if name == "reference":
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((x, packed, x_scale))):
+            raise PackingError("the reference backend runs outside jit and grad; xla does the same inside jit")
         return _finish(_accumulate(x, packed, product), packed, x_scale, out_dtype)
     return _no_gradient(x, packed, x_scale, product, jnp.dtype(out_dtype))
+
+
+def _check(x: Array, packed: Packed, x_scale: Array, out_dtype: jnp.dtype) -> None:
+    """Raises ``PackingError`` for arguments that do not fit each other."""
+    if packed.codes.ndim != 2:
+        layers = list(packed.codes.shape[:-2])
+        raise PackingError(f"these are {layers} stacked matrices; take one: jax.tree.map(lambda a: a[i], packed)")
+    k = packed.shape[1]
+    if x.ndim != 2 or x.shape[1] != k or x.dtype != jnp.int8:
+        raise PackingError(f"x must be int8 [M, {k}] for this matrix, not {x.dtype} {list(x.shape)}")
+    if x_scale.shape != x.shape[:1]:
+        raise PackingError(f"x_scale must be [{x.shape[0]}], one δ for each row of x, not {list(x_scale.shape)}")
+    if out_dtype != jnp.int32 and not jnp.issubdtype(out_dtype, jnp.floating):
+        raise PackingError(f"out_dtype must be a floating-point type, or int32 for the accumulator, not {out_dtype}")
+    if 127 * layout.largest(packed) * k >= 2**31:
+        raise PackingError(f"K = {k:,} does not fit the int32 accumulator; split the matrix along K and add the parts")
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
@@ -119,8 +139,7 @@ def _accumulate(x: Int8[AnyArray, "M K"], packed: Packed, product: CodeProduct) 
         digits, rows, k4 = planes.digits.shape
         parts = product(wide, planes.digits.reshape(digits * rows, k4)).reshape(-1, digits, rows)
         whole = sum(parts[:, p] * 4**p for p in range(digits)) - layout.OFFSET[m] * total
-        at = planes.block[:, None] * layout.BLOCK_ROWS + jnp.arange(layout.BLOCK_ROWS)[None]
-        acc = acc.at[:, at.reshape(-1)].add(whole, mode="drop")
+        acc = acc.at[:, layout.rows_of(planes.block)].add(whole, mode="drop")
     return acc
 
 

@@ -57,7 +57,7 @@ def _kernel(data_gmem, x_gmem, out_gmem, out_smem, *, blocks: int, columns: int)
             flipped = data_smem[...] ^ jnp.int8(_FLIP - 256)
             for j, acc in enumerate(accs):
                 codes = flipped & jnp.int8(_MASKS[j] if j < 3 else _MASKS[j] - 256)
-                plgpu.wgmma(acc, codes, plgpu.transpose_ref(x_smem.at[:, pl.ds(j * QUARTER, QUARTER)], (1, 0)))
+                plgpu.wgmma(acc, codes, x_smem.at[:, pl.ds(j * QUARTER, QUARTER)].transpose((1, 0)))
             plgpu.wgmma_wait(0)
 
         plgpu.emit_pipeline(

@@ -39,21 +39,7 @@ def ptx(m: int, rows: int, k: int) -> str:
   .reg .pred %in, %more, %first;
   .reg .b32 %thread, %lane, %warp, %row, %at, %base, %word, %code, %x, %other, {", ".join(accs)};
   .reg .b64 %px, %pw, %py;
-  ld.param.u64 %px, [x];
-  ld.param.u64 %pw, [w];
-  ld.param.u64 %py, [y];
-  cvta.to.global.u64 %px, %px;
-  cvta.to.global.u64 %pw, %pw;
-  cvta.to.global.u64 %py, %py;
-  mov.u32 %thread, %tid.x;
-  and.b32 %lane, %thread, 31;
-  shr.u32 %warp, %thread, 5;
-  mov.u32 %row, %ctaid.x;
-  mad.lo.u32 %row, %row, {WARPS}, %warp;
-  mad.wide.u32 %pw, %row, {4 * words}, %pw;
-  mad.wide.u32 %pw, %lane, 4, %pw;
-  mad.wide.u32 %px, %lane, 4, %px;
-  mov.u32 %base, 0;
+{_lines(_places(words))}
 {_lines(f"mov.u32 {acc}, 0;" for acc in accs)}
 LOOP:
   add.u32 %at, %base, %lane;
@@ -77,6 +63,22 @@ LOOP:
 
 def _lines(instructions: Iterable[str]) -> str:
     return "\n".join(f"  {line}" for line in instructions)
+
+
+def _places(words: int) -> Iterator[str]:
+    """This lane's row of the matrix and its first words: row 4·block + warp, word = lane."""
+    for pointer, parameter in (("%px", "x"), ("%pw", "w"), ("%py", "y")):
+        yield f"ld.param.u64 {pointer}, [{parameter}];"
+        yield f"cvta.to.global.u64 {pointer}, {pointer};"
+    yield "mov.u32 %thread, %tid.x;"
+    yield "and.b32 %lane, %thread, 31;"
+    yield "shr.u32 %warp, %thread, 5;"
+    yield "mov.u32 %row, %ctaid.x;"
+    yield f"mad.lo.u32 %row, %row, {WARPS}, %warp;"
+    yield f"mad.wide.u32 %pw, %row, {4 * words}, %pw;"
+    yield "mad.wide.u32 %pw, %lane, 4, %pw;"
+    yield "mad.wide.u32 %px, %lane, 4, %px;"
+    yield "mov.u32 %base, 0;"
 
 
 def _products(accs: list[str], words: int) -> Iterator[str]:
@@ -103,7 +105,7 @@ def code_product(x: Int8[AnyArray, "M K"], data: UInt8[AnyArray, "R K4"]) -> Int
     Needs the CUDA plugin of JAX 0.10, whose kernel call it borrows.
     """
     (m, k), rows = x.shape, data.shape[0]
-    if m > MOST_ROWS or rows % WARPS or k % 256:
+    if not 1 <= m <= MOST_ROWS or rows % WARPS or k % 256:
         raise PackingError(
             f"the sm_75 GEMV takes 1 to {MOST_ROWS} activations and whole blocks, not {m}×{k}, {rows} rows"
         )

@@ -27,4 +27,6 @@ def test_dot4_multiplies_unsigned_codes_with_signed_activations():
 def test_parts_divide_k_and_stop_when_the_grid_is_full(steps, programs):
     parts = decode_gpu.splits(steps, programs, processors=132)
     assert steps % parts == 0
-    assert parts == 1 or programs < 4 * 132
+    larger = [more for more in range(parts + 1, steps + 1) if steps % more == 0]
+    assert programs * parts >= 4 * 132 or not larger  # full, or nothing left to split
+    assert parts == 1 or programs * max(p for p in range(1, parts) if steps % p == 0) < 4 * 132

@@ -1,5 +1,7 @@
 """The packed format: exact inverses for any shape and value, and bytes laid out as the docstring says."""
 
+import dataclasses
+
 import hypothesis
 import hypothesis.strategies as st
 import jax
@@ -63,6 +65,15 @@ def test_residuals_come_back_as_they_were(seed):
     np.testing.assert_array_equal(layout.row_factors(packed), np.repeat([32, 4, 1, 1, 4], 16))
 
 
+def test_room_for_more_blocks_changes_no_row():
+    rng = np.random.default_rng(0)
+    values = rng.integers(-7, 8, (1, 16, 30)).astype(np.int8)
+    packed = pack(ternary(0, 100, 30), np.float32(1), residual=Residual(values=values, block=[2], m=[4]))
+    wide = dataclasses.replace(packed, residual={4: layout.with_capacity(packed, 4, 3)})
+    np.testing.assert_array_equal(layout.whole(wide), layout.whole(packed))  # rows 96–99 are a block of their own
+    np.testing.assert_array_equal(layout.row_factors(packed), np.where(np.arange(100) // 16 == 2, 4, 1))
+
+
 def test_a_matrix_takes_two_bits_a_weight():
     packed = pack(ternary(0, 768, 768), np.float32(1))
     assert packed.codes.nbytes == 768 * 768 // 4
@@ -80,13 +91,16 @@ def test_packed_matrices_stack_and_pass_through_jit():
     ("codes", "scale", "residual", "sentence"),
     [
         (np.full((4, 4), 2, np.int8), 1.0, None, "codes must be −1, 0 or 1"),
+        (np.full((4, 4), -128, np.int8), 1.0, None, "codes must be −1, 0 or 1"),
         (np.zeros((4, 4), np.int32), 1.0, None, "codes must be int8"),
         (np.zeros((4, 4), np.int8), np.ones(3), None, "one for each of the 4 rows"),
-        (np.zeros((20, 4), np.int8), 1.0, ([0], [4], 4), "whole blocks of 16"),
+        (np.zeros((20, 4), np.int8), 1.0, ([1], [4], 4), "whole blocks of 16"),
         (np.zeros((32, 4), np.int8), 1.0, ([2], [4], 4), "whole blocks of 16"),
         (np.zeros((32, 4), np.int8), 1.0, ([1, 1], [4, 4], 4), "must be different"),
         (np.zeros((32, 4), np.int8), 1.0, ([1], [8], 4), r"one of \(4, 32\), not 8"),
         (np.zeros((32, 4), np.int8), 1.0, ([1], [4], 5), "residual values must be int8"),
+        (np.zeros((32, 4), np.int8), 1.0, ([0.5], [4], 4), "a list of whole numbers"),
+        (np.zeros((32, 4), np.int8), 1.0, ([1], 4, 4), "a list of whole numbers, with a tier factor for each"),
     ],
 )
 def test_what_cannot_be_packed_is_said(codes, scale, residual, sentence):

@@ -1,11 +1,14 @@
 """Every backend gives the integers of NumPy, and the scales in the order of the contract."""
 
+import functools
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pallas_kernels import PackingError, backends, pack, packed_matmul
+from pallas_kernels import PackingError, backends, layout, matmul, pack, packed_matmul, triton_gpu
 from tests.pallas_kernels.samples import promoted
 
 N, K = 80, 700
@@ -54,6 +57,35 @@ def test_the_largest_values_do_not_overflow():
     np.testing.assert_array_equal(acc, np.full((1, 16), 127 * 4_096))
 
 
+@pytest.mark.parametrize("backend", RUNNABLE)
+def test_no_rows_give_no_rows(backend):
+    _, _, packed = matrix(1, residual=True)
+    found = packed_matmul(np.zeros((0, K), np.int8), packed, x_scale=np.zeros(0, np.float32), backend=backend)
+    assert found.shape == (0, N) and found.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("m", [1, 8, 9, 40])
+def test_the_triton_route_adds_bias_and_residuals_alike(m):
+    whole, scale, packed = matrix(4, residual=True)
+    x, delta = activations(m)
+    interpreted = functools.partial(triton_gpu.code_product, interpret=True)
+    acc = matmul._accumulate(jnp.asarray(x), packed, interpreted)
+    np.testing.assert_array_equal(acc, x.astype(np.int64) @ whole.T)
+
+
+@pytest.mark.parametrize(("m", "most"), [(None, 16_909_320), (4, 1_537_210), (32, 106_347)])
+def test_what_the_accumulator_cannot_hold_is_refused(m, most):
+    assert 127 * {None: 1, 4: 11, 32: 159}[m] * most < 2**31 <= 127 * {None: 1, 4: 11, 32: 159}[m] * (most + 1)
+    planes = layout.Planes(digits=jnp.zeros((2, 0, 0), jnp.uint8), block=jnp.zeros((0,), jnp.int32))
+    sized = lambda k: layout.Packed(
+        codes=jnp.zeros((64, 0), jnp.uint8), scale=jnp.ones(16), residual={m: planes} if m else {}, shape=(16, k)
+    )
+    check = lambda k: matmul._check(jnp.zeros((1, k), jnp.int8), sized(k), jnp.ones(1), jnp.dtype(jnp.float32))
+    check(most)
+    with pytest.raises(PackingError, match=f"K = {most + 1:,} does not fit the int32 accumulator"):
+        check(most + 1)
+
+
 def test_unused_capacity_adds_nothing():
     _, _, packed = matrix(3, residual=True)
     x, delta = activations(2)
@@ -67,11 +99,39 @@ def test_unused_capacity_adds_nothing():
     np.testing.assert_array_equal(packed_matmul(x, spare, x_scale=delta), want)
 
 
-def test_a_gradient_is_refused_with_what_to_do():
+@pytest.mark.parametrize(
+    ("backend", "sentence"), [("auto", "differentiate the latent weights"), ("reference", "outside jit and grad")]
+)
+def test_a_gradient_is_refused_with_what_to_do(backend, sentence):
     _, _, packed = matrix(1)
     x, delta = activations(1)
-    with pytest.raises(PackingError, match="differentiate the latent weights"):
-        jax.grad(lambda d: packed_matmul(x, packed, x_scale=d).sum())(jnp.asarray(delta))
+    with pytest.raises(PackingError, match=sentence):
+        jax.grad(lambda d: packed_matmul(x, packed, x_scale=d, backend=backend).sum())(jnp.asarray(delta))
+
+
+def test_stacked_matrices_are_to_be_taken_one_by_one():
+    packed = [matrix(seed, residual=True)[2] for seed in (1, 2)]
+    both = jax.tree.map(lambda *a: jnp.stack(a), *packed)
+    x, delta = activations(3)
+    with pytest.raises(PackingError, match=r"these are \[2\] stacked matrices"):
+        packed_matmul(x, both, x_scale=delta)
+    found = jax.vmap(lambda p: packed_matmul(x, p, x_scale=delta))(both)
+    for one, matrix_ in zip(found, packed, strict=True):
+        np.testing.assert_array_equal(one, packed_matmul(x, matrix_, x_scale=delta))
+
+
+def test_a_type_that_would_cut_the_result_is_refused():
+    _, _, packed = matrix(1)
+    x, delta = activations(1)
+    with pytest.raises(PackingError, match="out_dtype must be a floating-point type, or int32"):
+        packed_matmul(x, packed, x_scale=delta, out_dtype=jnp.int8)
+
+
+def test_a_card_of_another_maker_has_no_pallas_backend(monkeypatch):
+    device = types.SimpleNamespace(platform="gpu", compute_capability="gfx942")
+    monkeypatch.setattr(jax, "devices", lambda: [device])
+    found = backends()
+    assert found["xla"] == "available" and found["triton"].startswith("needs compute capability 8.0")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ def test_the_ptx_computes_the_product(m, rows, k):
     np.testing.assert_array_equal(out, x.astype(np.int64) @ codes.T.astype(np.int64))
 
 
-def test_more_rows_are_refused():
+@pytest.mark.parametrize("m", [0, 9])
+def test_more_rows_or_none_are_refused(m):
     with pytest.raises(PackingError, match="1 to 8 activations"):
-        turing.code_product(np.zeros((9, 256), np.int8), np.zeros((8, 64), np.uint8))
+        turing.code_product(np.zeros((m, 256), np.int8), np.zeros((8, 64), np.uint8))
