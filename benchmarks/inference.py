@@ -4,10 +4,11 @@
                                    [--forms=packed,whole,materialised,bf16] [--out=FILE.json]
 
 Makes a model of the experiment's shape with random weights (speed and size do not depend on their values), packs it to
-a file, and asks it in processes of their own, so many rows at a time: on the packed matrices (whole: as one compiled
-program and not in the two halves of ``bitzero.run.asking``), on integers materialised from them, and as an unquantised
-model in bf16. Prints a table, a line as each is measured, and writes benchmarks/results/inference.json or FILE. Beside
-the whole answer it measures decoding alone: tokens/s from the difference to an answer of one token.
+a file, and asks it as the program does (``asking.complete``: the prompt is padded to the experiment's longest) in
+processes of their own, so many rows at a time: on the packed matrices (whole: as one compiled program and not in the
+two halves of ``bitzero.run.asking``), on integers materialised from them, and as an unquantised model in bf16. Prints a
+table, a line as each is measured, and writes benchmarks/results/inference.json or FILE. Beside the whole answer it
+measures decoding alone: tokens/s from the difference to an answer of one token.
 """
 
 import argparse
@@ -95,6 +96,7 @@ def in_a_process(form: str, path: pathlib.Path, rows: str, given: argparse.Names
 def ask(form: str, path: str, given: argparse.Namespace) -> dict[str, Any]:
     """Seconds of greedy answers to ``rows`` prompts, first and warm, and the peak memory of this process."""
     started = time.perf_counter()
+    import dataclasses
     import functools
 
     import jax
@@ -103,15 +105,18 @@ def ask(form: str, path: str, given: argparse.Namespace) -> dict[str, Any]:
     from bitzero.run import asking, packed_file
     from bitzero.selfplay import rollout
 
-    model = packed_file.load(pathlib.Path(path))
-    prompts = np.random.default_rng(0).integers(100, 500, (int(given.rows), given.prompt)).astype(np.int32)
-    one = jax.jit(rollout.sample, static_argnames=("cfg", "operand", "max_new"))
-    common = {"cfg": model.cfg.model, "operand": model.operand, "temperature": 0.0}
-    draw = asking.sampled if form != "whole" else lambda *a, **k: one(*a, **k).tokens
-    answer = functools.partial(draw, jax.random.key(0), weights_in(form, model), prompts, **common)
-    drawn = np.asarray(answer(max_new=given.new))
+    model = packed_file.load(pathlib.Path(path), batch_size=int(given.rows))
+    model = dataclasses.replace(model, weights=weights_in(form, model))
+    prompts = np.random.default_rng(0).integers(100, 500, (model.batch_size, given.prompt)).tolist()
+    if form == "whole":
+        one = jax.jit(rollout.sample, static_argnames=("cfg", "operand", "max_new"))
+        asking.sampled = lambda key, weights, prompts, temperature, cfg, operand, max_new: (
+            one(key, weights, prompts, cfg, operand, max_new=max_new, temperature=temperature).tokens
+        )
+    answer = lambda max_new: np.array(list(asking.complete(model, prompts, max_new=max_new, temperature=0.0, seed=0)))
+    drawn = answer(given.new)
     first, peak = time.perf_counter() - started, peak_memory()
-    warm, prefill = (seconds(functools.partial(answer, max_new=new), given.repeats) for new in (given.new, 1))
+    warm, prefill = (seconds(functools.partial(answer, new), given.repeats) for new in (given.new, 1))
     tokens, decoded = int((drawn != 0).sum()), int((drawn[:, 1:] != 0).sum())
     return {
         "form": form, "rows": len(prompts), "first_s": first, "warm_s": min(warm),

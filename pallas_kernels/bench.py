@@ -3,11 +3,13 @@
     python -m pallas_kernels.bench [--shapes=model|large|beyond_cache|all] [--rows=1,16,64] [--repeats=7]
                                    [--bitnet=FOLDER] [--out=FILE.json]
 
-Each figure is the median time of one product in a chain: over different matrices (cold), as many as exceed the cache
-together but at most 16, or over one matrix again and again (warm). The activations are made anew before each of our
-products, as a model makes them, because XLA fuses that work into a product where it can. Packed bandwidth counts the
-bytes of the codes alone; the copy bandwidth beside it is measured here. PyTorch, GemLite and Microsoft BitNet's kernel
-are measured beside it where they are installed (``peers.py``). Rows are printed, and the file written, as they come.
+Each figure is the median time of one product in a chain of up to 16: over different matrices (cold), as many as exceed
+the cache together, or over one matrix again and again (warm). Where 16 matrices do not exceed it the first figure is
+marked ~: not cold, only not the same. A chain of ours is one compiled program, so no product pays for a call; the
+activations are made anew before each, as a model makes them, because XLA fuses that work into a product where it can.
+Packed bandwidth counts the bytes of the codes alone. The copy bandwidth and the int8 rate beside it (a dense int8
+product of three equal sides) are measured here. PyTorch, GemLite and Microsoft BitNet's kernel are measured beside it
+where they are installed (``peers.py``). Rows are printed, and the file written, as they come.
 """
 
 import argparse
@@ -36,6 +38,7 @@ SHAPES = {  # N, K
 ROWS = (1, 4, 16, 64, 256, 2048)
 CHAIN = 16  # products of a cold chain, at most
 CACHE = {"cpu": 32 << 20, "gpu": 128 << 20}  # bytes that the packed matrices of a cold chain exceed together
+SIDE = {"cpu": 2048, "gpu": 8192}  # of the dense product whose rate stands for the int8 peak
 DENSE = {"bf16": jnp.bfloat16, "f32": jnp.float32}
 
 Row = dict[str, Any]
@@ -50,19 +53,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--bitnet", type=pathlib.Path, help="the gpu folder of Microsoft's BitNet, its library built")
     parser.add_argument("--out", type=pathlib.Path)
     given = parser.parse_args(arguments)
-    copied = copy_bandwidth(given.repeats)
-    print(f"{where()['device']} · copy {copied / 1e9:.1f} GB/s")
+    copied, peak = copy_bandwidth(given.repeats), int8_rate(given.repeats)
+    print(f"{where()['device']} · copy {copied / 1e9:.1f} GB/s · int8 {peak / 1e12:.2f} T operations/s")
     print(
-        f"{'N×K':>13} {'M':>5} {'product':>11} {'cold µs':>9} {'warm µs':>9} {'GB/s':>7} {'of copy':>8} "
-        f"{'× bf16':>7} {'× f32':>7}",
+        f"{'N×K':>13} {'M':>5} {'product':>11} {'cold µs':>10} {'warm µs':>9} {'GB/s':>7} {'of copy':>8} "
+        f"{'of int8':>8} {'× bf16':>7} {'× f32':>7} {'× torch':>7}",
         flush=True,
     )
-    result: dict[str, Any] = {"where": where(), "copy_bytes_per_s": copied, "rows": [], "absent": {}}
+    result: dict[str, Any] = {
+        "where": where(), "copy_bytes_per_s": copied, "int8_operations_per_s": peak, "rows": [], "absent": {}
+    }  # fmt: skip
     for n, k in shapes(given.shapes):
         for m in map(int, given.rows.split(",")):
             rows, absent = measure(n, k, m, given.repeats, given.bitnet)
             for row in rows:
                 row |= {"of_copy": row["packed_bytes"] / row["cold_s"] / copied if row["packed_bytes"] else None}
+                row |= {"of_int8": 2 * m * n * k / row["cold_s"] / peak}
                 print(line(row), flush=True)
             for name, reason in absent.items():
                 if result["absent"].get(name) != reason:
@@ -124,6 +130,14 @@ def copy_bandwidth(repeats: int) -> float:
     return 2 * source.nbytes / median_seconds(lambda: add(source), repeats)
 
 
+def int8_rate(repeats: int) -> float:
+    """Operations a second (two for each product of numbers) of a large dense int8 product with int32 sums."""
+    side = SIDE.get(jax.devices()[0].platform, SIDE["cpu"])
+    a = jnp.ones((side, side), jnp.int8)
+    dot = jax.jit(lambda a: jax.lax.dot_general(a, a, (((1,), (1,)), ((), ())), preferred_element_type=jnp.int32))
+    return 2 * side**3 / median_seconds(lambda: dot(a), repeats)
+
+
 def measure(
     n: int, k: int, m: int, repeats: int, bitnet: pathlib.Path | None = None
 ) -> tuple[list[Row], dict[str, str]]:
@@ -136,8 +150,8 @@ def measure(
     times: dict[str, tuple[float, float]] = {}
     for name, (product, form) in _routes().items():
         matrices = [form(p) for p in packed]
-        cold = median_seconds(chain(product, x, matrices), repeats) / len(matrices)
-        times[name] = (cold, median_seconds(chain(product, x, matrices[:1]), repeats))
+        cold, warm = (chain(product, x, chained) for chained in (matrices, matrices[:1] * copies))
+        times[name] = (median_seconds(cold, repeats) / copies, median_seconds(warm, repeats) / copies)
     absent: dict[str, str] = {}
     codes = [np.asarray(layout.unpack(p)) for p in packed]
     for name, found in peers.measure(x, codes, repeats, bitnet):
@@ -145,11 +159,14 @@ def measure(
             absent[name] = found
         else:
             times[name] = found
+    torch = times.get("torch bf16", (None, None))[0]
     return [
         {
             "n": n, "k": k, "m": m, "product": name, "cold_s": cold, "warm_s": warm, "copies": copies,
+            "beyond_cache": copies * n * k // 4 > cache,
             "packed_bytes": n * k // 4 if name.startswith("packed") else None,
             "over_bf16": times["bf16"][0] / cold, "over_f32": times["f32"][0] / cold,
+            "over_torch": torch / cold if torch else None,
         }
         for name, (cold, warm) in times.items()
     ], absent  # fmt: skip
@@ -231,10 +248,12 @@ def line(row: dict[str, Any]) -> str:
     """A row of the table."""
     size, packed = f"{row['n']}×{row['k']}", row["packed_bytes"]
     speed = f"{packed / row['cold_s'] / 1e9:7.1f} {100 * row['of_copy']:7.1f}%" if packed else " " * 16
+    mark = " " if row["beyond_cache"] else "~"
+    torch = f"{row['over_torch']:7.2f}" if row["over_torch"] else ""
     return (
-        f"{size:>13} {row['m']:5} {row['product']:>11} {1e6 * row['cold_s']:9.1f} {1e6 * row['warm_s']:9.1f} "
-        f"{speed} {row['over_bf16']:7.2f} {row['over_f32']:7.2f}"
-    )
+        f"{size:>13} {row['m']:5} {row['product']:>11} {mark}{1e6 * row['cold_s']:9.1f} {1e6 * row['warm_s']:9.1f} "
+        f"{speed} {100 * row['of_int8']:7.1f}% {row['over_bf16']:7.2f} {row['over_f32']:7.2f} {torch}"
+    ).rstrip()
 
 
 if __name__ == "__main__":

@@ -207,6 +207,32 @@ def with_capacity(packed: Packed, m: int, blocks: int) -> Planes:
     )
 
 
+def check(packed: Packed) -> None:
+    """Raises ``PackingError`` unless the arrays of one or of stacked matrices are what ``pack`` could have made."""
+    (n, k), stacked = packed.shape, packed.codes.shape[:-2]
+    width = padded(k, BLOCK_K) // 4
+    _same("codes", packed.codes, (*stacked, padded(n, TILE_ROWS), width), np.uint8)
+    _same("scale", packed.scale, (*stacked, n), np.float32)
+    codes = np.asarray(packed.codes)
+    if np.any(codes & (codes >> 1) & np.uint8(0x55)):
+        raise PackingError("a code is 3, which is no weight")
+    for m, planes in packed.residual.items():
+        numbers = np.asarray(planes.block)
+        rows = BLOCK_ROWS * numbers.shape[-1]
+        _same(f"digits of m = {m}", planes.digits, (*stacked, _PLANES[m], rows, width), np.uint8)
+        _same(f"blocks of m = {m}", numbers, (*stacked, numbers.shape[-1]), np.int32)
+    promoted = [np.asarray(planes.block).reshape(-1, planes.block.shape[-1]) for planes in packed.residual.values()]
+    for layer in zip(*promoted, strict=True):
+        used = [int(b) for numbers in layer for b in numbers if b < -(-n // BLOCK_ROWS)]
+        if len(set(used)) != len(used) or not all(0 <= b < n // BLOCK_ROWS for b in used):
+            raise PackingError(f"promoted blocks must be different numbers below {n // BLOCK_ROWS}")
+
+
+def _same(name: str, found: Any, shape: tuple[int, ...], dtype: Any) -> None:
+    if found.shape != shape or found.dtype != dtype:
+        raise PackingError(f"{name} are {found.dtype} {list(found.shape)}, not {np.dtype(dtype)} {list(shape)}")
+
+
 def largest(packed: Packed) -> int:
     """The largest |m·T + R| that the matrix can hold."""
     return max((m + _LIMIT[m] for m in packed.residual), default=1)

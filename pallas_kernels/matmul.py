@@ -7,6 +7,7 @@ integers, and y = f32(accumulator)·(scale·δ) is computed in that order.
 
 import functools
 from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int8, Int32, Num

@@ -30,7 +30,7 @@ class Absent(Exception):
 def measure(
     x: np.ndarray, matrices: list[np.ndarray], repeats: int, bitnet: pathlib.Path | None
 ) -> Iterator[tuple[str, tuple[float, float] | str]]:
-    """Every peer's name with its seconds a product, cold (a chain over all matrices) and warm, or why there are none.
+    """Every peer's name with its seconds a product, cold (over all matrices) and warm (over one), or why not.
 
     x is int8 [M, K], the matrices int8 [N, K] of −1, 0, 1. Each peer's first result is compared with NumPy's; one that
     differs by more than its rounding to bf16 is reported as wrong and not timed.
@@ -39,7 +39,8 @@ def measure(
         try:
             calls = prepare(x, matrices)
             _check(calls[0], x, matrices[0])
-            yield name, (_seconds(calls, repeats) / len(calls), _seconds(calls[:1], repeats))
+            warm = _seconds(calls[:1] * len(calls), repeats)
+            yield name, (_seconds(calls, repeats) / len(calls), warm / len(calls))
         except Absent as reason:
             yield name, str(reason)
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from bitzero.config import Model
-from bitzero.model import quant
+from bitzero.model import quant, transformer
 from pallas_kernels import Packed, Residual, layout
 from pallas_kernels import pack as pack_matrix
 
@@ -70,11 +70,6 @@ def materialise(tree: dict[str, Any], operand: str) -> dict[str, Any]:
     return jax.tree.map(dense, tree, is_leaf=_is_packed)
 
 
-def holds_packed(tree: dict[str, Any]) -> bool:
-    """Whether the tree has packed matrices: whether it is for inference from two bits a weight."""
-    return any(map(_is_packed, jax.tree.leaves(tree, is_leaf=_is_packed)))
-
-
 def weight_bytes(params: dict[str, Any]) -> tuple[int, int]:
     """Bytes of the packed matrices and of everything else (embedding, gains) of a packed tree."""
     leaves = jax.tree.leaves(params, is_leaf=_is_packed)
@@ -84,6 +79,30 @@ def weight_bytes(params: dict[str, Any]) -> tuple[int, int]:
 
 def _is_packed(leaf: Any) -> bool:
     return isinstance(leaf, Packed)
+
+
+def check(tree: dict[str, Any], cfg: Model) -> None:
+    """Raises ``ValueError`` unless the tree has the matrices and arrays of that model, all of them finite."""
+    wanted, _ = jax.eval_shape(lambda key: transformer.init(key, cfg), jax.random.key(0))
+    theirs, ours = _leaves(tree), _leaves(wanted)
+    for name in sorted({*theirs, *ours}):
+        if name not in theirs or name not in ours:
+            raise ValueError(f"{name} is {'absent' if name in ours else 'of another model'}")
+        leaf, shape = theirs[name], ours[name].shape
+        if _is_packed(leaf):
+            layout.check(leaf)
+        found = (*leaf.codes.shape[:-2], *leaf.shape) if _is_packed(leaf) else leaf.shape
+        if found != shape or _is_packed(leaf) != name.endswith("kernel"):
+            raise ValueError(f"{name} is {list(found)} there, {list(shape)} in its model")
+        numbers = leaf.scale if _is_packed(leaf) else leaf
+        if numbers.dtype != jnp.float32 or not jnp.isfinite(numbers).all():
+            raise ValueError(f"{name} has numbers that are not finite, or not float32")
+
+
+def _leaves(tree: dict[str, Any]) -> dict[str, Any]:
+    """Arrays and packed matrices by path."""
+    found = jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_packed)
+    return {"/".join(str(key.key) for key in path): leaf for path, leaf in found}
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> tuple[dict[str, np.ndarray], dict[str, tuple[int, int]]]:

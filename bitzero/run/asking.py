@@ -27,6 +27,7 @@ class Solver:
     operand: str
     trace: bool  # deduction answers are asked as a trace
     cfg: Config
+    batch_size: int  # questions decoded together; fewer are filled up to it, so that one shape is compiled
 
 
 def solver(state: TrainState, operand: str, cfg: Config, *, trace: bool | None = None, settled: bool = False) -> Solver:
@@ -37,7 +38,8 @@ def solver(state: TrainState, operand: str, cfg: Config, *, trace: bool | None =
     integers = settled or schedule.phase(int(state.step), cfg) not in ("full", "ramp")
     lam = None if integers else schedule.lam(state.step, cfg)
     weights = _materialise(state.params, state.precision, cfg.model, operand, lam)
-    return Solver(weights=weights, operand=operand, cfg=cfg, trace=bool(state.trace_mode) if trace is None else trace)
+    traced = bool(state.trace_mode) if trace is None else trace
+    return Solver(weights=weights, operand=operand, cfg=cfg, trace=traced, batch_size=cfg.eval.batch_size)
 
 
 def abstract(cfg: Config) -> Callable[[int, dict[str, Any]], TrainState]:
@@ -75,7 +77,7 @@ def complete(
     solver: Solver, prompts: Sequence[Sequence[int]], *, max_new: int, temperature: float, seed: int
 ) -> Iterator[list[int]]:
     """Sampled completions of ``prompts`` (each at most ``cfg.tasks.prompt`` ids), in their order."""
-    size, width = solver.cfg.eval.batch_size, solver.cfg.tasks.prompt
+    size, width = solver.batch_size, solver.cfg.tasks.prompt
     for start in range(0, len(prompts), size):
         part = prompts[start : start + size]
         batch = left_padded([*part, *([part[0]] * (size - len(part)))], width)  # one shape: one compilation

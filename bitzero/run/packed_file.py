@@ -8,14 +8,13 @@ import dataclasses
 import json
 import os
 import pathlib
-import zipfile
 from typing import Any
 
 import numpy as np
 
 from bitzero import config as configuration
 from bitzero.config import Config
-from bitzero.model import packing
+from bitzero.model import packing, quant
 from bitzero.run import device
 from bitzero.run.asking import Solver
 from bitzero.run.workdir import RunError
@@ -44,17 +43,26 @@ def save(path: pathlib.Path, tree: dict[str, Any], cfg: Config, *, step: int, op
         raise RunError(f"cannot write {path}: {error.strerror}") from None
 
 
-def load(path: pathlib.Path) -> Solver:
-    """A model ready to be asked, from its file; raises ``RunError`` with one line for a file that is not one."""
+def load(path: pathlib.Path, *, batch_size: int = 1) -> Solver:
+    """A model ready to be asked so many questions at once, from its file.
+
+    Raises ``RunError`` with one line for a file that is not one: nothing of it is believed before it was looked at.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             header = json.loads(bytes(file[_HEADER]))
             if header["format"] != FORMAT:
                 raise RunError(f"{path} has format {header['format']}, this program reads {FORMAT}")
             tree = packing.unflatten({name: file[name] for name in file.files if name != _HEADER}, header["shapes"])
-        cfg = configuration.freeze(header["config"])
-        return Solver(weights=tree, operand=header["operand"], trace=header["trace"], cfg=cfg)
+        cfg, operand, trace = configuration.freeze(header["config"]), header["operand"], header["trace"]
+        if operand not in quant.OPERANDS or not isinstance(trace, bool):
+            raise ValueError(f"operand {operand!r} and trace {trace!r} mean nothing")
+        packing.check(tree, cfg.model)
+        return Solver(weights=tree, operand=operand, trace=trace, cfg=cfg, batch_size=batch_size)
+    except RunError:
+        raise
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror or error}") from None
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise RunError(f"{path} is not a packed model: {str(error).splitlines()[0][:120]}") from None
+    except Exception as error:  # NumPy, zipfile and JSON raise many types for one broken file
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise RunError(f"{path} is not a packed model: {reason}") from None

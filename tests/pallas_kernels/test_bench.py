@@ -17,6 +17,7 @@ def test_random_matrices_have_no_code_3():
 def test_a_run_prints_and_writes_every_product_and_the_machine(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(bench.SHAPES, "model", [(48, 256)])
     monkeypatch.setattr(bench, "CHAIN", 2)
+    monkeypatch.setitem(bench.SIDE, "cpu", 64)
     monkeypatch.setattr(bench, "copy_bandwidth", lambda repeats: 1e9)
     bench.main(["--rows=1,3", "--repeats=1", f"--out={tmp_path / 'k.json'}"])
     found = json.loads((tmp_path / "k.json").read_text())
@@ -26,6 +27,8 @@ def test_a_run_prints_and_writes_every_product_and_the_machine(tmp_path, monkeyp
         (m, p) for m in (1, 3) for p in ("bf16", "f32", "packed xla")
     ]
     assert all(row["copies"] == 2 and row["cold_s"] > 0 and row["over_bf16"] > 0 for row in ours)
+    assert all(row["beyond_cache"] is False and 0 < row["of_int8"] for row in ours)  # two matrices of 3 KB
+    assert found["int8_operations_per_s"] == pytest.approx(2 * 3 * 48 * 256 / ours[-1]["cold_s"] / ours[-1]["of_int8"])
     assert found["absent"]["bitnet"] == "not installed (--bitnet names its gpu folder)"
     assert capsys.readouterr().out.count("packed xla") == 2
 

@@ -66,8 +66,8 @@ def test_no_rows_give_no_rows(backend):
 
 @pytest.mark.parametrize("m", [1, 8, 9, 40])
 def test_the_triton_route_adds_bias_and_residuals_alike(m):
-    whole, scale, packed = matrix(4, residual=True)
-    x, delta = activations(m)
+    whole, _, packed = matrix(4, residual=True)
+    x, _ = activations(m)
     interpreted = functools.partial(triton_gpu.code_product, interpret=True)
     acc = matmul._accumulate(jnp.asarray(x), packed, interpreted)
     np.testing.assert_array_equal(acc, x.astype(np.int64) @ whole.T)

@@ -1,6 +1,5 @@
 """The Triton kernel in interpret mode: NumPy's integers for every tile and shape."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bitzero.config import Config, Model
+from bitzero.config import Config, Model, kernel_shapes
 from bitzero.model import packing, quant
 from bitzero.run import asking, export, packed_file
 from bitzero.run.checkpoint import Checkpoints
@@ -30,8 +30,8 @@ def state():
 def test_a_model_comes_back_as_it_was(state, tmp_path):
     tree = packing.pack(state.params, state.precision, MODEL)
     packed_file.save(tmp_path / "m.npz", tree, CFG, step=200, operand="f32", trace=True)
-    found = packed_file.load(tmp_path / "m.npz")
-    assert (found.cfg, found.operand, found.trace) == (CFG, "f32", True)
+    found = packed_file.load(tmp_path / "m.npz", batch_size=3)
+    assert (found.cfg, found.operand, found.trace, found.batch_size) == (CFG, "f32", True, 3)
     jax.tree.map(np.testing.assert_array_equal, found.weights, tree)
     assert not list(tmp_path.glob("*.partial"))
     prompts = [[5, 300, 301, 302], [5, 303]]
@@ -62,14 +62,64 @@ def test_without_a_run_it_refuses(tmp_path):
         export.main(CFG, tmp_path)
 
 
-@pytest.mark.parametrize("content", [b"", b"not an archive", None, "format", "pickle"])
+@pytest.mark.parametrize("content", [b"", b"not an archive", None, "format", "pickle", "deep"])
 def test_other_files_are_refused(content, tmp_path):
     path = tmp_path / "m.npz"
     if isinstance(content, bytes):
         path.write_bytes(content)
     elif content == "format":
         np.savez(path, header=np.frombuffer(json.dumps({"format": 99}).encode(), np.uint8))
+    elif content == "deep":
+        np.savez(path, header=np.frombuffer(b"[" * 100_000, np.uint8))
     elif content == "pickle":
         np.savez(path, header=np.array([{"format": 1}], object))
     with pytest.raises(RunError, match=r"not a packed model|cannot read|has format 99"):
         packed_file.load(path)
+
+
+def changed(path, header=None, **arrays):
+    """Rewrites a packed file with other entries; None takes one out."""
+    with np.load(path) as file:
+        old = {name: file[name] for name in file.files}
+    if header:
+        told = json.loads(bytes(old["header"])) | header
+        old["header"] = np.frombuffer(json.dumps(told).encode(), np.uint8)
+    new = {name: array for name, array in (old | arrays).items() if array is not None}
+    np.savez(path, **new)
+
+
+OUT = "layers/o/kernel"
+SHAPES = {f"layers/{name}/kernel": list(shape) for name, shape in kernel_shapes(MODEL).items()}
+
+
+@pytest.mark.parametrize(
+    ("header", "arrays", "sentence"),
+    [
+        ({"operand": "int4"}, {}, "operand 'int4' and trace True mean nothing"),
+        ({"trace": 1}, {}, "trace 1 mean nothing"),
+        ({"config": []}, {}, "not a packed model"),
+        ({"config": {"model": {"width": 48}}}, {}, "in its model"),
+        ({"shapes": [1]}, {}, "not a packed model"),
+        ({"shapes": {OUT: [32, 32]}}, {}, "layers/down/kernel is absent"),
+        ({"shapes": {**SHAPES, OUT: [99, 32]}}, {}, r"codes are uint8 \[2, 64, 64\], not uint8 \[2, 128, 64\]"),
+        ({"shapes": {**SHAPES, OUT: [32, 31]}}, {}, r"\[2, 32, 31\] there, \[2, 32, 32\] in its model"),
+        ({}, {"final_norm/gain": None}, "final_norm/gain is absent"),
+        ({}, {"more/of/it": np.zeros(3, np.float32)}, "more/of/it is of another model"),
+        ({}, {"final_norm/gain": np.zeros(31, np.float32)}, r"final_norm/gain is \[31\] there, \[32\] in its model"),
+        ({}, {"embedding": np.full((512, 32), np.nan, np.float32)}, "embedding has numbers that are not finite"),
+        ({}, {f"{OUT}/scale": np.full((2, 32), np.inf, np.float32)}, "kernel has numbers that are not finite"),
+        ({}, {f"{OUT}/codes": np.full((2, 64, 64), 255, np.uint8)}, "a code is 3"),
+        ({}, {f"{OUT}/codes": np.zeros((2, 64, 64), np.int8)}, "codes are int8"),
+        ({}, {f"{OUT}/32/block": np.full((2, 1), -1, np.int32)}, "different numbers below 2"),
+        ({}, {f"{OUT}/4/block": np.array([[0], [1]], np.int32)}, "different numbers below 2"),
+        ({}, {f"{OUT}/4/digits": np.zeros((2, 2, 15, 64), np.uint8)}, "digits of m = 4 are"),
+        ({}, {f"{OUT}/4/digits": np.array(["a"])}, "not a packed model"),
+    ],
+)
+def test_a_file_that_was_tampered_with_is_refused_in_a_line(header, arrays, sentence, state, tmp_path):
+    path = tmp_path / "m.npz"
+    packed_file.save(path, packing.pack(state.params, state.precision, MODEL), CFG, step=200, operand="f32", trace=True)
+    changed(path, header, **arrays)
+    with pytest.raises(RunError, match=sentence) as refused:
+        packed_file.load(path)
+    assert "\n" not in str(refused.value)
