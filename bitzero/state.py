@@ -92,6 +92,15 @@ class Rollout:
 
 
 @pytree
+class Played:
+    """What one role wrote in a self-play step, and what it is worth."""
+
+    prompt: Int[Array, "B P"]
+    rollout: Rollout
+    advantage: Float[Array, " B"]
+
+
+@pytree
 class Supervised:
     """Generator sequences; in a chunk every field has the steps as an axis in front."""
 

@@ -57,6 +57,8 @@ def test_a_whole_number_may_stand_for_a_number():
         ({"warmup__batch_size": 0}, "config.warmup.batch_size must be at least 1; it is 0"),
         ({"optimiser__lr": -1}, "config.optimiser.lr must not be negative; it is -1.0"),
         ({"model__compute": "f64"}, "config.model.compute must be one of auto, f32, bf16, int8; it is 'f64'"),
+        ({"optimiser__microbatches": 5}, "config.optimiser.microbatches=5 must divide warmup.batch_size=32"),
+        ({"optimiser__microbatches": 32}, "config.optimiser.microbatches=32 must divide selfplay.supervised_batch=48"),
         ({"model__num_kv_heads": 3}, "config.model.num_kv_heads=3 must divide num_heads=4"),
         ({"model__head_dim": 31}, "config.model.head_dim=31 must be even: RoPE turns pairs"),
         ({"selfplay__group_size": 1}, "config.selfplay.group_size=1 must be at least 2: the baseline leaves one out"),
@@ -104,6 +106,19 @@ def test_a_whole_number_may_stand_for_a_number():
         (
             {"precision__budget": 3, "warmup__ramp_start": 0, "warmup__ramp_end": 0},
             "config.precision.signal=fisher is measured before λ = 1: warmup.ramp_end must be above 0",
+        ),
+        (
+            {"precision__policy": "by_level", "warmup__ramp_start": 0, "warmup__ramp_end": 0},
+            "config.precision.signal=fisher is measured before λ = 1: warmup.ramp_end must be above 0",
+        ),
+        (
+            {
+                "precision__kinds": "o",
+                "precision__start_budget": 2.5,
+                "precision__policy": "progressive",
+                "precision__signal": "attention",
+            },
+            "config.precision.signal=attention is about q, k and v: precision.kinds=o must hold qkv",
         ),
         (
             {"precision__kinds": "qkv,ffn"},

@@ -29,19 +29,21 @@ from bitzero.config.defaults import (
 from bitzero.config.derived import (
     BLOCK_ROWS,
     INDEX_BITS,
+    budget_limit,
     kernel_shapes,
     largest_budget,
     last_fall,
     promotable,
     ramp_steps,
     refresh_period,
+    spends,
     steps_in_all,
 )  # fmt: skip
 
 __all__ = [
     "BLOCK_ROWS", "INDEX_BITS", "Config", "ConfigError", "Eval", "Executor", "Model", "Optimiser", "Precision", "Run",
-    "SelfPlay", "Tasks", "Warmup", "called", "default", "freeze", "kernel_shapes", "largest_budget", "last_fall",
-    "leaves", "promotable", "ramp_steps", "refresh_period", "steps_in_all",
+    "SelfPlay", "Tasks", "Warmup", "budget_limit", "called", "default", "freeze", "kernel_shapes", "largest_budget",
+    "last_fall", "leaves", "promotable", "ramp_steps", "refresh_period", "spends", "steps_in_all",
 ]  # fmt: skip
 
 

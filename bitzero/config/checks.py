@@ -6,12 +6,13 @@ from typing import Any
 
 from bitzero.config.defaults import Config
 from bitzero.config.derived import (
+    budget_limit,
     kernel_shapes,
-    largest_budget,
     last_fall,
     promotable,
     ramp_steps,
     refresh_period,
+    spends,
     steps_in_all,
 )  # fmt: skip
 
@@ -72,6 +73,12 @@ def _shape_problems(cfg: Config) -> Iterator[str]:
         yield f"config.tasks.open_levels={tasks.open_levels} must be at most 6: levels are 0 to 5"
     if play.group_size < 2 and play.steps:
         yield f"config.selfplay.group_size={play.group_size} must be at least 2: the baseline leaves one out"
+    cut = {"warmup.batch_size": cfg.warmup.batch_size}
+    if play.steps:
+        cut |= {"selfplay.supervised_batch": play.supervised_batch, "selfplay.num_tasks": play.num_tasks}
+    for name, count in cut.items():
+        if count % max(cfg.optimiser.microbatches, 1):
+            yield f"config.optimiser.microbatches={cfg.optimiser.microbatches} must divide {name}={count}"
     if play.seed_tasks > play.ring:
         yield f"config.selfplay.seed_tasks={play.seed_tasks} must fit selfplay.ring={play.ring}"
     if play.history & (play.history - 1):
@@ -85,8 +92,7 @@ def _precision_problems(cfg: Config) -> Iterator[str]:
     if len(set(kinds)) != len(kinds) or not set(kinds) <= set(known):
         yield f"config.precision.kinds must be some of {','.join(known)}, each once; it is {held.kinds!r}"
         return
-    whole = set(kinds) == set(known)
-    most = largest_budget(cfg.model, kinds=None if held.scope == "kind" else kinds)
+    whole, most = set(kinds) == set(known), budget_limit(cfg)
     budgets = {"budget": held.budget}
     if held.policy == "progressive":
         budgets["start_budget"] = held.start_budget
@@ -101,11 +107,11 @@ def _precision_problems(cfg: Config) -> Iterator[str]:
             )
     if cfg.model.weights != "ternary" and held.budget > 2.0:
         yield f"config.precision.budget={held.budget} needs model.weights=ternary, not {cfg.model.weights}"
-    if held.budget > 2.0 and held.scope == "kind" and held.signal in ("static", "attention"):
+    if spends(cfg) and held.scope == "kind" and held.signal in ("static", "attention"):
         yield f"config.precision.signal={held.signal} needs scope=model: it says nothing of some kinds"
-    if held.budget > 2.0 and held.signal == "attention" and "qkv" not in kinds:
+    if spends(cfg) and held.signal == "attention" and "qkv" not in kinds:
         yield f"config.precision.signal=attention is about q, k and v: precision.kinds={held.kinds} must hold qkv"
-    if held.budget > 2.0 and held.signal in ("fisher", "activation", "attention") and not cfg.warmup.ramp_end:
+    if spends(cfg) and held.signal in ("fisher", "activation", "attention") and not cfg.warmup.ramp_end:
         yield f"config.precision.signal={held.signal} is measured before λ = 1: warmup.ramp_end must be above 0"
     if held.policy != "fixed":
         yield from _policy_problems(cfg)

@@ -40,6 +40,7 @@ class Optimiser:
     beta2: float = 0.95
     weight_decay: float = 0.0
     clip: float = 1.0  # global gradient norm
+    microbatches: int = 1  # equal parts of an update's rows, one backward pass each: less memory, the same step
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

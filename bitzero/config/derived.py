@@ -45,6 +45,16 @@ def promotable(cfg: Config) -> tuple[str, ...]:
     return tuple(name.strip() for name in cfg.precision.kinds.split(","))
 
 
+def spends(cfg: Config) -> bool:
+    """Whether the run may ever give a block more bits: its budget is above 2, or its policy begins or goes above it."""
+    return cfg.precision.budget > 2.0 or cfg.precision.policy in ("progressive", "by_level")
+
+
+def budget_limit(cfg: Config) -> float:
+    """The most that ``precision.budget`` can be spent on: under scope "kind" every kind has a budget of its own."""
+    return largest_budget(cfg.model, kinds=None if cfg.precision.scope == "kind" else promotable(cfg))
+
+
 def largest_budget(model: Model, tier: int | None = None, kinds: Iterable[str] | None = None) -> float:
     """Mean stored bits a ternary-able weight with every block at ``tier`` bits (None: at ``max_tier``).
 

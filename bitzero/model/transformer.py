@@ -297,22 +297,22 @@ def apply(
     *,
     taps: dict[str, Any] | None = None,
     answers: Bool[Array, "B T"] | None = None,
+    sources: Bool[Array, "B T"] | None = None,
 ) -> Float[Array, "B T V"]:
     """Next-token logits of whole sequences, ``lam`` None is λ = 1 (integers).
 
     ``segments`` numbers the examples packed into a row, each attending to itself alone; 0 is padding. With ``taps``
-    (``empty_taps``) and ``answers`` (True on positions whose next token is a target) the gradient with respect to
-    ``taps`` holds what the precision signals are made of.
+    (``empty_taps``), ``answers`` (True on positions whose next token is a target) and ``sources`` (True on positions
+    that an answer reads from) the gradient with respect to ``taps`` holds what the precision signals are made of.
     """
     if cfg.weights == "full":
         params = quant.unquantised(params, cfg)
     variables = {"params": params, "precision": precision}
     watch = None
-    if taps is not None and answers is not None:
+    if taps is not None:
+        assert answers is not None and sources is not None
         variables["taps"] = taps
-        target = jnp.pad(answers[:, :-1], ((0, 0), (1, 0)))
-        source = jnp.float32((segments != 0) & ~target)
-        watch = Watch(source=source, answers=jnp.float32(answers), tap=None)
+        watch = Watch(source=jnp.float32(sources), answers=jnp.float32(answers), tap=None)
     logits, _ = Transformer(cfg, operand).apply(
         variables,
         lagged(tokens, segments, cfg.smear),

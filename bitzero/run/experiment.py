@@ -53,13 +53,14 @@ def load(path: pathlib.Path, what: str) -> types.ModuleType:
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
-        raise ConfigError(f"{path}, line {error.lineno}: {error.msg}") from None
-    except Exception as error:
+        place = f"{path}, line {error.lineno}" if error.lineno else path
+        raise ConfigError(f"{place}: {error.msg}") from None
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{path}: {sentence(error)}") from None
     return module
 
 
-def sentence(error: Exception) -> str:
+def sentence(error: BaseException) -> str:
     """One line of a file's error; a locked ``ConfigDict`` names the unknown key and the nearest one."""
     text = str(error)
     unknown = re.search(r'Key "(\w+)" does not exist', text)

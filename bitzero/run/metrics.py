@@ -23,7 +23,7 @@ _MIN_FREE = 4 << 20  # bytes; below, the writer's thread could stall the run
 
 _LAYOUT = {
     "learning": {
-        "loss": ["Multiline", ["loss/total", "loss/supervised", "loss/solver", "loss/proposer"]],
+        "loss": ["Multiline", ["loss/total", "loss/supervised", "loss/solve", "loss/propose"]],
         "held-out accuracy by level": ["Multiline", [r"eval/dev_L\d"]],
         "token accuracy by form": ["Multiline", [r"loss/token_accuracy_(deduction|abduction|induction|propose)"]],
     },

@@ -101,7 +101,7 @@ def tier_map(precision: dict[str, Any], cfg: Model) -> UInt8[np.ndarray, "1 heig
 def figures(state: TrainState, cfg: Model) -> dict[str, float]:
     """All scalars of this module for a state, but the drift."""
     found = {tag: float(value) for tag, value in weight_figures(state.params, cfg).items()}
-    if not cfg.max_tier:
+    if not cfg.max_tier or cfg.weights != "ternary":  # a control has no stored bits that tiers would tell
         return found
     found["quant/residual_saturation"] = float(residual_saturation(state.params, state.precision, cfg))
     return found | bits(state.precision, cfg)

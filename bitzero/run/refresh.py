@@ -38,7 +38,7 @@ def budget(state: TrainState, cfg: Config) -> float:
         return held.budget + left * (held.start_budget - held.budget)
     if held.policy == "by_level":
         more = held.level_bits * (1 + int(state.frontier)) * (1 - float(state.mastery))
-        return min(held.budget + more, configuration.largest_budget(cfg.model, kinds=configuration.promotable(cfg)))
+        return min(held.budget + more, configuration.budget_limit(cfg))
     return held.budget
 
 

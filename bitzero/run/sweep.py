@@ -90,9 +90,9 @@ class Sweep:
     def run(self) -> None:
         """Starts jobs as cores and warm-ups allow until none is left or the sitting is asked to end."""
         for job in self.plan.jobs:
-            if not job.result.exists() and sweep_results.over(job) and not busy(job.home):
-                sweep_results.take_down(job)  # the sweep was killed between the end of the run and this line
-        self.waiting = [job for job in self.plan.jobs if not job.result.exists()]
+            if not job.result.exists() and not busy(job.home) and (why := _left_behind(job)):
+                self._fail(job.title, f"{why}; remove {job.home} to run it again")
+        self.waiting = [job for job in self.plan.jobs if not job.result.exists() and job.title not in self.failed]
         self._drop_needless()
         finished = len(self.plan.jobs) - len(self.waiting)
         self.view.say(f"{len(self.plan.jobs)} runs, {finished} finished already" if finished else self._greeting())
@@ -252,10 +252,10 @@ def busy(home: pathlib.Path) -> bool:
     try:
         with open(home / "lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
+    except BlockingIOError:
         return True
+    except OSError:  # there is no such run yet, or it says itself why it cannot be had
+        return False
     return False
 
 
@@ -268,6 +268,17 @@ def shares(jobs: int) -> list[set[int]]:
         return [set() for _ in range(jobs)]
     cores = sorted(os.sched_getaffinity(0))
     return [{cores[(2 * i + k) % len(cores)] for k in range(2)} for i in range(jobs)]
+
+
+def _left_behind(job: Job) -> str:
+    """Takes down a run whose end its sweep did not live to see; '' or why it cannot be done."""
+    try:
+        over = sweep_results.over(job)
+    except RunError as error:
+        return str(error)
+    except (KeyError, TypeError) as error:
+        return f"its results lack {error}"
+    return _taken_down(job) if over else ""
 
 
 def _taken_down(job: Job) -> str:

@@ -46,6 +46,46 @@ def curves(summaries: Sequence[Summary], reference: str) -> bytes:
     return _png(figure)
 
 
+def levels(table: Sequence[Row]) -> bytes | None:
+    """The same weights at several precisions: means over seeds against the bits they are asked at, a line a point."""
+    points = dict.fromkeys((row["name"], row["series"]) for row in table if len(row.get("levels") or []) > 1)
+    if not points:
+        return None
+    series = list(dict.fromkeys(name for _, name in points))
+    figure = Figure(figsize=(13, 4.6), layout="constrained")
+    for axes, column, scale, label in zip(
+        figure.subplots(1, 2), ("nats", "accuracy"), (1.0, 100.0), ("nats an answer token", "answers right, %"),
+        strict=True,
+    ):  # fmt: skip
+        for point, its in points:
+            line, own = asked(table, point, column)
+            number = series.index(its)
+            colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number // len(_COLOURS) % len(_MARKERS)]
+            first = next(name for name, other in points if other == its) == point
+            axes.plot([x for x, _ in line], [scale * y for _, y in line], color=colour, linewidth=0.8, alpha=0.6)
+            axes.plot([own[0]], [scale * own[1]], color=colour, marker=marker, label=its if first else None)
+        axes.set_xscale("log", base=2)
+        axes.set_xticks([2, 4, 6, 8, 16, 32], ["2", "4", "6", "8", "16", "32"])
+        axes.minorticks_off()
+        axes.set_xlabel("stored bits a weight that the trained weights are asked at; marked: those of the training")
+        axes.set_ylabel(label)
+        axes.grid(True, color="#eeeeee")
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    return _png(figure)
+
+
+def asked(table: Sequence[Row], point: str, column: str) -> tuple[list[tuple[float, float]], tuple[float, float]]:
+    """(stored bits, mean of ``column`` over seeds) of every level a point was asked at, and as it was trained."""
+    rows = [row for row in table if row["name"] == point]
+    found: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        for level in row.get("levels") or []:
+            found.setdefault(level["name"], []).append((level["stored_bits"], level[column]))
+    means = [(float(np.mean([x for x, _ in pairs])), float(np.mean([y for _, y in pairs]))) for pairs in found.values()]
+    own = (float(np.mean([row["stored_bits"] for row in rows])), float(np.mean([row[column] for row in rows])))
+    return sorted(means), own
+
+
 def maps(table: Sequence[Row]) -> bytes | None:
     """Layers × blocks of one seed of every point with promoted blocks, the four matrix kinds side by side."""
     shown: dict[str, Row] = {}

@@ -28,6 +28,7 @@ _FREE = frozenset(
     ("run.minutes", "run.nice", "run.keep", "run.until", "tasks.nice", "tasks.workers", "sandbox.workers")
 )
 _ALWAYS = {"run.keep": "1"}  # a sweep leaves many runs, and each would keep three states
+_EARLY = ("precision.decay",)  # acts in the warm-up, whatever the file says: signals are averaged in every phase
 _RAMP = ("warmup.ramp_start", "warmup.ramp_end", "precision", "model.weights")  # what acts from the ramp on
 
 
@@ -105,6 +106,8 @@ def read(order: Order) -> Plan:
     after = tuple(_constant(module, file, "AFTER_BRANCH", tuple)) if branch else ()
     everywhere = _ALWAYS | _texts(_constant(module, file, "BASE", dict), f"{file}: BASE") | dict(order.overrides)
     for key in (*everywhere, *after):
+        if not isinstance(key, str):
+            raise ConfigError(f"{file}: AFTER_BRANCH must be a tuple of keys or groups, not {after!r}")
         if not _exists(editable.to_dict(), key):
             raise ConfigError(f"{file}: {experiment.unknown_key(key, editable)}")
     home = order.home or pathlib.Path("runs") / f"{editable.name}-{file.stem}"
@@ -226,7 +229,7 @@ def _points(module: types.ModuleType, file: pathlib.Path, seeds: int) -> list[Po
         raise ConfigError(f"{file}: no points(); define it to yield (name, series, x, settings)")
     try:
         yielded = list(module.points())
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{file}: points(): {experiment.sentence(error)}") from None
     found: dict[str, Point] = {}
     for one in yielded:
@@ -243,8 +246,10 @@ def _point(one: Any, file: pathlib.Path, seeds: int) -> Point:
     if not isinstance(one, tuple) or len(one) != 4:
         raise ConfigError(f"{file}: points() must yield (name, series, x, settings), not {one!r}")
     name, series, x, settings = one
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.+-]*", name, re.ASCII):
-        raise ConfigError(f"{file}: a point's name must be letters, digits and . _ + - (a directory), not {name!r}")
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.+-]{0,99}", name, re.ASCII):
+        raise ConfigError(
+            f"{file}: a point's name must be at most 100 letters, digits and . _ + - (a directory), not {name!r:.120}"
+        )
     where = f"{file}: point {name!r}"
     if not isinstance(series, str) or not series:
         raise ConfigError(f"{where}: its series must be a text, not {series!r}")
@@ -298,14 +303,14 @@ def _configs(
     order: Order, file: pathlib.Path, point: Point, everywhere: Settings, after: tuple[str, ...], branch: int
 ) -> tuple[Config, Settings, Config]:
     """The configuration of ``point``, and settings and configuration of the warm-up before its branch."""
-    before = everywhere | {key: text for key, text in point.settings.items() if not _under(key, after)}
+    before = everywhere | {key: text for key, text in point.settings.items() if not _late(key, after)}
     try:
         cfg = experiment.read_config(order.spec, (everywhere | point.settings).items())
         shared = experiment.read_config(order.spec, before.items())
         if not cfg.eval.precision_items:
             raise ConfigError("config.eval.precision_items=0 leaves nothing to compare; it must be at least 1")
         if branch:
-            late = any(_under(key, _RAMP) and _under(key, after) for key in point.settings)
+            late = any(_under(key, _RAMP) and _late(key, after) for key in point.settings)
             _check_branch(cfg, branch, touches_ramp=late)
     except ConfigError as error:
         raise ConfigError(f"{file}: point {point.name!r}: {error}") from None
@@ -327,9 +332,14 @@ def _check_branch(cfg: Config, branch: int, *, touches_ramp: bool) -> None:
 
 def _short_hash(shared: Config, after: tuple[str, ...], branch: int) -> str:
     """Names a warm-up by all that acts on it but its seed."""
-    acting = {key: value for key, value in flat(shared).items() if not _under(key, after) and key != "seed"}
+    acting = {key: value for key, value in flat(shared).items() if not _late(key, after) and key != "seed"}
     text = json.dumps([branch, {key: value for key, value in acting.items() if key not in _FREE}], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _late(key: str, after: Iterable[str]) -> bool:
+    """Whether a setting acts only after the branch."""
+    return _under(key, after) and key not in _EARLY
 
 
 def _under(key: str, prefixes: Iterable[str]) -> bool:

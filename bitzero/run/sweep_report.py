@@ -101,14 +101,20 @@ def _levels(table: Sequence[Row]) -> list[str]:
     names = list(dict.fromkeys(level["name"] for row in table for level in row.get("levels") or []))
     if not names:
         return []
-    cells = []
-    for point, series in dict.fromkeys((row["name"], row["series"]) for row in table):
-        found: dict[str, list[float]] = {}
-        for row in table:
-            for level in (row.get("levels") or []) if row["name"] == point else []:
-                found.setdefault(level["name"], []).append(level["nats"])
-        cells.append([point, series, *(_mean(sweep_results.mean(found.get(name, [])), ".4f") for name in names)])
-    return ["<h2>The same weights asked at another precision, nats</h2>", _table(("point", "series", *names), cells)]
+    parts = ["<h2>The same weights asked at another precision</h2>"]
+    if drawn := sweep_charts.levels(table):
+        parts.append(_image(drawn, "nats and accuracy of the same weights against the bits they are asked at"))
+    for column, form, scale, title in (("nats", ".4f", 1.0, "nats"), ("accuracy", ".1f", 100.0, "right, %")):
+        cells = []
+        for point, series in dict.fromkeys((row["name"], row["series"]) for row in table):
+            found: dict[str, list[float]] = {}
+            for row in table:
+                for level in (row.get("levels") or []) if row["name"] == point else []:
+                    found.setdefault(level["name"], []).append(level[column])
+            means = (sweep_results.mean(found.get(name, [])) for name in names)
+            cells.append([point, series, *(_mean(one, form, scale) for one in means)])
+        parts.append(_table((f"point: {title}", "series", *names), cells))
+    return parts
 
 
 def _commands(plan: Plan) -> list[str]:
@@ -117,6 +123,7 @@ def _commands(plan: Plan) -> list[str]:
     note = "The whole sweep; the runs it consists of."
     if plan.branch:
         note += f" A run begins with the step {plan.branch:,} of its warm-up; without it, it trains from step 0."
+    note += " The sweep gives each two cores and PJRT_NPROC=2, which decide the bits of its result."
     whole = _line(sweep_plan.whole_command(plan.order))
     return [f"<p>{note}</p>", f"<pre>{_e(whole)}</pre>", f"<pre>{_e(chr(10).join(lines))}</pre>"]
 

@@ -13,6 +13,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from bitzero.config import spends
 from bitzero.run import workdir
 from bitzero.run.sweep_plan import Job, Plan, Point
 from bitzero.run.workdir import RunError
@@ -237,7 +238,6 @@ def _row(job: Job, run: Row, evaluation: Row) -> Row:
     """The figures of one finished point."""
     assert job.point
     held = evaluation["precision"]
-    promoted = job.cfg.precision.budget > 2.0
     return {
         "name": job.point.name,
         "series": job.point.series,
@@ -249,7 +249,7 @@ def _row(job: Job, run: Row, evaluation: Row) -> Row:
         "bytes": round(held["stored_bits"] * held["weights"] / 8),
         "parameter_hash": run["parameter_hash"],
         "commit": evaluation["commit"],
-        "signal": job.cfg.precision.signal if promoted else "",
+        "signal": job.cfg.precision.signal if spends(job.cfg) else "",
         "weights": held["weights"],
         "entropy_bits": held.get("entropy_bits"),
         "items": held.get("n"),

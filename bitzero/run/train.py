@@ -173,7 +173,7 @@ def allocate(sitting: Sitting, state: TrainState) -> TrainState:
     cfg, step = sitting.cfg, int(state.step)
     new = refresh.refresh(state, cfg)
     values = refresh.changes(state, new)
-    if any(np.asarray(block["tier"]).any() for block in state.precision["layers"].values()):
+    if cfg.precision.policy != "fixed":  # which allocates once, at the first ternary step, and never refreshes
         held = sitting.heldout = sitting.heldout or heldout.answers(heldout.programs(sitting.stream, cfg), cfg)
         kl = functools.partial(
             heldout.divergence, state.params, state.precision, held=held, model=cfg.model,
@@ -181,8 +181,6 @@ def allocate(sitting: Sitting, state: TrainState) -> TrainState:
         )  # fmt: skip
         values["precision/kl_of_refresh"] = kl(new.precision)
         values["precision/kl_when_faded_in"] = kl(precision.advance(new.precision, 1))
-    elif cfg.precision.policy != "fixed":
-        heldout.order(sitting.stream, cfg)  # for the next refresh
     sitting.metrics.scalars(step, values | monitor.bits(new.precision, cfg.model))
     sitting.metrics.image(step, "precision/map", monitor.tier_map(new.precision, cfg.model))
     sitting.progress.say(

@@ -16,9 +16,10 @@ from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray
 from bitzero.config import Config
 from bitzero.model import precision, quant
 from bitzero.selfplay import buffer, objective, rollout, verify
+from bitzero.selfplay.gradients import gradients
 from bitzero.selfplay.measure import measure
 from bitzero.selfplay.update import optimiser, update
-from bitzero.state import Rollout, Supervised, TrainState, pytree
+from bitzero.state import Played, Rollout, Supervised, TrainState, pytree
 from bitzero.tasks import tokens
 
 Metrics = dict[str, Float[Array, ""]]
@@ -246,14 +247,16 @@ def learn(
     operand: str,
 ) -> tuple[TrainState, Metrics]:
     """One update on all rollouts of both roles and on the generator's sequences."""
-    group = cfg.selfplay.group_size
-    prompt = jnp.concatenate([proposals.prompt, jnp.repeat(slots.prompt, group, axis=0).astype(jnp.int32)])
-    rows = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), proposals.rollout, answers)
-    gain = jnp.concatenate([credit.propose_advantage, credit.solve_advantage.reshape(-1)])
-    counted = jnp.concatenate([jnp.ones(proposals.kind.shape, bool), judged.counted.reshape(-1)])
-    rows = dataclasses.replace(rows, mask=rows.mask & counted[:, None])
-    loss = functools.partial(objective.selfplay_loss, state=state, prompt=prompt, rows=rows, gain=gain, items=items)
-    grad = jax.value_and_grad(loss, (0, 1), has_aux=True)
-    (value, parts), (grads, tapped) = grad(state.params, objective.empty_taps(state, cfg), cfg=cfg, operand=operand)
+    group, parts = cfg.selfplay.group_size, cfg.optimiser.microbatches
+    counted = dataclasses.replace(answers, mask=answers.mask & judged.counted.reshape(-1, 1))
+    prompts = jnp.repeat(slots.prompt, group, axis=0).astype(jnp.int32)
+    proposed = Played(prompt=proposals.prompt, rollout=proposals.rollout, advantage=credit.propose_advantage)
+    solved = Played(prompt=prompts, rollout=counted, advantage=credit.solve_advantage.reshape(-1))
+    batch = proposed, solved, items
+    loss = functools.partial(
+        objective.selfplay_loss, state=state, counts=objective.counts_of(batch, parts), cfg=cfg, operand=operand
+    )
+    value, found, (grads, tapped) = gradients(loss, state.params, objective.empty_taps(state, cfg), batch, parts)
     state, metrics = update(state, grads, tapped, value, cfg)
-    return state, {**metrics, **parts}
+    over_parts = lambda name: jnp.max if name == "quant/max_ratio" else jnp.mean
+    return state, {**metrics, **{name: over_parts(name)(column) for name, column in found.items()}}

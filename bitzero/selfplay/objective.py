@@ -9,8 +9,11 @@ from jaxtyping import Array, Bool, Float, Int, Num
 
 from bitzero.config import Config
 from bitzero.model import transformer
-from bitzero.state import Baselines, Rollout, Supervised, TrainState
-from bitzero.tasks.tokens import PAD, PROPOSE, SOLVE
+from bitzero.selfplay.gradients import count
+from bitzero.state import Baselines, Played, Rollout, Supervised, TrainState
+from bitzero.tasks.tokens import PAD, PROPOSE, SOLVE, TEXT
+
+Batch = tuple[Played, Played, Supervised]  # of a self-play update: proposer, solver, generator
 
 
 def token_logprobs(logits: Float[Array, "B T V"], tokens: Int[Array, "B T"]) -> Float[Array, "B T"]:
@@ -25,6 +28,16 @@ def segments_of(tokens: Int[Array, "B T"]) -> Int[Array, "B T"]:
     return jnp.where(tokens == PAD, 0, jnp.cumsum(begins, axis=1))
 
 
+def sources_of(tokens: Int[Array, "B T"], answers: Bool[Array, "B T"]) -> Bool[Array, "B T"]:
+    """The program and the values that an answer reads: text, neither the form's tags nor targets themselves.
+
+    ``answers`` is True on positions whose next token is a target. Heads rest much of their mass on tags; counted, a
+    head that rests would pass for one that reads.
+    """
+    target = jnp.pad(answers[:, :-1], ((0, 0), (1, 0)))
+    return (tokens >= TEXT) & ~target
+
+
 def supervised_loss(
     params: dict[str, Any],
     precision: dict[str, Any],
@@ -35,17 +48,22 @@ def supervised_loss(
     lam: Float[Array, ""] | None,
     *,
     taps: dict[str, Any] | None = None,
+    count: Float[Array, ""] | None = None,
 ) -> tuple[Float[Array, ""], tuple[Bool[Array, "B T"], Bool[Array, "B T"]]]:
-    """Mean cross-entropy in nats a target token; also hits: whether the greedy token is the target, and the mask."""
+    """Mean cross-entropy in nats a target token; also hits: whether the greedy token is the target, and the mask.
+
+    ``count`` is what to divide by in the place of the number of targets, for a part of an update's rows.
+    """
     tokens = tokens.astype(jnp.int32)
     target = jnp.pad(mask[:, 1:], ((0, 0), (0, 1)))
     logits = transformer.apply(
-        params, precision, tokens, segments_of(tokens), cfg.model, operand, lam, taps=taps, answers=target
-    )
+        params, precision, tokens, segments_of(tokens), cfg.model, operand, lam,
+        taps=taps, answers=target, sources=sources_of(tokens, target),
+    )  # fmt: skip
     nll = -token_logprobs(logits, tokens)
     following = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1)))
     hits = (jnp.argmax(jax.lax.stop_gradient(logits), axis=-1) == following) & target
-    return jnp.sum(nll * target) / jnp.maximum(jnp.sum(target), 1), (hits, target)
+    return _mean(nll, target, count), (hits, target)
 
 
 def empty_taps(state: TrainState, cfg: Config) -> dict[str, Any] | None:
@@ -151,33 +169,38 @@ def task_relative(
 def selfplay_loss(
     params: dict[str, Any],
     taps: dict[str, Any] | None,
+    batch: Batch,
     *,
     state: TrainState,
-    prompt: Int[Array, "B P"],
-    rows: Rollout,
-    gain: Float[Array, " B"],
-    items: Supervised,
+    counts: dict[str, Float[Array, ""]],
     cfg: Config,
     operand: str,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Policy loss of both roles, entropy term, optional KL to the frozen integers, and the generator's cross-entropy.
 
-    The first ``cfg.selfplay.num_tasks`` rows are the proposer's, the others the solver's. Taps see the rollouts alone.
+    ``counts`` are the tokens that the means divide by (``counts_of``). Taps see the rollouts alone.
     """
-    sp, n = cfg.selfplay, cfg.selfplay.num_tasks
+    proposed, solved, items = batch
+    sp, n = cfg.selfplay, proposed.advantage.shape[0]
+    played = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), proposed, solved)
+    prompt, rows, gain = played.prompt, played.rollout, played.advantage
     tokens = jnp.concatenate([prompt, rows.tokens], axis=1)
     segments = jnp.int32(tokens != PAD)
     forward = functools.partial(transformer.apply, tokens=tokens, segments=segments, cfg=cfg.model, operand=operand)
     window = lambda logits: logits[:, prompt.shape[1] - 1 : -1]  # the logits that drew the completion
     answers = jnp.pad(rows.mask, ((0, 0), (prompt.shape[1] - 1, 1)))
-    logits = jax.nn.log_softmax(window(forward(params, state.precision, taps=taps, answers=answers)))
+    read = forward(params, state.precision, taps=taps, answers=answers, sources=sources_of(tokens, answers))
+    logits = jax.nn.log_softmax(window(read))
     logp = jnp.take_along_axis(logits, rows.tokens[..., None], axis=-1)[..., 0]
     loss = functools.partial(policy_loss, max_weight=sp.max_weight)
     propose, weight_p = loss(logp[:n], rows.logprobs[:n], rows.mask[:n], gain[:n])
     solve, weight_s = loss(logp[n:], rows.logprobs[n:], rows.mask[n:], gain[n:])
     entropy = -jnp.sum(jnp.exp(logits) * logits, axis=-1)
-    entropy_p, entropy_s = _mean(entropy[:n], rows.mask[:n]), _mean(entropy[n:], rows.mask[n:])
-    supervised, _ = supervised_loss(params, state.precision, items.tokens, items.mask, cfg, operand, None)
+    entropy_p = _mean(entropy[:n], rows.mask[:n], counts["propose"])
+    entropy_s = _mean(entropy[n:], rows.mask[n:], counts["solve"])
+    supervised, _ = supervised_loss(
+        params, state.precision, items.tokens, items.mask, cfg, operand, None, count=counts["supervised"]
+    )
     total = solve + sp.proposer * propose + sp.supervised * supervised - sp.entropy * (entropy_p + entropy_s)
     metrics = {
         "loss/solve": solve,
@@ -185,24 +208,36 @@ def selfplay_loss(
         "loss/supervised": supervised,
         "selfplay/entropy_propose": entropy_p,
         "selfplay/entropy_solve": entropy_s,
-        **_mismatch(logp, rows, jnp.concatenate([weight_p, weight_s]) >= sp.max_weight),
+        **_mismatch(logp, rows, jnp.concatenate([weight_p, weight_s]) >= sp.max_weight, counts["played"]),
     }
     if sp.kl > 0:
         frozen = jax.nn.log_softmax(window(forward(state.reference, state.precision)))
-        kl = _mean(jnp.sum(jnp.exp(logits) * (logits - frozen), axis=-1), rows.mask)
+        kl = _mean(jnp.sum(jnp.exp(logits) * (logits - frozen), axis=-1), rows.mask, counts["played"])
         total, metrics["loss/kl"] = total + sp.kl * kl, kl
     return total, metrics
 
 
-def _mismatch(logp: Float[Array, "B C"], rows: Rollout, capped: Bool[Array, "B C"]) -> dict[str, Float[Array, ""]]:
+def counts_of(batch: Batch, microbatches: int) -> dict[str, Float[Array, ""]]:
+    """Tokens of both roles, of each and of the generator's targets, for the means over parts of the batch."""
+    proposed, solved, items = batch
+    masks = {"propose": proposed.rollout.mask, "solve": solved.rollout.mask, "supervised": items.mask[:, 1:]}
+    masks["played"] = jnp.concatenate([masks["propose"], masks["solve"]])
+    return {name: count(mask, microbatches) for name, mask in masks.items()}
+
+
+def _mismatch(
+    logp: Float[Array, "B C"], rows: Rollout, capped: Bool[Array, "B C"], count: Float[Array, ""]
+) -> dict[str, Float[Array, ""]]:
     """How far the training forward is from the sampler: KL, the largest ratio, the share of ratios that were capped."""
     ratio = (logp - rows.logprobs) * rows.mask  # log of train ÷ sampler
     return {
-        "quant/kl_rollout_train": _mean(jnp.exp(ratio) - 1 - ratio, rows.mask),
+        "quant/kl_rollout_train": _mean(jnp.exp(ratio) - 1 - ratio, rows.mask, count),
         "quant/max_ratio": jnp.max(jnp.exp(ratio)),
-        "quant/capped_ratio": _mean(capped, rows.mask),
+        "quant/capped_ratio": _mean(capped, rows.mask, count),
     }
 
 
-def _mean(values: Num[Array, "B C"] | Bool[Array, "B C"], keep: Bool[Array, "B C"]) -> Float[Array, ""]:
-    return jnp.sum(values * keep) / jnp.maximum(jnp.sum(keep), 1)
+def _mean(
+    values: Num[Array, "B C"] | Bool[Array, "B C"], keep: Bool[Array, "B C"], count: Float[Array, ""] | None
+) -> Float[Array, ""]:
+    return jnp.sum(values * keep) / (jnp.maximum(jnp.sum(keep), 1) if count is None else count)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from bitzero.config import Config
 from bitzero.model import precision, quant, transformer
 from bitzero.selfplay import buffer, objective, schedule
+from bitzero.selfplay.gradients import count, gradients
 from bitzero.selfplay.update import optimiser, update
 from bitzero.state import Supervised, TrainState
 
@@ -52,17 +53,19 @@ def run_chunk(
     """k supervised steps; ``phase`` is "full" (λ = 0), "ramp" (λ from the schedule) or "integer" (λ = 1)."""
 
     def step(state: TrainState, items: Supervised) -> tuple[TrainState, dict[str, Array]]:
-        lam = schedule.lam(state.step, cfg)
+        lam, parts = schedule.lam(state.step, cfg), cfg.optimiser.microbatches
+        targets = count(items.mask[:, 1:], parts)
 
-        def loss_of(params: Any, taps: Any) -> Any:
+        def loss_of(params: Any, taps: Any, rows: Supervised) -> Any:
             weights = quant.unquantised(params, cfg.model) if phase == "full" else params
             ramp = lam if phase == "ramp" else None
             return objective.supervised_loss(
-                weights, state.precision, items.tokens, items.mask, cfg, operand, ramp, taps=taps
+                weights, state.precision, rows.tokens, rows.mask, cfg, operand, ramp, taps=taps, count=targets
             )
 
         taps = objective.empty_taps(state, cfg)
-        (loss, (hits, target)), (grads, tapped) = jax.value_and_grad(loss_of, (0, 1), has_aux=True)(state.params, taps)
+        loss, found, (grads, tapped) = gradients(loss_of, state.params, taps, items, parts)
+        hits, target = (part.reshape(items.mask.shape) for part in found)
         state, metrics = update(state, grads, tapped, loss, cfg)
         if phase == "integer":
             tiers = precision.advance(state.precision, cfg.precision.ramp_steps)

@@ -16,6 +16,15 @@ CFG = Config(model=MODEL, tasks=Tasks(context=24))
 TOKENS = jnp.asarray(np.random.default_rng(0).integers(20, 200, (8, 24)))
 SEGMENTS = jnp.asarray(np.where(np.arange(24)[None] < np.arange(8)[:, None] + 16, 1, 0))
 ANSWERS = jnp.asarray((np.arange(24)[None] >= 8) & (np.asarray(SEGMENTS) == 1) & (np.arange(24)[None] < 22))
+SOURCES = objective.sources_of(TOKENS, ANSWERS) & (SEGMENTS == 1)
+
+
+def test_an_answer_reads_text_and_neither_tags_nor_targets():
+    #      <solve> <in> text text <out> text  target <eos>: the token before a target is where it is asked
+    row = [2, 16, 300, 301, 17, 302, 303, 1, 0]
+    asked = [False, False, False, False, False, True, True, False, False]
+    found = objective.sources_of(jnp.array([row]), jnp.array([asked]))
+    assert found[0].tolist() == [False, False, True, True, False, True, False, False, False]
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +33,9 @@ def model():
 
 
 def loss(params, taps, tiers):
-    logits = transformer.apply(params, tiers, TOKENS, SEGMENTS, MODEL, "f32", taps=taps, answers=ANSWERS)
+    logits = transformer.apply(
+        params, tiers, TOKENS, SEGMENTS, MODEL, "f32", taps=taps, answers=ANSWERS, sources=SOURCES
+    )
     logp = objective.token_logprobs(logits, TOKENS)
     return -jnp.sum(logp * ANSWERS) / jnp.sum(ANSWERS)
 

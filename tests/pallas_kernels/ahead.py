@@ -117,7 +117,7 @@ def kernels() -> list[dict[str, object]]:
 
 
 def memory() -> list[dict[str, object]]:
-    """Device memory of one update on the 6 GB card, in f32, 8 sequences at the shipped context."""
+    """Device memory of whole updates on the 6 GB card, in f32, all shipped rows in parts of 8 warm-up sequences."""
     import importlib.util
 
     from bitzero import config as configuration
@@ -127,33 +127,79 @@ def memory() -> list[dict[str, object]]:
         spec = importlib.util.spec_from_file_location(name, ROOT / "experiments" / f"{name}.py")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        rows.append({"config": name} | update_size(configuration.freeze(module.get_config()), sequences=8))
+        settings = module.get_config()
+        settings.optimiser.microbatches = settings.warmup.batch_size // 8
+        cfg = configuration.freeze(settings)
+        rows += [{"config": name, "phase": phase} | update_size(cfg, phase) for phase in ("warm-up", "self-play")]
     return rows
 
 
-def update_size(cfg, sequences: int) -> dict[str, int]:
-    """Bytes of one supervised update of ``cfg`` on the 6 GB card: the state, and all beside it."""
+def update_size(cfg, phase: str) -> dict[str, int]:
+    """Bytes of one update of ``cfg`` on the 6 GB card: the state, and all beside it."""
     from bitzero.selfplay import warmup
-    from bitzero.state import Supervised
-    from bitzero.tasks.orders import examples_at_most
 
-    shape = (1, sequences, cfg.tasks.context)
-    labels = jax.ShapeDtypeStruct((*shape[:2], examples_at_most(shape[2])), jnp.int8)
-    tokens, mask = jax.ShapeDtypeStruct(shape, jnp.uint16), jax.ShapeDtypeStruct(shape, jnp.bool_)
-    batch = Supervised(tokens=tokens, mask=mask, kind=labels, level=labels)
     state = jax.eval_shape(lambda: warmup.init_state(cfg))
-    step = functools.partial(warmup.run_chunk, cfg=cfg, operand="f32", phase="integer")
-    size = compiled("sm_75", step, state, batch, donate=(0,)).memory_analysis()
+    step = supervised_step if phase == "warm-up" else learning_step
+    function, arguments = step(cfg)
+    size = compiled("sm_75", function, state, *arguments, donate=(0,)).memory_analysis()
     jax.clear_caches()
+    sp, tasks = cfg.selfplay, cfg.tasks
+    rows = cfg.warmup.batch_size if phase == "warm-up" else sp.supervised_batch
+    played = 0 if phase == "warm-up" else sp.num_tasks * (1 + sp.group_size)
     return {
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-        "tokens": sequences * shape[2],
+        "tokens": rows * tasks.context + played * (tasks.prompt + tasks.completion),
+        "parts": cfg.optimiser.microbatches,
         "state_bytes": size.argument_size_in_bytes,
         "bytes": size.argument_size_in_bytes
         + size.output_size_in_bytes
         + size.temp_size_in_bytes
         - size.alias_size_in_bytes,
     }
+
+
+def supervised_step(cfg):
+    """One step of warm-up, and its rows."""
+    from bitzero.selfplay import warmup
+
+    rows = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype), generated(cfg, cfg.warmup.batch_size))
+    return functools.partial(warmup.run_chunk, cfg=cfg, operand="f32", phase="integer"), (rows,)
+
+
+def learning_step(cfg):
+    """The update of a self-play step (what follows the last call to the host), and what it learns from."""
+    from bitzero.selfplay import loop
+    from bitzero.state import Rollout
+
+    sp, tasks = cfg.selfplay, cfg.tasks
+    array = jax.ShapeDtypeStruct
+    n, g, f32, i32, flag = sp.num_tasks, sp.group_size, jnp.float32, jnp.int32, jnp.bool_
+    played = lambda rows: Rollout(
+        tokens=array((rows, tasks.completion), i32), logprobs=array((rows, tasks.completion), f32),
+        mask=array((rows, tasks.completion), flag),
+    )  # fmt: skip
+    each = array((n,), i32)
+    proposals = loop.Proposals(prompt=array((n, tasks.prompt), i32), kind=each, level=each, rollout=played(n))
+    slots = loop.Slots(
+        prompt=array((n, tasks.prompt), jnp.uint16), record=array((n, tasks.record), jnp.uint16), kind=each, gate=each,
+        level=each, own=array((n,), flag), novel=array((n,), flag), first=array((n,), flag),
+    )  # fmt: skip
+    judged = loop.Judged(reward=array((n, g), f32), counted=array((n, g), flag), trivial=array((n,), flag))
+    paid = array((n,), f32)
+    credit = loop.Credit(rate=paid, propose_reward=paid, propose_advantage=paid, solve_advantage=array((n, g), f32))
+    update = functools.partial(loop.learn, cfg=cfg, operand="f32")
+    return update, (proposals, slots, played(n * g), judged, credit, generated(cfg, sp.supervised_batch))
+
+
+def generated(cfg, rows: int):
+    """The shapes of so many rows of the generator."""
+    from bitzero.state import Supervised
+    from bitzero.tasks.orders import examples_at_most
+
+    context = cfg.tasks.context
+    labels = jax.ShapeDtypeStruct((rows, examples_at_most(context)), jnp.int8)
+    tokens, mask = (jax.ShapeDtypeStruct((rows, context), dtype) for dtype in (jnp.uint16, jnp.bool_))
+    return Supervised(tokens=tokens, mask=mask, kind=labels, level=labels)
 
 
 if __name__ == "__main__":

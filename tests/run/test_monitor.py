@@ -82,7 +82,8 @@ def test_residuals_saturate_where_weights_lie_far_out(model):
     assert float(monitor.residual_saturation(params, tiers, MODEL)) == 0.0
 
 
-def test_a_model_without_tiers_has_no_precision_figures():
-    plain = Config(model=dataclasses.replace(MODEL, max_tier=0), selfplay=SelfPlay(ring=8, history=64))
+@pytest.mark.parametrize("model", [{"max_tier": 0}, {"weights": "full"}, {"weights": "int4"}])
+def test_a_model_without_tiers_has_no_precision_figures(model):
+    plain = Config(model=dataclasses.replace(MODEL, **model), selfplay=SelfPlay(ring=8, history=64))
     found = monitor.figures(warmup.init_state(plain), plain.model)
     assert "quant/zero_codes" in found and not any(tag.startswith("precision/") for tag in found)

@@ -84,6 +84,7 @@ def test_the_budget_by_level_follows_what_is_left_to_master():
     assert budget(5, 1.0) == 3.0
     many = with_precision(policy="by_level", level_bits=9.0)
     assert refresh.budget(at(40, frontier=5, mastery=np.float32(0)), many) == largest_budget(CFG.model)
+    assert refresh.budget(at(40), with_precision(policy="by_level", kinds="o", scope="kind", budget=4.0)) >= 4.0
 
 
 def test_a_promoted_block_begins_at_zero_and_a_kept_one_goes_on():

@@ -3,6 +3,7 @@
 import json
 import math
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from tensorboard.backend.event_processing import event_accumulator
 
 from bitzero.run.checkpoint import Checkpoints
-from bitzero.run.metrics import GROUPS
+from bitzero.run.metrics import _LAYOUT, GROUPS
 
 ROOT = pathlib.Path(__file__).parents[2]
 pytestmark = pytest.mark.timeout(600)
@@ -103,6 +104,15 @@ def test_tensorboard_got_every_group(finished):
         "quant/max_ratio",
         "eval/nats_8-bit",
     } <= set(scalars)
+    for charts in _LAYOUT.values():  # every chart shows a tag that there is
+        for name, (_, patterns) in charts.items():
+            assert any(re.fullmatch(pattern, tag) for pattern in patterns for tag in scalars), name
+    literal = {tag for charts in _LAYOUT.values() for _, tags in charts.values() for tag in tags if tag.islower()}
+    assert {tag for tag in literal if re.fullmatch(r"[a-z_/]+", tag)} <= set(scalars)
+    for name in ("kl_of_refresh", "kl_when_faded_in"):
+        found = {point.step: point.value for point in events.Scalars(f"precision/{name}")}
+        assert set(found) == {12, 16, 20, 24} and all(value >= 0 for value in found.values())
+        assert (found[12] == 0) == (name == "kl_of_refresh")  # a new residual fades in from nothing
     budgets = [(point.step, point.value) for point in events.Scalars("precision/budget")]
     assert budgets == [(12, 4.0), (16, 3.5), (20, 3.0), (24, 3.0)]
     assert "precision/map" in events.Tags()["images"]

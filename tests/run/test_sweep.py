@@ -225,6 +225,24 @@ def test_what_is_finished_is_not_run_again(fake, tmp_path, capsys):
     assert "14 runs, 8 finished already" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [("eval.json", '{"step": 16, "precision": null}', "its results lack"), ("run.json", "{", "run.json")],
+)
+def test_results_that_cannot_be_read_fail_their_run_alone(fake, tmp_path, capsys, name, content, why):
+    fake()
+    damaged = tmp_path / "home" / "points" / "long" / "seed0"
+    (damaged / "result.json").unlink()
+    (damaged / name).write_text(content)
+    capsys.readouterr()
+    assert fake() == 1
+    (line,) = {line for line in capsys.readouterr().out.splitlines() if line.startswith("long seed 0 failed: ")}
+    assert why in line and line.endswith(f"; remove {damaged} to run it again")
+    assert [(row["name"], row["seed"]) for row in table(tmp_path / "home")] == [
+        ("ternary", "0"), ("ternary", "1"), ("long", "1"),
+    ]  # fmt: skip
+
+
 def test_a_lost_warm_up_fails_its_points_alone(fake, tmp_path, capsys):
     fake()
     (done,) = {

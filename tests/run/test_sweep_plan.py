@@ -90,6 +90,14 @@ def test_warm_ups_are_named_by_what_acts_on_them(tmp_path):
     assert sweep_plan.read(order(tmp_path, bases=tmp_path / "else")).jobs[0].home.parent == tmp_path / "else"
 
 
+def test_a_setting_of_the_averages_is_one_of_the_warm_up(tmp_path):
+    """Signals are averaged before the branch, so another decay there is another warm-up."""
+    points = POINTS + '    yield "slow", "fisher", 2.5, {"precision.budget": 2.5, "precision.decay": 0.5}\n'
+    jobs = {job.title: job for job in sweep_plan.read(order(tmp_path, HEAD + AFTER + points)).runs()}
+    assert jobs["slow seed 0"].base is not jobs["fisher-2.5 seed 0"].base
+    assert jobs["slow seed 0"].base.settings["precision.decay"] == "0.5"
+
+
 def test_without_a_branch_nothing_is_shared(tmp_path):
     plan = sweep_plan.read(order(tmp_path, "BASE = {}\nBRANCH = 0\n" + POINTS))
     assert [job.title for job in plan.jobs] == [job.title for job in plan.runs()]
@@ -140,6 +148,13 @@ def test_no_sweep_file(tmp_path):
         (HEAD + POINTS, "AFTER_BRANCH must be a tuple of keys, not None"),
         (HEAD + 'AFTER_BRANCH = ("precison",)\n' + POINTS,
          "unknown key config.precison; did you mean config.precision?"),
+        (HEAD + 'AFTER_BRANCH = ("precision", 1)\n' + POINTS,
+         "AFTER_BRANCH must be a tuple of keys or groups, not ('precision', 1)"),
+        (HEAD + 'AFTER_BRANCH = (("precision",),)\n' + POINTS,
+         "AFTER_BRANCH must be a tuple of keys or groups, not (('precision',),)"),
+        (HEAD + AFTER + "def points():\n    exit(3)\n", "points(): SystemExit: 3"),
+        ("raise SystemExit(4)\n", "SystemExit: 4"),
+        ("x = '\0'\n", "source code string cannot contain null bytes"),
         (HEAD + AFTER + "def points():\n    return []\n", "points() yields nothing"),
         (HEAD + AFTER + "def points():\n    1 / 0\n", "points(): ZeroDivisionError: division by zero"),
     ],
@@ -152,7 +167,10 @@ def test_broken_files(tmp_path, text, line):
     ("yielded", "line"),
     [
         ('"a", "s", 2.0', "points() must yield (name, series, x, settings), not ('a', 's', 2.0)"),
-        ('"a/b", "s", 2.0, {}', "a point's name must be letters, digits and . _ + - (a directory), not 'a/b'"),
+        ('"a/b", "s", 2.0, {}',
+         "a point's name must be at most 100 letters, digits and . _ + - (a directory), not 'a/b'"),
+        (f'"{"a" * 101}", "s", 2.0, {{}}',
+         f"a point's name must be at most 100 letters, digits and . _ + - (a directory), not '{'a' * 101}'"),
         ('"a", "s", "2", {}', "point 'a': its x must be a number of bits, not '2'"),
         ('"a", "", 2.0, {}', "point 'a': its series must be a text, not ''"),
         ('"a", "s", 2.0, []', "point 'a': its settings must be a dict, not []"),

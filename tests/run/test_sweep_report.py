@@ -10,7 +10,7 @@ import re
 import pytest
 from tensorboard.backend.event_processing import event_accumulator
 
-from bitzero.run import sweep_plan, sweep_report, sweep_results
+from bitzero.run import sweep_charts, sweep_plan, sweep_report, sweep_results
 from bitzero.run.sweep_plan import Order
 from bitzero.run.workdir import RunError
 
@@ -57,12 +57,15 @@ def evaluate(job):
     """What evaluation leaves there; a wide model has 1.5 times the weights."""
     promoted = [[0, 4, 0, 8], [4, 4, 0, 0]] if job.cfg.precision.budget > 2 else [[0] * 4] * 2
     nats = NATS[job.point.name][job.seed]
-    level = {"name": "ternary", "stored_bits": 2.0, "nats": nats + 0.5, "accuracy": 0.1}
+    levels = [
+        {"name": "ternary", "stored_bits": 2.0, "nats": nats + 0.5, "accuracy": 0.1},
+        {"name": "budget", "stored_bits": 2.5, "nats": nats, "accuracy": 0.25},
+    ]
     (job.home / "eval.json").write_text(json.dumps({
         "step": 48, "commit": "abc", "precision": {
             "stored_bits": job.cfg.precision.budget, "entropy_bits": 1.6, "nats": nats, "tokens": 100, "n": 20,
             "accuracy": 0.25, "weights": 12_000 if job.point.name == "wide" else 8_000, "trained_as": "budget",
-            "levels": [level], "map": dict.fromkeys(("qkv", "o", "gate_up", "down"), promoted),
+            "levels": levels, "map": dict.fromkeys(("qkv", "o", "gate_up", "down"), promoted),
         },
     }))  # fmt: skip
 
@@ -197,7 +200,7 @@ def test_the_report_is_one_file_that_needs_nothing_else(plan, table):
     page = (plan.home / "report.html").read_text()
     assert not re.search(r"https?:|<script|<link|@import|url\(", page)
     pictures = [base64.b64decode(text) for text in re.findall(r'src="data:image/png;base64,([^"]+)"', page)]
-    assert len(pictures) == len(re.findall("<img", page)) == 2  # curves and maps
+    assert len(pictures) == len(re.findall("<img", page)) == 3  # curves, levels, maps
     assert all(picture.startswith(b"\x89PNG") for picture in pictures)
     assert pictures[0] == (plan.home / "report.png").read_bytes()
     assert not list(plan.home.glob(".report*"))
@@ -212,6 +215,9 @@ def test_the_report_says_what_was_found_and_how(plan, table):
     cells = re.search(r"<tr><td>fisher-2.5</td>.*", page)[0]
     assert "<td>-0.1333 ± 0.1434</td><td>+0.0500 (+1.0 sd)</td><td>25.0 ± 0.0</td>" in cells
     assert "<td>fisher-2.5</td><td>fisher</td><td>2,500</td><td>500 ± 0</td><td>0.8 ± 0.0</td>" in page
+    assert "<td>fisher-2.5</td><td>fisher</td><td>10.0 ± 0.0</td><td>25.0 ± 0.0</td>" in page  # at other precisions
+    line, own = sweep_charts.asked(table, "fisher-2.5", "accuracy")
+    assert line == [(2.0, pytest.approx(0.1)), (2.5, pytest.approx(0.25))] and own == line[1]
     assert "--mode=sweep" in page and page.count("python launch.py") == 1 + len(plan.jobs)
     assert "--config.precision.signal=magnitude --config.seed=2" in page
 

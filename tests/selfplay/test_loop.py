@@ -15,7 +15,7 @@ from bitzero.config import Config, Model, Run, SelfPlay, Tasks, Warmup
 from bitzero.run.checkpoint import digest
 from bitzero.sandbox import Sandbox
 from bitzero.selfplay import loop, objective, verify, warmup
-from bitzero.state import Rollout, Supervised
+from bitzero.state import Played, Rollout, Supervised
 from bitzero.tasks import kinds, programs, tokens
 
 CFG = Config(
@@ -205,12 +205,11 @@ def test_faults_are_masked_out_of_the_solver():
 def test_kl_to_the_frozen_integers_starts_at_zero(door):
     cfg = dataclasses.replace(CFG, selfplay=dataclasses.replace(CFG.selfplay, kl=0.5))
     state = loop.start(warmup.init_state(cfg), verify.pack(generator_tasks(6), True, cfg), cfg, "f32")
-    rows = Rollout(tokens=jnp.full((8, 4), 300), logprobs=jnp.full((8, 4), -6.2), mask=jnp.ones((8, 4), bool))
-    items = jax.tree.map(lambda a: a[0], supervised(1))
-    _, metrics = objective.selfplay_loss(
-        state.params, None, state=state, prompt=jnp.full((8, 5), 301), rows=rows, gain=jnp.ones(8), items=items,
-        cfg=cfg, operand="f32",
-    )  # fmt: skip
+    rows = Rollout(tokens=jnp.full((4, 4), 300), logprobs=jnp.full((4, 4), -6.2), mask=jnp.ones((4, 4), bool))
+    played = Played(prompt=jnp.full((4, 5), 301), rollout=rows, advantage=jnp.ones(4))
+    batch = played, played, jax.tree.map(lambda a: a[0], supervised(1))
+    counts = objective.counts_of(batch, 1)
+    _, metrics = objective.selfplay_loss(state.params, None, batch, state=state, counts=counts, cfg=cfg, operand="f32")
     np.testing.assert_allclose(metrics["loss/kl"], 0.0, atol=1e-6)
 
 

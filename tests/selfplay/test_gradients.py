@@ -1,0 +1,93 @@
+"""An update cut into parts is the same update: gradients, signals and metrics, in warm-up and in self-play."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bitzero.config import Config, Model, SelfPlay, Tasks, Warmup
+from bitzero.selfplay import objective, warmup
+from bitzero.selfplay.gradients import gradients
+from bitzero.state import Played, Rollout, Supervised
+from bitzero.tasks import tokens
+
+CFG = Config(
+    model=Model(num_layers=2, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32, max_tier=4),
+    warmup=Warmup(steps=10, batch_size=8),
+    selfplay=SelfPlay(num_tasks=4, group_size=2, ring=4, history=8, kl=0.3, entropy=0.1, seed_tasks=1),
+    tasks=Tasks(context=24),
+)
+
+
+def supervised(rows, seed):
+    """Random rows of two packed examples; the number of targets differs from row to row."""
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(100, 500, (rows, 24))
+    ids[:, [0, 11]] = tokens.SOLVE
+    ids[np.arange(24)[None] >= rng.integers(14, 24, (rows, 1))] = tokens.PAD
+    mask = (rng.random((rows, 24)) < rng.random((rows, 1))) & (ids != tokens.PAD)
+    label = jnp.zeros((rows, 2), jnp.int8)
+    return Supervised(tokens=jnp.asarray(ids, jnp.uint16), mask=jnp.asarray(mask), kind=label, level=label)
+
+
+def played(rows, seed):
+    rng = np.random.default_rng(seed)
+    mask = np.arange(6)[None] < rng.integers(1, 7, (rows, 1))
+    rollout = Rollout(
+        tokens=jnp.asarray(np.where(mask, rng.integers(100, 500, (rows, 6)), tokens.PAD), jnp.int32),
+        logprobs=jnp.asarray(rng.normal(-6, 0.3, (rows, 6)), jnp.float32),
+        mask=jnp.asarray(mask),
+    )
+    prompt = jnp.asarray(rng.integers(100, 500, (rows, 9)), jnp.int32)
+    return Played(prompt=prompt, rollout=rollout, advantage=jnp.asarray(rng.normal(size=rows), jnp.float32))
+
+
+@pytest.fixture(scope="module")
+def state():
+    fresh = warmup.init_state(CFG)
+    other = jax.tree.map(lambda p: p * 0.9, fresh.params)  # the frozen policy of the KL term
+    return dataclasses.replace(fresh, reference=other)
+
+
+def close(one, two):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-6)
+
+
+def test_a_warm_up_step_in_parts_is_the_same_step(state):
+    rows = jax.tree.map(lambda a: a[None], supervised(8, 0))
+    results = []
+    for parts in (1, 4):
+        cfg = dataclasses.replace(CFG, optimiser=dataclasses.replace(CFG.optimiser, microbatches=parts))
+        start = jax.tree.map(jnp.copy, dataclasses.replace(state, reference=None))
+        new, metrics = warmup.run_chunk(start, rows, cfg, "f32", "integer")
+        results.append((metrics, new.allocation.signals, new.params["embedding"]))
+    (whole, signals, embedding), (cut, cut_signals, cut_embedding) = results
+    assert set(whole) == set(cut)
+    close([whole[name] for name in sorted(whole)], [cut[name] for name in sorted(whole)])
+    close({k: signals[k] for k in ("fisher", "attention")}, {k: cut_signals[k] for k in ("fisher", "attention")})
+    assert float(jnp.abs(embedding - state.params["embedding"]).max()) > 0
+    close(embedding, cut_embedding)
+
+
+def test_a_self_play_gradient_in_parts_is_the_same_gradient(state):
+    batch = played(4, 1), played(8, 2), supervised(4, 3)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def run(parts):
+        counts = objective.counts_of(batch, parts)
+        loss = functools.partial(objective.selfplay_loss, state=state, counts=counts, cfg=CFG, operand="f32")
+        return gradients(loss, state.params, objective.empty_taps(state, CFG), batch, parts)
+
+    (value, rest, (grads, taps)), (cut_value, cut_rest, (cut_grads, cut_taps)) = run(1), run(4)
+    close(value, cut_value)
+    close(grads, cut_grads)
+    close(taps["layers"]["heads"], cut_taps["layers"]["heads"])
+    assert all(column.shape == (4,) for column in cut_rest.values())
+    for name, column in rest.items():
+        over_parts = jnp.max if name == "quant/max_ratio" else jnp.mean
+        close(column[0], over_parts(cut_rest[name]))
+    assert len({round(float(part), 6) for part in cut_rest["loss/supervised"]}) == 4  # the parts differ
