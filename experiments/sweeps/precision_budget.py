@@ -6,8 +6,9 @@ Expected: 73 minutes on 2 cores with --jobs=2, measured with other work beside i
 what came out is in benchmarks/results/precision_budget and in WORKSPACE.md.
 
 Budgets are mean stored bits a ternary-able weight. Controls: the same budget for blocks drawn at random, for blocks
-fixed by their place (static), for a wider ternary model of equal size, for everything at 4 residual bits; 4-bit weights
-without a ternary base and unquantised weights show what quantising costs at all.
+fixed by their place (static: o and down; all of them make 3.34 bits, the rest goes by magnitude), for a wider ternary
+model of equal size, for everything at 4 residual bits; 4-bit weights without a ternary base and unquantised weights
+show what quantising costs at all.
 """
 
 from collections.abc import Iterator
