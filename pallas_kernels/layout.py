@@ -213,9 +213,9 @@ def check(packed: Packed) -> None:
     width = padded(k, BLOCK_K) // 4
     _same("codes", packed.codes, (*stacked, padded(n, TILE_ROWS), width), np.uint8)
     _same("scale", packed.scale, (*stacked, n), np.float32)
-    codes = np.asarray(packed.codes)
-    if np.any(codes & (codes >> 1) & np.uint8(0x55)):
-        raise PackingError("a code is 3, which is no weight")
+    for matrix in np.asarray(packed.codes).reshape(-1, *packed.codes.shape[-2:]):
+        if np.any(matrix & (matrix >> 1) & np.uint8(0x55)):
+            raise PackingError("a code is 3, which is no weight")
     for m, planes in packed.residual.items():
         numbers = np.asarray(planes.block)
         rows = BLOCK_ROWS * numbers.shape[-1]

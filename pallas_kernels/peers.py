@@ -48,7 +48,7 @@ def measure(
 def torch_bf16(x: np.ndarray, matrices: list[np.ndarray]) -> list[Call]:
     """PyTorch's own bf16 product, by cuBLAS on a GPU."""
     torch = _torch()
-    put = lambda a: torch.from_numpy(a).to(device=_place(torch), dtype=torch.bfloat16)
+    put = lambda a: torch.from_numpy(np.array(a)).to(device=_place(torch), dtype=torch.bfloat16)
     activations = put(x)
     return [functools.partial(torch.matmul, activations, put(w).T) for w in matrices]
 

@@ -82,8 +82,11 @@ def _is_packed(leaf: Any) -> bool:
 
 
 def check(tree: dict[str, Any], cfg: Model) -> None:
-    """Raises ``ValueError`` unless the tree has the matrices and arrays of that model, all of them finite."""
-    wanted, _ = jax.eval_shape(lambda key: transformer.init(key, cfg), jax.random.key(0))
+    """Raises ``ValueError`` unless the tree has the matrices and arrays of that model, all of them finite.
+
+    In NumPy, a layer at a time: compiling and copies would be most of an answering process's memory.
+    """
+    wanted, _ = jax.eval_shape(lambda: transformer.init(jax.random.key(0), cfg))
     theirs, ours = _leaves(tree), _leaves(wanted)
     for name in sorted({*theirs, *ours}):
         if name not in theirs or name not in ours:
@@ -94,8 +97,8 @@ def check(tree: dict[str, Any], cfg: Model) -> None:
         found = (*leaf.codes.shape[:-2], *leaf.shape) if _is_packed(leaf) else leaf.shape
         if found != shape or _is_packed(leaf) != name.endswith("kernel"):
             raise ValueError(f"{name} is {list(found)} there, {list(shape)} in its model")
-        numbers = leaf.scale if _is_packed(leaf) else leaf
-        if numbers.dtype != jnp.float32 or not jnp.isfinite(numbers).all():
+        numbers = np.asarray(leaf.scale if _is_packed(leaf) else leaf)
+        if numbers.dtype != np.float32 or not np.isfinite(numbers).all():
             raise ValueError(f"{name} has numbers that are not finite, or not float32")
 
 
