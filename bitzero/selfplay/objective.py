@@ -31,8 +31,8 @@ def segments_of(tokens: Int[Array, "B T"]) -> Int[Array, "B T"]:
 def sources_of(tokens: Int[Array, "B T"], answers: Bool[Array, "B T"]) -> Bool[Array, "B T"]:
     """The program and the values that an answer reads: text, neither the form's tags nor targets themselves.
 
-    ``answers`` is True on positions whose next token is a target. Heads rest much of their mass on tags; counted, a
-    head that rests would pass for one that reads.
+    ``answers`` is True on positions whose next token is a target. A head that only rests on a tag (attention sinks,
+    arXiv 2309.17453) would otherwise pass for one that reads.
     """
     target = jnp.pad(answers[:, :-1], ((0, 0), (1, 0)))
     return (tokens >= TEXT) & ~target
