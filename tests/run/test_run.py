@@ -118,6 +118,7 @@ def test_tensorboard_got_every_group(finished):
     assert "precision/map" in events.Tags()["images"]
 
 
+@pytest.mark.long
 def test_killed_and_resumed_is_bit_for_bit_uninterrupted(finished, tmp_path):
     """kill -9 in warm-up, Ctrl-C in the middle of a self-play chunk, then to the end: the same state, every leaf."""
     workdir = tmp_path / "broken"

@@ -86,6 +86,7 @@ def planned(file, home):
     return sweep_plan.read(Order(spec=str(ROOT / SMOKE), file=file, home=home, seeds=1))
 
 
+@pytest.mark.long
 def test_a_failing_point_is_named_and_the_others_finish(whole):
     home, code, lines = whole
     assert code == 1
@@ -97,6 +98,7 @@ def test_a_failing_point_is_named_and_the_others_finish(whole):
     assert (home / "report.html").exists() and (home / "report.png").exists()
 
 
+@pytest.mark.long
 def test_a_point_goes_on_from_the_shared_warm_up_as_if_it_had_run_it(whole, file, tmp_path):
     home, _, _ = whole
     (base,) = (home / "bases").iterdir()
@@ -113,6 +115,7 @@ def test_a_point_goes_on_from_the_shared_warm_up_as_if_it_had_run_it(whole, file
     assert alone["parameter_hash"] == table(home)[1]["parameter_hash"] != table(home)[0]["parameter_hash"]
 
 
+@pytest.mark.long
 def test_stopped_and_started_again_it_gives_the_same_table(whole, file, tmp_path):
     home, bases = tmp_path / "stopped", f"--bases={whole[0] / 'bases'}"
     started = Started(file, home, bases)
@@ -132,6 +135,7 @@ def test_stopped_and_started_again_it_gives_the_same_table(whole, file, tmp_path
     assert (home / "points" / "ternary" / "seed0" / "result.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.long
 def test_a_finished_sweep_only_writes_its_report_again(whole, file, tmp_path):
     home = pathlib.Path(shutil.copytree(whole[0], tmp_path / "copy"))
     for place in ("sweep.csv", "report.html"):

@@ -239,6 +239,7 @@ PLACES = textwrap.dedent(
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("devices", "threads"), [pytest.param(1, 2, marks=pytest.mark.slow), (2, 8)])
 def test_the_loop_runs_on_one_core_and_on_a_mesh_of_two_devices(devices, threads, tmp_path):
     environment = {
