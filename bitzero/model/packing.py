@@ -92,12 +92,13 @@ def check(tree: dict[str, Any], cfg: Model) -> None:
         if name not in theirs or name not in ours:
             raise ValueError(f"{name} is {'absent' if name in ours else 'of another model'}")
         leaf, shape = theirs[name], ours[name].shape
+        found, numbers = leaf.shape, leaf
         if _is_packed(leaf):
             layout.check(leaf)
-        found = (*leaf.codes.shape[:-2], *leaf.shape) if _is_packed(leaf) else leaf.shape
+            found, numbers = (*leaf.codes.shape[:-2], *leaf.shape), leaf.scale
         if found != shape or _is_packed(leaf) != name.endswith("kernel"):
             raise ValueError(f"{name} is {list(found)} there, {list(shape)} in its model")
-        numbers = np.asarray(leaf.scale if _is_packed(leaf) else leaf)
+        numbers = np.asarray(numbers)
         if numbers.dtype != np.float32 or not np.isfinite(numbers).all():
             raise ValueError(f"{name} has numbers that are not finite, or not float32")
 

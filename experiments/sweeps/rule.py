@@ -3,7 +3,7 @@
     python launch.py --config=experiments/azr_small.py --mode=sweep --sweep=experiments/sweeps/rule.py \
         --bases=runs/azr_small-precision_budget/bases
 
-Expected: 66 minutes on 2 cores with --jobs=2, measured with tests beside it; about 30 alone. 35 runs after 5 shared
+Expected: 66 minutes on 2 cores with --jobs=2, measured with tests beside it. 35 runs after 5 shared
 warm-ups, which are those of precision_budget.py; what came out is in benchmarks/results/rule and in WORKSPACE.md.
 
 In this sweep "random" is random among the q, k and v rows, so a series that beats it does more than follow the rule.
