@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Num
 
 from bitzero.config import Config
 from bitzero.model import transformer
-from bitzero.selfplay.gradients import count
+from bitzero.selfplay import gradients
 from bitzero.state import Baselines, Played, Rollout, Supervised, TrainState
 from bitzero.tasks.tokens import PAD, PROPOSE, SOLVE, TEXT
 
@@ -222,7 +222,7 @@ def counts_of(batch: Batch, microbatches: int) -> dict[str, Float[Array, ""]]:
     proposed, solved, items = batch
     masks = {"propose": proposed.rollout.mask, "solve": solved.rollout.mask, "supervised": items.mask[:, 1:]}
     masks["played"] = jnp.concatenate([masks["propose"], masks["solve"]])
-    return {name: count(mask, microbatches) for name, mask in masks.items()}
+    return {name: gradients.count(mask, microbatches) for name, mask in masks.items()}
 
 
 def _mismatch(
