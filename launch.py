@@ -67,19 +67,19 @@ def _run(mode: str, cfg: Config, workdir: pathlib.Path) -> int:
 
 
 def _sweep() -> int:
-    from bitzero.run import sweep
     from bitzero.run.workdir import RunError
+    from bitzero.sweep import runner
 
     sweep_file, home, bases = (
         pathlib.Path(flag) if flag else None for flag in (FLAGS.sweep, FLAGS.workdir, FLAGS.bases)
     )
-    order = sweep.Order(
+    order = runner.Order(
         spec=FLAGS.config, overrides=tuple(_OVERRIDES), file=sweep_file, home=home, bases=bases,
         seeds=FLAGS.seeds, jobs=FLAGS.jobs,
     )  # fmt: skip
     print(f"BitZero · sweep · {sweep_file}", flush=True)
     try:
-        return sweep.main(order, dry_run=FLAGS.dry_run)
+        return runner.main(order, dry_run=FLAGS.dry_run)
     except RunError as error:
         print(f"launch.py: {error}", file=sys.stderr)
         return 1

@@ -13,7 +13,7 @@ import sys
 import numpy as np
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
-from bitzero.run.statistics import paired_gain
+from bitzero.evaluation.statistics import paired_gain
 from bitzero.tasks.kinds import KINDS
 
 

@@ -19,8 +19,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 REASONS = ("dead", "split", "failed", "constant", "trivial", "level")  # why a candidate is not kept
 sys.path.insert(0, str(ROOT))
 
+from bitzero.generator.programs import CONSTANTS, Counts, Program, generate  # noqa: E402
 from bitzero.tasks import levels  # noqa: E402
-from bitzero.tasks.programs import CONSTANTS, Counts, Program, generate  # noqa: E402
 from bitzero.tasks.tokens import encode  # noqa: E402
 
 

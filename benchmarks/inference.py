@@ -4,10 +4,10 @@
                                    [--forms=packed,whole,materialised,bf16] [--out=FILE.json]
 
 Makes a model of the experiment's shape with random weights (speed and size do not depend on their values), packs it to
-a file, and asks it as the program does (``asking.complete``: the prompt is padded to the experiment's longest) in
+a file, and asks it as the program does (``questions.complete``: the prompt is padded to the experiment's longest) in
 processes of their own, so many rows at a time: on the packed matrices (whole: as one compiled program and not in the
-two halves of ``bitzero.run.asking``), on integers materialised from them, and as an unquantised model in bf16. Prints a
-table, a line as each is measured, and writes benchmarks/results/inference.json or FILE. Beside the whole answer it
+two halves of ``evaluation.questions``), on integers materialised from them, and as an unquantised model in bf16. Prints
+a table, a line as each is measured, and writes benchmarks/results/inference.json or FILE. Beside the whole answer it
 measures decoding alone: tokens/s from the difference to an answer of one token.
 """
 
@@ -102,7 +102,8 @@ def ask(form: str, path: str, given: argparse.Namespace) -> dict[str, Any]:
     import jax
     import numpy as np
 
-    from bitzero.run import asking, packed_file
+    from bitzero.evaluation import questions
+    from bitzero.run import packed_file
     from bitzero.selfplay import rollout
 
     model = packed_file.load(pathlib.Path(path), batch_size=int(given.rows))
@@ -110,10 +111,12 @@ def ask(form: str, path: str, given: argparse.Namespace) -> dict[str, Any]:
     prompts = np.random.default_rng(0).integers(100, 500, (model.batch_size, given.prompt)).tolist()
     if form == "whole":
         one = jax.jit(rollout.sample, static_argnames=("cfg", "operand", "max_new"))
-        asking.sampled = lambda key, weights, prompts, temperature, cfg, operand, max_new: (
+        questions.sampled = lambda key, weights, prompts, temperature, cfg, operand, max_new: (
             one(key, weights, prompts, cfg, operand, max_new=max_new, temperature=temperature).tokens
         )
-    answer = lambda max_new: np.array(list(asking.complete(model, prompts, max_new=max_new, temperature=0.0, seed=0)))
+    answer = lambda max_new: np.array(
+        list(questions.complete(model, prompts, max_new=max_new, temperature=0.0, seed=0))
+    )
     drawn = answer(given.new)
     first, peak = time.perf_counter() - started, peak_memory()
     warm, prefill = (seconds(functools.partial(answer, new), given.repeats) for new in (given.new, 1))

@@ -29,13 +29,13 @@ import rich.console
 import rich.table
 
 from bitzero.config import Config
+from bitzero.generator.stream import Stream, Unit
 from bitzero.model import precision, quant
 from bitzero.run import device
 from bitzero.run.experiment import read_config
 from bitzero.sandbox import Limits, Sandbox
 from bitzero.selfplay import loop, verify, warmup
 from bitzero.state import Supervised
-from bitzero.tasks.worker import Stream, Unit
 
 STEPS = 8  # of a timed warm-up chunk
 

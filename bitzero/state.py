@@ -5,7 +5,7 @@ import typing
 from typing import Any, TypeVar
 
 import jax
-from jaxtyping import Array, Bool, Float, Int, Int8, PRNGKeyArray, UInt16, UInt32
+from jaxtyping import Array, Bool, Float, Int, Int8, Integer, PRNGKeyArray, UInt16, UInt32
 
 T = TypeVar("T")
 
@@ -108,3 +108,46 @@ class Supervised:
     mask: Bool[Array, "*k B T"]  # True: this token is a target
     kind: Int8[Array, "*k B E"]  # of each packed example: 0 deduction, 1 abduction, 2 induction, 3 propose; −1 none
     level: Int8[Array, "*k B E"]
+
+
+@pytree
+class Proposals:
+    """What the proposer wrote, and on which prompts."""
+
+    prompt: Integer[Array, "N P"]
+    kind: Int[Array, " N"]
+    level: Int[Array, " N"]  # the level asked for
+    rollout: Rollout
+
+
+@pytree
+class Slots:
+    """The N tasks of a step: a valid proposal's own, or one from the ring in the place of an invalid proposal."""
+
+    prompt: Integer[Array, "N P"]
+    record: Integer[Array, "N R"]
+    kind: Int[Array, " N"]
+    own: Bool[Array, " N"]  # the slot holds this step's proposal
+    gate: Int[Array, " N"]  # what became of the proposal: index into ``tasks.gates.GATES``
+    level: Int[Array, " N"]  # measured level of an accepted proposal
+    novel: Bool[Array, " N"]  # accepted, and the program was never seen before
+    first: Bool[Array, " N"]  # accepted, and no earlier slot of this step has its program
+
+
+@pytree
+class Judged:
+    """The judge's word on N × G answers."""
+
+    reward: Float[Array, "N G"]
+    counted: Bool[Array, "N G"]  # False for infrastructure faults
+    trivial: Bool[Array, " N"]  # a trivial answer solves the task
+
+
+@pytree
+class Credit:
+    """Rewards and advantages of both roles."""
+
+    rate: Float[Array, " N"]  # r̄ of each slot
+    propose_reward: Float[Array, " N"]
+    propose_advantage: Float[Array, " N"]
+    solve_advantage: Float[Array, "N G"]

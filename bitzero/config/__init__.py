@@ -29,6 +29,7 @@ from bitzero.config.defaults import (
 from bitzero.config.derived import (
     BLOCK_ROWS,
     INDEX_BITS,
+    TERNARY_BITS,
     budget_limit,
     kernel_shapes,
     largest_budget,
@@ -41,9 +42,33 @@ from bitzero.config.derived import (
 )  # fmt: skip
 
 __all__ = [
-    "BLOCK_ROWS", "INDEX_BITS", "Config", "ConfigError", "Eval", "Executor", "Model", "Optimiser", "Precision", "Run",
-    "SelfPlay", "Tasks", "Warmup", "budget_limit", "called", "default", "freeze", "kernel_shapes", "largest_budget",
-    "last_fall", "leaves", "promotable", "ramp_steps", "refresh_period", "spends", "steps_in_all",
+    "BLOCK_ROWS",
+    "INDEX_BITS",
+    "TERNARY_BITS",
+    "Config",
+    "ConfigError",
+    "Eval",
+    "Executor",
+    "Model",
+    "Optimiser",
+    "Precision",
+    "Run",
+    "SelfPlay",
+    "Tasks",
+    "Warmup",
+    "budget_limit",
+    "called",
+    "default",
+    "freeze",
+    "kernel_shapes",
+    "largest_budget",
+    "last_fall",
+    "leaves",
+    "promotable",
+    "ramp_steps",
+    "refresh_period",
+    "spends",
+    "steps_in_all",
 ]  # fmt: skip
 
 

@@ -1,10 +1,12 @@
 """What follows from the settings: steps, shapes of the kernels, stored bits."""
 
+import math
 from collections.abc import Iterable
 
 from bitzero.config.defaults import Config, Model
 
 BLOCK_ROWS = 16  # output rows that share a tier
+TERNARY_BITS = math.log2(3)  # information in a ternary weight; 2 bits are stored
 INDEX_BITS = 32  # of a promoted block: its place in its matrix
 
 

@@ -5,20 +5,16 @@ same. Test programs decide nothing.
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import jax.numpy as jnp
 
 from bitzero.config import Config
-from bitzero.run import asking
+from bitzero.evaluation import questions
+from bitzero.evaluation.questions import Heldout
 from bitzero.sandbox import Sandbox
 from bitzero.state import TrainState
-from bitzero.tasks.kinds import DEDUCTION
-from bitzero.tasks.orders import task_of
-from bitzero.tasks.programs import Program
-
-NUM_LEVELS = 6
-Heldout = Callable[[str, int, int], list[Program]]  # (split, level, n) → programs
+from bitzero.tasks.kinds import DEDUCTION, task_from_program
+from bitzero.tasks.levels import NUM_LEVELS
 
 
 def unlocks(step: int, cfg: Config) -> bool:
@@ -26,10 +22,13 @@ def unlocks(step: int, cfg: Config) -> bool:
     return step > 0 and step % cfg.tasks.unlock_every == 0
 
 
-def dev_accuracy(solver: asking.Solver, level: int, heldout: Heldout, sandbox: Sandbox) -> float:
+def dev_accuracy(solver: questions.Solver, level: int, heldout: Heldout, sandbox: Sandbox) -> float:
     """Share of the level's dev deductions answered right, decoding freely and greedily."""
-    tasks = [task_of(solver.cfg, program, DEDUCTION) for program in heldout("dev", level, solver.cfg.tasks.dev_items)]
-    return float(asking.right(sandbox, tasks, asking.ask(solver, tasks)).mean())
+    tasks = [
+        task_from_program(program, DEDUCTION, solver.cfg)
+        for program in heldout("dev", level, solver.cfg.tasks.dev_items)
+    ]
+    return float(questions.right(sandbox, tasks, questions.ask(solver, tasks)).mean())
 
 
 def unlock(
@@ -40,7 +39,7 @@ def unlock(
     The frontier is the lowest level not yet mastered (dev accuracy ≥ ``unlock_at``); mastering level k − 1 opens level
     k. A level once mastered or open stays so.
     """
-    solver = asking.solver(state, operand, cfg)
+    solver = questions.solver(state, operand, cfg)
     frontier, measured = int(state.frontier), {}
     while frontier < NUM_LEVELS:
         measured[frontier] = dev_accuracy(solver, frontier, heldout, sandbox)
@@ -64,7 +63,7 @@ def choose_mode(
     levels = range(int(state.open_levels))
     shares = {}
     for name, trace in (("direct", False), ("trace", True)):
-        solver = asking.solver(state, operand, cfg, trace=trace)
+        solver = questions.solver(state, operand, cfg, trace=trace)
         shares[name] = sum(dev_accuracy(solver, level, heldout, sandbox) for level in levels) / len(levels)
     chosen = shares["trace"] >= shares["direct"]
     return dataclasses.replace(state, trace_mode=jnp.int32(chosen)), shares

@@ -8,9 +8,9 @@ import pathlib
 import jax
 
 from bitzero.config import Config
+from bitzero.evaluation.questions import abstract
 from bitzero.model import packing
 from bitzero.run import device, packed_file, workdir
-from bitzero.run.asking import abstract
 from bitzero.run.checkpoint import Checkpoints
 from bitzero.run.workdir import RunError
 from bitzero.selfplay import schedule

@@ -14,9 +14,9 @@ import numpy as np
 
 from bitzero import config as configuration
 from bitzero.config import Config
+from bitzero.evaluation.questions import Solver
 from bitzero.model import packing, quant
 from bitzero.run import device
-from bitzero.run.asking import Solver
 from bitzero.run.workdir import RunError
 
 FORMAT = 1  # raised when the meaning of the file changes

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from bitzero import config as configuration
-from bitzero.run import device, monitor, workdir
+from bitzero.model import weight_figures
+from bitzero.run import device, workdir
 from bitzero.run.checkpoint import digest
 from bitzero.run.progress import Status
 from bitzero.run.sitting import Sitting
@@ -50,9 +51,12 @@ def record(
 
 def weigh(sitting: Sitting, state: TrainState) -> None:
     """Figures of the quantised weights after a chunk, and how far the scales moved in it."""
-    figures, scales = monitor.figures(state, sitting.cfg.model), monitor.scales(state.params, sitting.cfg.model)
+    figures, scales = (
+        weight_figures.figures(state, sitting.cfg.model),
+        weight_figures.scales(state.params, sitting.cfg.model),
+    )
     if sitting.scales:
-        figures["quant/alpha_drift"] = monitor.drift(sitting.scales, scales)
+        figures["quant/alpha_drift"] = weight_figures.drift(sitting.scales, scales)
     sitting.metrics.scalars(int(state.step), figures)
     sitting.scales = scales
 

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from bitzero.config import Config
+from bitzero.evaluation.heldout import Answers
+from bitzero.generator.stream import Stream
 from bitzero.run.checkpoint import Checkpoints
-from bitzero.run.heldout import Answers
 from bitzero.run.metrics import Metrics
 from bitzero.run.progress import Progress
 from bitzero.run.stop import Stop
 from bitzero.run.workdir import RunError
 from bitzero.sandbox import Limits, Sandbox, SandboxUnavailable
 from bitzero.selfplay.verify import Door
-from bitzero.tasks.worker import Stream
 
 
 @dataclasses.dataclass(kw_only=True)

@@ -10,6 +10,7 @@ import functools
 import os
 import pathlib
 import time
+from typing import Any
 
 import chex
 import jax
@@ -18,9 +19,11 @@ import numpy as np
 
 from bitzero import config as configuration
 from bitzero.config import Config
-from bitzero.model import precision
-from bitzero.run import curriculum, device, evaluate, heldout, monitor, refresh, workdir
-from bitzero.run.asking import abstract
+from bitzero.evaluation import heldout
+from bitzero.evaluation.questions import abstract
+from bitzero.generator.stream import GeneratorFailed, Stream, Unit
+from bitzero.model import precision, weight_figures
+from bitzero.run import curriculum, device, evaluate, refresh, workdir
 from bitzero.run.checkpoint import Checkpoints, digest
 from bitzero.run.metrics import Metrics
 from bitzero.run.progress import Progress, clock
@@ -31,7 +34,6 @@ from bitzero.run.workdir import RunError
 from bitzero.selfplay import loop, schedule, verify, warmup
 from bitzero.selfplay.verify import Door
 from bitzero.state import Supervised, TrainState
-from bitzero.tasks.worker import GeneratorFailed, Stream, Unit
 
 AHEAD = 2  # chunks of generator data ordered before they are needed
 MAX_BAD = 3  # non-finite steps in a row that mean collapse
@@ -161,7 +163,7 @@ def boundary(sitting: Sitting, state: TrainState) -> TrainState:
         tasks = sitting.stream.tasks(cfg.selfplay.seed_tasks, step, open_levels=int(state.open_levels))
         rows = verify.pack(tasks, bool(state.trace_mode), cfg)
         state = loop.start(state, rows, cfg, operand)
-        evaluate.order(sitting.stream, cfg, int(state.open_levels))  # self-play leaves the workers time
+        evaluate.request_programs(sitting.stream, cfg, int(state.open_levels))  # self-play leaves the workers time
         sitting.fresh = True
     if step in schedule.boundaries(cfg):
         sitting.fresh = True
@@ -174,15 +176,15 @@ def allocate(sitting: Sitting, state: TrainState) -> TrainState:
     new = refresh.refresh(state, cfg)
     values = refresh.changes(state, new)
     if cfg.precision.policy != "fixed":  # which allocates once, at the first ternary step, and never refreshes
-        held = sitting.heldout = sitting.heldout or heldout.answers(heldout.programs(sitting.stream, cfg), cfg)
+        held = sitting.heldout = sitting.heldout or heldout.answers(heldout.programs(sitting.stream.heldout, cfg), cfg)
         kl = functools.partial(
             heldout.divergence, state.params, state.precision, held=held, model=cfg.model,
             operand=sitting.ledger.operand,
         )  # fmt: skip
         values["precision/kl_of_refresh"] = kl(new.precision)
         values["precision/kl_when_faded_in"] = kl(precision.advance(new.precision, 1))
-    sitting.metrics.scalars(step, values | monitor.bits(new.precision, cfg.model))
-    sitting.metrics.image(step, "precision/map", monitor.tier_map(new.precision, cfg.model))
+    sitting.metrics.scalars(step, values | weight_figures.bits(new.precision, cfg.model))
+    sitting.metrics.image(step, "precision/map", weight_figures.tier_map(new.precision, cfg.model))
     sitting.progress.say(
         f"precision: {values['precision/budget']:.3f} bits a weight granted; "
         f"{values['precision/promoted_blocks']:.0f} blocks promoted, {values['precision/demoted_blocks']:.0f} demoted, "

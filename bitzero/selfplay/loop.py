@@ -19,54 +19,11 @@ from bitzero.selfplay import buffer, objective, rollout, verify
 from bitzero.selfplay.gradients import gradients
 from bitzero.selfplay.measure import measure
 from bitzero.selfplay.update import optimiser, update
-from bitzero.state import Played, Rollout, Supervised, TrainState, pytree
+from bitzero.state import Credit, Judged, Played, Proposals, Rollout, Slots, Supervised, TrainState
 from bitzero.tasks import tokens
 
 Metrics = dict[str, Float[Array, ""]]
 PROPOSER, SOLVER = 0, 1  # roles: columns of the baselines
-
-
-@pytree
-class Proposals:
-    """What the proposer wrote, and on which prompts."""
-
-    prompt: Integer[Array, "N P"]
-    kind: Int[Array, " N"]
-    level: Int[Array, " N"]  # the level asked for
-    rollout: Rollout
-
-
-@pytree
-class Slots:
-    """The N tasks of a step: a valid proposal's own, or one from the ring in the place of an invalid proposal."""
-
-    prompt: Integer[Array, "N P"]
-    record: Integer[Array, "N R"]
-    kind: Int[Array, " N"]
-    own: Bool[Array, " N"]  # the slot holds this step's proposal
-    gate: Int[Array, " N"]  # what became of the proposal: index into verify.GATES
-    level: Int[Array, " N"]  # measured level of an accepted proposal
-    novel: Bool[Array, " N"]  # accepted, and the program was never seen before
-    first: Bool[Array, " N"]  # accepted, and no earlier slot of this step has its program
-
-
-@pytree
-class Judged:
-    """The judge's word on N × G answers."""
-
-    reward: Float[Array, "N G"]
-    counted: Bool[Array, "N G"]  # False for infrastructure faults
-    trivial: Bool[Array, " N"]  # a trivial answer solves the task
-
-
-@pytree
-class Credit:
-    """Rewards and advantages of both roles."""
-
-    rate: Float[Array, " N"]  # r̄ of each slot
-    propose_reward: Float[Array, " N"]
-    propose_advantage: Float[Array, " N"]
-    solve_advantage: Float[Array, "N G"]
 
 
 @functools.partial(jax.jit, static_argnames=("cfg", "operand", "door"), donate_argnames="state")

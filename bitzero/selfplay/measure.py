@@ -1,17 +1,12 @@
 """Collapse alarms and counters of one self-play step, computed in the scan."""
 
-from typing import TYPE_CHECKING
-
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from bitzero.config import Config
 from bitzero.selfplay import buffer, verify
-from bitzero.state import Rollout, TrainState
+from bitzero.state import Credit, Judged, Proposals, Rollout, Slots, TrainState
 from bitzero.tasks.tokens import EOS
-
-if TYPE_CHECKING:
-    from bitzero.selfplay.loop import Credit, Judged, Proposals, Slots
 
 KINDS = ("deduction", "abduction", "induction")
 
@@ -28,11 +23,11 @@ def mean(values: Float[Array, "*B"], of: Bool[Array, "*B"]) -> Float[Array, ""]:
 
 def measure(
     state: TrainState,
-    proposals: "Proposals",
-    slots: "Slots",
+    proposals: Proposals,
+    slots: Slots,
     answers: Rollout,
-    judged: "Judged",
-    credit: "Credit",
+    judged: Judged,
+    credit: Credit,
     cfg: Config,
 ) -> dict[str, Float[Array, ""]]:
     """All metrics of the step but those of the update."""
@@ -48,7 +43,7 @@ def measure(
     }
 
 
-def _tasks(slots: "Slots", judged: "Judged", credit: "Credit") -> dict[str, Array]:
+def _tasks(slots: Slots, judged: Judged, credit: Credit) -> dict[str, Array]:
     own, rate = slots.own, credit.rate
     everyone = jnp.ones_like(own)
     spread = jnp.max(judged.reward, axis=1) > jnp.min(judged.reward, axis=1)
@@ -74,7 +69,7 @@ def _tasks(slots: "Slots", judged: "Judged", credit: "Credit") -> dict[str, Arra
     return metrics
 
 
-def _lengths(written: Rollout, answers: Rollout, judged: "Judged") -> dict[str, Array]:
+def _lengths(written: Rollout, answers: Rollout, judged: Judged) -> dict[str, Array]:
     length = lambda r: jnp.sum(r.mask, axis=1).astype(jnp.float32)
     capped = lambda r: jnp.mean(jnp.all(r.tokens != EOS, axis=1).astype(jnp.float32))
     right = judged.reward.reshape(-1) > 0

@@ -214,7 +214,7 @@ def _unjudged(count: int, group: int) -> Arrays:
 # ---- the device side ----
 
 
-def pieces(x: Integer[Array, "N *rest"]) -> list[Array]:
+def pieces(x: Integer[Array, " N *rest"]) -> list[Array]:
     """`x` cut along its first axis into pieces under 100 KiB."""
     row = x.dtype.itemsize * int(np.prod(x.shape[1:]))
     step = max(1, PIECE_BYTES // row)

@@ -161,6 +161,20 @@ def split_args(text: str) -> tuple[str, ...] | None:
     return (*pieces, last) if last or pieces else ()
 
 
+def task_from_program(program: Example, kind: int, cfg: Config) -> Task:
+    """The task of one kind that a program makes: of its first pair, or of all of them for induction."""
+    if kind == INDUCTION:
+        return induction_task(program, range(len(program.inputs)), cfg)
+    return Task(
+        kind=kind,
+        level=program.level,
+        code=program.code,
+        inputs=program.inputs[:1],
+        outputs=program.outputs[:1],
+        shown=1,
+    )
+
+
 def induction_task(program: Example, order: Sequence[int], cfg: Config) -> Task:
     """The induction task that shows the first `cfg.tasks.shown` pairs of `order`."""
     return Task(

@@ -193,8 +193,8 @@ def learning_step(cfg):
 
 def generated(cfg, rows: int):
     """The shapes of so many rows of the generator."""
+    from bitzero.generator.orders import examples_at_most
     from bitzero.state import Supervised
-    from bitzero.tasks.orders import examples_at_most
 
     context = cfg.tasks.context
     labels = jax.ShapeDtypeStruct((rows, examples_at_most(context)), jnp.int8)

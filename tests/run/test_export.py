@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from bitzero.config import Config, Model, kernel_shapes
+from bitzero.evaluation import questions
 from bitzero.model import packing, quant
-from bitzero.run import asking, export, packed_file
+from bitzero.run import export, packed_file
 from bitzero.run.checkpoint import Checkpoints
 from bitzero.run.workdir import RunError
 from bitzero.selfplay import warmup
@@ -36,7 +37,7 @@ def test_a_model_comes_back_as_it_was(state, tmp_path):
     assert not list(tmp_path.glob("*.partial"))
     prompts = [[5, 300, 301, 302], [5, 303]]
     dense = dataclasses.replace(found, weights=quant.materialise(state.params, state.precision, MODEL, "f32"))
-    one, two = (list(asking.complete(s, prompts, max_new=6, temperature=0.0, seed=0)) for s in (found, dense))
+    one, two = (list(questions.complete(s, prompts, max_new=6, temperature=0.0, seed=0)) for s in (found, dense))
     assert one == two
 
 

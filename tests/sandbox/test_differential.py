@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 PLAIN = """
 import json, sys
 from bitzero.sandbox.values import canonical
-from bitzero.tasks.programs import generate
+from bitzero.generator.programs import generate
 start, count = map(int, sys.argv[1:])
 for index in range(start, start + count):
     made = generate(11, 0, index, index % 6)

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from bitzero.config import Config, Model, Run, SelfPlay, Tasks, Warmup
+from bitzero.generator import programs
 from bitzero.run.checkpoint import digest
 from bitzero.sandbox import Sandbox
 from bitzero.selfplay import loop, objective, verify, warmup
 from bitzero.state import Played, Rollout, Supervised
-from bitzero.tasks import kinds, programs, tokens
+from bitzero.tasks import kinds, tokens
 
 CFG = Config(
     model=Model(num_layers=1, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32, max_tier=0),

@@ -1,0 +1,116 @@
+"""Nats per answer token on held-out programs: the measure with the least noise, and the distance between two policies.
+
+Dev programs in the solver's three forms, one pair each, teacher-forced. Test programs are for the final table alone.
+"""
+
+import dataclasses
+import functools
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Integer, UInt16
+
+from bitzero.config import Config, Model
+from bitzero.evaluation.questions import Heldout
+from bitzero.generator.programs import Program
+from bitzero.model import transformer
+from bitzero.selfplay import objective
+from bitzero.tasks import tokens
+from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, TooLong
+from bitzero.tasks.sequences import training_sequence
+
+ROWS = 16  # sequences of a batch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Answers:
+    """Held-out answers as rows of packed examples, in batches of one shape."""
+
+    tokens: UInt16[np.ndarray, "n rows T"]
+    mask: Bool[np.ndarray, "n rows T"]  # True: a token of an answer
+
+
+def programs_by_level(cfg: Config) -> dict[int, int]:
+    """Levels open from the start → how many of their dev programs ``eval.precision_items`` stands for."""
+    return {level: -(-cfg.eval.precision_items // cfg.tasks.open_levels) for level in range(cfg.tasks.open_levels)}
+
+
+def programs(heldout: Heldout, cfg: Config) -> list[Program]:
+    """The first dev programs of the levels open from the start: the same ones all through a run."""
+    return [made for level, n in programs_by_level(cfg).items() for made in heldout("dev", level, n)]
+
+
+def answers(found: Sequence[Program], cfg: Config) -> Answers:
+    """The programs in all three forms, one pair each, packed into rows; forms that do not fit are left out."""
+    single = dataclasses.replace(cfg, tasks=dataclasses.replace(cfg.tasks, packed=1))
+    rows: list[tuple[list[int], list[bool]]] = [([], [])]
+    for program in found:
+        for form in (DEDUCTION, ABDUCTION, INDUCTION):
+            rng = random.Random(f"heldout/{program.hash}/{form}")
+            try:
+                ids, mask = training_sequence(form, program, rng, single)
+            except TooLong:
+                continue
+            if len(rows[-1][0]) + len(ids) > cfg.tasks.context:
+                rows.append(([], []))
+            rows[-1][0].extend(ids)
+            rows[-1][1].extend(mask)
+    count = -(-len(rows) // ROWS)
+    ids_array = np.full((count * ROWS, cfg.tasks.context), tokens.PAD, np.uint16)
+    mask_array = np.zeros(ids_array.shape, bool)
+    for i, (ids, mask) in enumerate(rows):
+        ids_array[i, : len(ids)], mask_array[i, : len(mask)] = ids, mask
+    shape = (count, ROWS, cfg.tasks.context)
+    return Answers(tokens=ids_array.reshape(shape), mask=mask_array.reshape(shape))
+
+
+def nats(
+    params: dict[str, Any], precision: dict[str, Any], held: Answers, cfg: Config, operand: str
+) -> tuple[float, int]:
+    """Mean cross-entropy in nats an answer token at λ = 1, and how many tokens it is the mean of."""
+    total = count = 0.0
+    for ids, mask in zip(held.tokens, held.mask, strict=True):
+        loss, (_, target) = _loss(params, precision, ids, mask, cfg, operand)
+        tokens = float(target.sum())
+        total, count = total + float(loss) * tokens, count + tokens
+    return total / max(count, 1.0), int(count)
+
+
+_loss = jax.jit(
+    lambda params, precision, ids, mask, cfg, operand: objective.supervised_loss(
+        params, precision, ids, mask, cfg, operand, None
+    ),
+    static_argnames=("cfg", "operand"),
+)
+
+
+def divergence(
+    params: dict[str, Any], old: dict[str, Any], new: dict[str, Any], held: Answers, model: Model, operand: str
+) -> float:
+    """Mean KL(old‖new) in nats an answer token between the same weights under two ``precision`` collections."""
+    total = count = 0.0
+    for ids, mask in zip(held.tokens, held.mask, strict=True):
+        before, target = _answer_logprobs(params, old, ids, mask, model, operand)
+        after, _ = _answer_logprobs(params, new, ids, mask, model, operand)
+        kl = jnp.sum(jnp.exp(before) * (before - after), axis=-1)
+        total, count = total + float(jnp.sum(kl * target)), count + float(jnp.sum(target))
+    return total / max(count, 1.0)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "operand"))
+def _answer_logprobs(
+    params: dict[str, Any],
+    precision: dict[str, Any],
+    ids: Integer[Array, "rows T"],
+    mask: Bool[Array, "rows T"],
+    model: Model,
+    operand: str,
+) -> tuple[Float[Array, "rows T V"], Bool[Array, "rows T"]]:
+    """log p of every next token, and which next tokens are answers."""
+    ids = ids.astype(jnp.int32)
+    logits = transformer.apply(params, precision, ids, objective.segments_of(ids), model, operand)
+    return jax.nn.log_softmax(logits), jnp.pad(mask[:, 1:], ((0, 0), (0, 1)))

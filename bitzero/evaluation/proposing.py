@@ -1,0 +1,105 @@
+"""How good a model is as a proposer: which of its proposals pass every gate, are new, and are worth solving."""
+
+import collections
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, UInt32
+
+from bitzero.evaluation import questions
+from bitzero.evaluation.questions import Solver
+from bitzero.generator.programs import Program
+from bitzero.sandbox import Sandbox
+from bitzero.selfplay import buffer
+from bitzero.state import TrainState
+from bitzero.tasks import judge, kinds
+from bitzero.tasks.judge import GATES, Proposal, Verdict
+from bitzero.tasks.kinds import INDUCTION, KINDS
+
+PROPOSALS = 192  # asked for, kinds evenly
+
+
+def measure(state: TrainState, solver: Solver, references: Sequence[Program], sandbox: Sandbox) -> dict[str, Any]:
+    """Shares, counts by gate and kind, and a histogram of levels, of proposals sampled as self-play samples them.
+
+    ``valid`` counts all proposals; ``novel`` (structural hash unseen in history and distinct here), ``distinct`` and
+    ``learnable`` (0 < r̄ < 1 over a group of solver rollouts) are shares of the valid ones, None where there is none.
+    """
+    asked, prompts = draw_prompts(references, int(state.open_levels), PROPOSALS, solver.cfg.tasks.prompt)
+    verdicts = judge.validate(sandbox, propose(solver, asked, prompts), solver.cfg)
+    accepted = [verdict for verdict in verdicts if verdict.task is not None]
+    gates = collections.Counter(GATES[verdict.gate] for verdict in verdicts)
+    return {
+        "n": len(verdicts),
+        "valid": round(len(accepted) / max(len(verdicts), 1), 4),
+        "novel": _share(_novel(state, accepted)),
+        "distinct": round(len({v.program_hash for v in accepted}) / len(accepted), 4) if accepted else None,
+        "learnable": _share(_learnable(solver, accepted, sandbox)),
+        "gates": dict(sorted(gates.items(), key=lambda item: GATES.index(item[0]))),
+        "kinds": {
+            name: round(float(np.mean([v.task is not None for v, k in zip(verdicts, asked, strict=True) if k == i])), 4)
+            for i, name in enumerate(KINDS)
+        },
+        "levels": {str(k): n for k, n in sorted(collections.Counter(v.level for v in accepted).items())},
+    }
+
+
+def draw_prompts(
+    references: Sequence[Program], open_levels: int, n: int, width: int
+) -> tuple[list[int], list[list[int]]]:
+    """Kinds and proposer prompts: kinds evenly, levels uniform over the open ones, half with a reference program."""
+    rng = random.Random(0)
+    asked: list[int] = []
+    prompts: list[list[int]] = []
+    while len(prompts) < n:
+        kind = len(prompts) % len(KINDS)
+        code = rng.choice(references).code if kind == INDUCTION or rng.random() < 0.5 else None
+        prompt = kinds.propose_prompt(kind, rng.randrange(open_levels), code)
+        if len(prompt) <= width:
+            asked.append(kind)
+            prompts.append(prompt)
+    return asked, prompts
+
+
+def propose(solver: Solver, asked: Sequence[int], prompts: Sequence[Sequence[int]]) -> list[Proposal]:
+    """One sampled proposal for each prompt."""
+    cfg = solver.cfg
+    drawn = questions.complete(
+        solver, prompts, max_new=cfg.tasks.completion, temperature=cfg.selfplay.temperature, seed=2
+    )
+    proposals = []
+    for kind, prompt, ids in zip(asked, prompts, drawn, strict=True):
+        code, inputs = kinds.proposal_of(kind, prompt, ids) or (None, ())
+        proposals.append(Proposal(kind=kind, code=code, inputs=inputs))
+    return proposals
+
+
+def words(hashes: Sequence[int]) -> UInt32[np.ndarray, "n 2"]:
+    """64-bit hashes as (high, low) words."""
+    return np.array([[value >> 32, value & 0xFFFFFFFF] for value in hashes], np.uint32).reshape(-1, 2)
+
+
+def _novel(state: TrainState, accepted: Sequence[Verdict]) -> Bool[np.ndarray, " n"]:
+    if not accepted:
+        return np.zeros(0, bool)
+    hashes = [verdict.program_hash for verdict in accepted]
+    seen = np.asarray(buffer.contains(state.history, jnp.asarray(words(hashes))))
+    first = [value not in hashes[:i] for i, value in enumerate(hashes)]
+    return ~seen & np.array(first)
+
+
+def _learnable(solver: Solver, accepted: Sequence[Verdict], sandbox: Sandbox) -> Bool[np.ndarray, " n"]:
+    tasks = [verdict.task for verdict in accepted if verdict.task is not None]
+    if not tasks:
+        return np.zeros(0, bool)
+    play = solver.cfg.selfplay
+    answers = questions.ask(solver, tasks, samples=play.group_size, temperature=play.temperature, seed=3)
+    rate = questions.right(sandbox, tasks, answers).mean(axis=1)
+    return (rate > 0) & (rate < 1)
+
+
+def _share(rows: Bool[np.ndarray, " n"]) -> float | None:
+    return round(float(rows.mean()), 4) if rows.size else None

@@ -1,0 +1,135 @@
+"""Putting held-out questions to a model: free-running decode in batches, answers judged by the executor."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray, UInt16
+
+from bitzero.config import Config, Model
+from bitzero.generator.programs import Program
+from bitzero.model import quant
+from bitzero.sandbox import Sandbox
+from bitzero.selfplay import rollout, schedule, warmup
+from bitzero.state import TrainState
+from bitzero.tasks import judge, kinds, tokens
+from bitzero.tasks.kinds import Task
+
+Heldout = Callable[[str, int, int], list[Program]]  # (split, level, n) → the first n programs
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Solver:
+    """A model ready to be asked: the integers (or, during the ramp, the blend) of one step."""
+
+    weights: dict[str, Any]
+    operand: str
+    trace: bool  # deduction answers are asked as a trace
+    cfg: Config
+    batch_size: int  # questions decoded together; fewer are filled up to it, so that one shape is compiled
+
+
+def solver(state: TrainState, operand: str, cfg: Config, *, trace: bool | None = None, settled: bool = False) -> Solver:
+    """The model of ``state`` as it is used at its step: λ = 1 from the end of the ramp, below it the blend.
+
+    ``settled`` is λ = 1 at any step.
+    """
+    integers = settled or schedule.phase(int(state.step), cfg) not in ("full", "ramp")
+    lam = None if integers else schedule.lam(state.step, cfg)
+    weights = _materialise(state.params, state.precision, cfg.model, operand, lam)
+    traced = bool(state.trace_mode) if trace is None else trace
+    return Solver(weights=weights, operand=operand, cfg=cfg, trace=traced, batch_size=cfg.eval.batch_size)
+
+
+def abstract(cfg: Config) -> Callable[[int, dict[str, Any]], TrainState]:
+    """What a checkpoint of ``cfg`` holds: step and meta → the state's structure, shapes and types.
+
+    From self-play on it may hold the frozen reference policy, in the run's operand type.
+    """
+
+    def like(step: int, meta: dict[str, Any]) -> TrainState:
+        state = jax.eval_shape(lambda: warmup.init_state(cfg))
+        if step <= cfg.warmup.steps or not cfg.selfplay.kl:
+            return state
+        freeze = functools.partial(quant.materialise, cfg=cfg.model, operand=meta["operand"])
+        return dataclasses.replace(state, reference=jax.eval_shape(freeze, state.params, state.precision))
+
+    return like
+
+
+def ask(
+    solver: Solver, tasks: Sequence[Task], *, samples: int = 1, temperature: float = 0.0, seed: int = 0
+) -> list[list[str | None]]:
+    """``samples`` answers to each task as text; None where the form is wrong or the prompt does not fit."""
+    prompts = [kinds.solve_prompt(task, solver.trace) for task in tasks]
+    found: list[list[str | None]] = [[] for _ in tasks]
+    rows = [i for i, prompt in enumerate(prompts) for _ in range(samples) if len(prompt) <= solver.cfg.tasks.prompt]
+    traced = solver.trace and any(task.kind == kinds.DEDUCTION for task in tasks)  # nothing else is as long
+    longest = solver.cfg.tasks.answer if traced else solver.cfg.tasks.completion
+    completions = complete(solver, [prompts[i] for i in rows], max_new=longest, temperature=temperature, seed=seed)
+    for i, ids in zip(rows, completions, strict=True):
+        found[i].append(kinds.answer_of(tasks[i].kind, ids))
+    return [answers or [None] * samples for answers in found]
+
+
+def complete(
+    solver: Solver, prompts: Sequence[Sequence[int]], *, max_new: int, temperature: float, seed: int
+) -> Iterator[list[int]]:
+    """Sampled completions of ``prompts`` (each at most ``cfg.tasks.prompt`` ids), in their order."""
+    size, width = solver.batch_size, solver.cfg.tasks.prompt
+    for start in range(0, len(prompts), size):
+        part = prompts[start : start + size]
+        batch = left_padded([*part, *([part[0]] * (size - len(part)))], width)  # one shape: one compilation
+        key = jax.random.fold_in(jax.random.key(seed), start)
+        drawn = sampled(key, solver.weights, batch, temperature, solver.cfg.model, solver.operand, max_new)
+        for row in np.asarray(drawn)[: len(part)]:
+            yield [int(token) for token in row]
+
+
+def sampled(
+    key: PRNGKeyArray,
+    weights: dict[str, Any],
+    prompts: Integer[np.ndarray, "B P"],
+    temperature: float,
+    cfg: Model,
+    operand: str,
+    max_new: int,
+) -> Int[Array, "B C"]:
+    """Completions of left-padded prompts, as ``rollout.sample`` draws them.
+
+    Compiled in two halves, one after the other: most of the memory of an answering process is what XLA's compiler
+    keeps until a program is done (``whole`` of benchmarks/inference.py is what one program would take).
+    """
+    logits, cache = _prefill(weights, prompts, cfg, operand, max_new=max_new)
+    return _decode(key, weights, prompts, logits, cache, cfg, operand, temperature=jnp.float32(temperature)).tokens
+
+
+_prefill = jax.jit(rollout.prefill, static_argnames=("cfg", "operand", "max_new"))
+_decode = jax.jit(rollout.decode, static_argnames=("cfg", "operand"))
+
+
+def right(sandbox: Sandbox, tasks: Sequence[Task], answers: Sequence[Sequence[str | None]]) -> Bool[np.ndarray, "n s"]:
+    """Which answers the executor finds right; every task must have the same number of answers."""
+    verdicts = judge.judge(sandbox, tasks, [[answer or None for answer in row] for row in answers])
+    return np.array([[verdict.correct for verdict in row] for row in verdicts], dtype=bool).reshape(len(tasks), -1)
+
+
+def left_padded(prompts: Sequence[Sequence[int]], width: int) -> UInt16[np.ndarray, "n width"]:
+    """Prompts as rows that end in the last column; raises ValueError for one longer than ``width``."""
+    batch = np.full((len(prompts), width), tokens.PAD, np.uint16)
+    for row, prompt in zip(batch, prompts, strict=True):
+        if len(prompt) > width:
+            raise ValueError(f"a prompt of {len(prompt)} tokens does not fit {width}")
+        row[width - len(prompt) :] = prompt
+    return batch
+
+
+@functools.partial(jax.jit, static_argnames=("cfg", "operand"))
+def _materialise(
+    params: dict[str, Any], precision: dict[str, Any], cfg: Model, operand: str, lam: Float[Array, ""] | None
+) -> dict[str, Any]:
+    return quant.materialise(params, precision, cfg, operand, lam)

@@ -1,0 +1,151 @@
+"""The held-out table: a row for each level and kind, with what needs no learning beside it.
+
+Every figure is an answer decoded freely and judged by the executor. Beside it stand the best trivial rule, the shuffled
+control (the model sees another task's program), pass@k, and the same items before self-play.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from bitzero.config import Config
+from bitzero.evaluation import questions
+from bitzero.evaluation.questions import Heldout, Solver
+from bitzero.evaluation.statistics import paired_gain, wilson
+from bitzero.sandbox import Sandbox
+from bitzero.tasks import kinds
+from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, KINDS, Task, task_from_program
+from bitzero.tasks.levels import NUM_LEVELS
+from bitzero.tasks.trivial import trivial_answers, trivial_rules
+
+Right = Bool[np.ndarray, " n"]  # which items were answered right
+RULE_ITEMS = 100  # training programs on which the best trivial rule is chosen
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Group:
+    """The questions of one row."""
+
+    level: int
+    kind: int
+    tasks: list[Task]
+    training: list[Task]  # for choosing the trivial rule
+    open: bool = True  # the level was trained on; pass@k is not asked of the others
+
+
+AnsweredGroup = tuple[Group, dict[str, Any], Right, Right | None]  # with its row, right now, right before self-play
+
+
+def items_by_level(cfg: Config, open_levels: int) -> dict[int, int]:
+    """Level → test programs asked about; fewer of the levels that training has not opened."""
+    wanted = {level: cfg.eval.items if level < open_levels else cfg.eval.locked_items for level in range(NUM_LEVELS)}
+    return {level: n for level, n in wanted.items() if n}
+
+
+def table_questions(heldout: Heldout, cfg: Config, open_levels: int) -> list[Group]:
+    """The fixed held-out set: the first n test programs of every level, each asked in all three kinds."""
+    groups = []
+    for level, n in items_by_level(cfg, open_levels).items():
+        test, training = heldout("test", level, n), heldout("train", level, min(n, RULE_ITEMS))
+        for kind in (DEDUCTION, ABDUCTION, INDUCTION):
+            tasks = [task_from_program(program, kind, cfg) for program in test]
+            rule_tasks = [task_from_program(program, kind, cfg) for program in training]
+            opened = level < open_levels
+            groups.append(Group(level=level, kind=kind, tasks=tasks, training=rule_tasks, open=opened))
+    return groups
+
+
+def measure_row(
+    group: Group, now: Solver, before: Solver | None, sandbox: Sandbox
+) -> tuple[dict[str, Any], Right, Right | None]:
+    """One row of the table, and which items were right now and before self-play (None without such a checkpoint)."""
+    cfg, tasks = now.cfg, group.tasks
+    greedy = questions.right(sandbox, tasks, questions.ask(now, tasks))[:, 0]
+    earlier = questions.right(sandbox, tasks, questions.ask(before, tasks))[:, 0] if before else None
+    low, high = wilson(int(greedy.sum()), len(tasks))
+    row: dict[str, Any] = {
+        "level": group.level,
+        "kind": KINDS[group.kind],
+        "mode": "trace" if now.trace and group.kind == DEDUCTION else "direct",
+        "n": len(tasks),
+        "accuracy": share(greedy),
+        "ci_low": round(low, 4),
+        "ci_high": round(high, 4),
+        **trivial_row(group, sandbox),
+        "shuffled": share(shuffled_control(tasks[: cfg.eval.shuffled_items], now, sandbox)),
+        "before_selfplay": None if earlier is None else share(earlier),
+    }
+    some = tasks[: cfg.eval.passk_items]
+    if some and group.open:
+        drawn = questions.ask(now, some, samples=cfg.eval.passk, temperature=cfg.selfplay.temperature, seed=1)
+        row[f"pass@{cfg.eval.passk}"] = share(np.asarray(questions.right(sandbox, some, drawn).any(axis=1)))
+    return row, greedy, earlier
+
+
+def trivial_row(group: Group, sandbox: Sandbox) -> dict[str, Any]:
+    """Accuracy on the test items of the one trivial rule that is best on training programs, and the rule's name."""
+    rules = trivial_rules(group.kind)
+    answers = [trivial_answers(task)[: len(rules)] for task in group.training]
+    best = int(np.argmax(questions.right(sandbox, group.training, answers).mean(axis=0)))
+    answered = [[trivial_answers(task)[best]] for task in group.tasks]
+    return {"trivial": share(questions.right(sandbox, group.tasks, answered)), "trivial_rule": rules[best]}
+
+
+def shuffled_control(tasks: Sequence[Task], solver: Solver, sandbox: Sandbox) -> Right:
+    """Right answers when each prompt shows another task's program (induction: its pairs) but is judged as its own.
+
+    What a model gets right here it gets without reading the program.
+    """
+    if not tasks:
+        return np.zeros(0, bool)
+    shown = [shuffled(task, stranger(tasks, i)) for i, task in enumerate(tasks)]
+    return questions.right(sandbox, tasks, questions.ask(solver, shown))[:, 0]
+
+
+def stranger(tasks: Sequence[Task], i: int) -> Task:
+    """The next task after ``i`` with another program and, if there is one, as many arguments."""
+    others = [tasks[(i + step) % len(tasks)] for step in range(1, len(tasks))]
+    others = [task for task in others if task.code != tasks[i].code] or [tasks[i]]
+    arity = _arity(tasks[i])
+    return next((task for task in others if _arity(task) == arity), others[0])
+
+
+def shuffled(task: Task, other: Task) -> Task:
+    """``task`` as its control asks it: the other's program with this task's pair, or the other's pairs."""
+    if task.kind == INDUCTION:
+        return dataclasses.replace(task, inputs=other.inputs, outputs=other.outputs, shown=other.shown)
+    return dataclasses.replace(task, code=other.code)
+
+
+def gains_of_selfplay(answered: Sequence[AnsweredGroup]) -> dict[str, Any]:
+    """By kind, what the items gained since before self-play; kinds without an earlier model are left out."""
+    found = {}
+    for number, kind in enumerate(KINDS):
+        pairs = [(then, after) for group, _, after, then in answered if group.kind == number and then is not None]
+        if pairs:
+            then, after = (np.concatenate(side) for side in zip(*pairs, strict=True))
+            gain, low, high = paired_gain(then, after)
+            found[kind] = {"gain": round(gain, 4), "ci_low": round(low, 4), "ci_high": round(high, 4), "n": len(after)}
+    return found
+
+
+def digits_by_item(answered: Sequence[AnsweredGroup]) -> dict[str, dict[str, str]]:
+    """By row, a digit for each item in its fixed order (1: right), for paired comparisons between runs."""
+    rows = {}
+    for group, _, after, then in answered:
+        sides = {"right": after} | ({} if then is None else {"before_selfplay": then})
+        digits = {name: "".join("1" if hit else "0" for hit in side) for name, side in sides.items()}
+        rows[f"L{group.level} {KINDS[group.kind]}"] = digits
+    return rows
+
+
+def share(right: Bool[np.ndarray, "..."]) -> float | None:
+    """Share of True, to four places; None of nothing."""
+    return round(float(right.mean()), 4) if right.size else None
+
+
+def _arity(task: Task) -> int:
+    return len(kinds.split_args(task.inputs[0]) or ())

@@ -1,0 +1,279 @@
+"""The tables programs are drawn from: every operation of the grammar, by tier.
+
+They follow Python's own reference (`dir(str)`, `dir(list)`, `dir(dict)`, the expression grammar). Tiers fix the
+vocabulary of a level: tier 1 for L0-L1, tiers 1-2 for L2-L3, all for L4-L5. No weights are stored: a production is
+chosen uniformly among those that fit.
+"""
+
+from collections.abc import Callable
+
+from bitzero.generator.templates import Production, production, statement
+
+TYPES = ("int", "bool", "str", "list", "strs", "tup", "dict", "set", "rows")
+TIER_1 = """
+int   {int} + {int}
+int   {int} - {int}
+int   {int} * {int}
+int   -{int}
+int   min({int}, {int})
+int   max({int}, {int})
+int   len({list})
+int   len({str})
+int   sum({list})
+int   max({list})
+int   min({list})
+int   {list}[{idx}]
+int   {list}.count({int})
+int   {str}.count({ch})
+bool  {int} < {int}
+bool  {int} > {int}
+bool  {int} <= {int}
+bool  {int} >= {int}
+bool  {int} == {int}
+bool  {int} != {int}
+bool  {int} in {list}
+bool  {int} not in {list}
+bool  {ch} in {str}
+bool  {ch} not in {str}
+bool  {str} == {str}
+bool  {list} == {list}
+bool  not {bool}
+bool  {bool} and {bool}
+bool  {bool} or {bool}
+str   {str} + {str}
+str   {str} * {cnt}
+str   {str}[{idx}]
+str   {str}[{idx}:]
+str   {str}[:{idx}]
+str   {str}[::-1]
+str   min({str}, {str})
+str   max({str}, {str})
+list  {list} + {list}
+list  {list} + [{int}]
+list  [{int}] + {list}
+list  [{int}, {int}]
+list  [{int}] * {cnt}
+list  {list} * {cnt}
+list  {list}[{idx}:]
+list  {list}[:{idx}]
+list  {list}[::-1]
+list  sorted({list})
+"""
+TIER_2 = """
+int   {int} // {pos}
+int   {int} % {pos}
+int   abs({int})
+int   {int} if {bool} else {int}
+int   {str}.find({ch})
+int   {str}.index({part})
+int   {list}.index({item})
+int   len({strs})
+int   len({dict})
+int   len({tup})
+int   {tup}[{idx}]
+int   sum({tup})
+int   max({tup})
+int   {dict}[{have}]
+int   {dict}.get({key}, {int})
+int   sum({dict}.values())
+int   max({dict}.values())
+int   sum(range({leaf_int}))
+int   len(set({list}))
+int   len(set({str}))
+bool  {str}.startswith({ch})
+bool  {str}.endswith({ch})
+bool  {key} in {dict}
+bool  {str} in {strs}
+bool  {int} in {tup}
+bool  {str} < {str}
+bool  {int} % 2 == 0
+bool  {list} < {list}
+str   {str}.upper()
+str   {str}.capitalize()
+str   {str}.title()
+str   {str}.replace({ch}, {ch})
+str   {str}.strip({ch})
+str   {ch}.join({strs})
+str   {str}[{idx}:{idx}]
+str   {str}[::2]
+str   str({int})
+str   ''.join(sorted({str}))
+str   ''.join(reversed({str}))
+str   {strs}[{idx}]
+str   max({strs})
+str   min({strs})
+str   max({str})
+str   min({str})
+str   {str} if {bool} else {str}
+list  list(range({leaf_int}))
+list  list(reversed({list}))
+list  sorted({list}, reverse=True)
+list  {list}[{idx}:{idx}]
+list  {list}[::2]
+list  list({tup})
+list  list({dict}.values())
+list  sorted({tup})
+list  {list} if {bool} else {list}
+strs  {str}.split({ch})
+strs  list({str})
+strs  sorted({strs})
+strs  sorted({str})
+strs  {strs} + [{str}]
+strs  {strs}[::-1]
+strs  {strs}[{idx}:]
+strs  [{str}, {str}]
+strs  list({dict})
+strs  sorted({dict})
+tup   ({int}, {int})
+tup   {tup} + {tup}
+tup   {tup}[::-1]
+tup   {tup}[{idx}:]
+tup   tuple({list})
+dict  {{{key}: {int}, {key}: {int}}}
+dict  dict(zip({str}, {list}))
+dict  dict(zip({strs}, {list}))
+"""
+TIER_3 = """
+int   {int} ** 2
+int   {int} & {int}
+int   {int} | {int}
+int   {int} ^ {int}
+int   {int} << {cnt}
+int   {int} >> {cnt}
+int   ~{int}
+int   ord({str}[{idx}])
+int   pow({int}, {cnt}, {pos})
+int   {str}.rfind({ch})
+int   len({set})
+int   max({set})
+int   sum({set})
+int   len({rows})
+int   len({rows}[{idx}])
+int   {rows}[{idx}][{idx}]
+int   int({str}.isalpha())
+int   max({list}, key=lambda {x}: -{x})
+int   max({list}, key=lambda {x}: {x} % {pos})
+int   min({list}, key=lambda {x}: ({x} - {int}) ** 2)
+bool  {int} < {int} < {int}
+bool  {int} in {set}
+bool  {set} <= {set}
+bool  {str}.isalpha()
+bool  {str}.islower()
+bool  bool({list})
+str   {str}.swapcase()
+str   {str}.center({pos}, '-')
+str   {str}.ljust({pos}, '.')
+str   {str}.rjust({pos}, '.')
+str   {str}.zfill({pos})
+str   {str}.lstrip({ch})
+str   {str}.rstrip({ch})
+str   {str}.removeprefix({ch})
+str   {str}.removesuffix({ch})
+str   {str}.partition({ch})[0]
+str   {str}.partition({ch})[2]
+str   {str}.rpartition({ch})[2]
+str   {str}.replace({ch}, {ch}, 1)
+str   chr(97 + {int} % 26)
+str   bin({int})
+str   hex({int})
+str   max({strs}, key=len)
+str   max({dict}, key={dict}.get)
+str   f'{{{leaf_str}}}-{{{leaf_int}}}'
+str   f'{{{leaf_int}}}:{{{leaf_int}}}'
+str   f'{{{leaf_int}:03d}}{{{leaf_str}}}'
+list  sorted({set})
+list  {rows}[{idx}]
+list  sum({rows}, [])
+list  list(map(abs, {list}))
+list  list(map(len, {strs}))
+list  list(map(lambda {x}: {x} * {int}, {list}))
+list  list(filter(lambda {x}: {x} > {int}, {list}))
+list  sorted({list}, key=lambda {x}: -{x})
+list  sorted({list}, key=lambda {x}: {x} % {pos})
+list  sorted({list}, key=lambda {x}: abs({x} - {int}))
+list  list(divmod({int}, {pos}))
+list  [*{list}, *{tup}]
+list  [{x} + {y} for {x}, {y} in zip({list}, {list})]
+list  [{x} * {y} for {x}, {y} in enumerate({list})]
+strs  {str}.rsplit({ch}, 1)
+strs  sorted({strs}, key=len)
+strs  sorted({strs}, key=lambda {x}: {x}[-1:])
+strs  sorted({dict}, key=lambda {x}: {dict}[{x}])
+strs  [{x} * {y} for {x}, {y} in zip({strs}, {list})]
+strs  [{x} for {x}, {y} in {dict}.items() if {y} > {int}]
+set   set({list})
+set   {set} | {set}
+set   {set} & {set}
+set   {set} - {set}
+set   {set} ^ {set}
+dict  {dict} | {dict}
+dict  {{{x}: len({x}) for {x} in {strs}}}
+dict  {{{x}: {str}.count({x}) for {x} in {str}}}
+dict  {{{x}: {y} + {int} for {x}, {y} in {dict}.items()}}
+dict  {{{x}: {y} for {x}, {y} in {dict}.items() if {y} > {int}}}
+rows  [{list}, {list}]
+rows  {rows} + [{list}]
+rows  {rows}[::-1]
+rows  sorted({rows})
+rows  [{x}[::-1] for {x} in {rows}]
+rows  [list({x}) for {x} in zip({list}, {list})]
+"""
+# A statement changes the variable in its first slot, which is always a bare name.
+STATEMENTS_1 = """
+int   {int} += {int}
+int   {int} -= {int}
+int   {int} *= {int}
+str   {str} += {str}
+list  {list} += [{int}]
+list  {list}.append({int})
+list  {list}.reverse()
+list  {list}.sort()
+list  {list}[{idx}] = {int}
+list  {list}[{idx}] += {int}
+"""
+STATEMENTS_2 = """
+int   {int} //= {pos}
+int   {int} %= {pos}
+list  {list}.extend({list})
+list  {list}.insert({idx}, {int})
+list  {list}.remove({item})
+list  {list}.pop({idx})
+list  del {list}[{idx}]
+strs  {strs}.append({str})
+strs  {strs}[{idx}] = {str}
+dict  {dict}[{key}] = {int}
+"""
+STATEMENTS_3 = """
+int   {int} ^= {int}
+list  {list}[{idx}:] = [{int}]
+list  {list} *= {cnt}
+list  {list}.sort(reverse=True)
+list  {list}.sort(key=lambda {x}: -{x})
+dict  {dict}.pop({have})
+dict  {dict}.update({dict})
+dict  {dict}.setdefault({key}, {int})
+set   {set}.add({int})
+set   {set}.discard({int})
+set   {set}.update({list})
+rows  {rows}.append({list})
+"""
+
+
+def _table(text: str, tier: int, read: Callable[[str, int], Production]) -> tuple[Production, ...]:
+    return tuple(read(line, tier) for line in text.strip().splitlines())
+
+
+EXPRESSIONS = _table(TIER_1, 1, production) + _table(TIER_2, 2, production) + _table(TIER_3, 3, production)
+STATEMENTS = (
+    _table(STATEMENTS_1, 1, statement) + _table(STATEMENTS_2, 2, statement) + _table(STATEMENTS_3, 3, statement)
+)
+
+
+def select(table: tuple[Production, ...], tier: int) -> dict[str, tuple[Production, ...]]:
+    """The productions up to a tier, by type of their result."""
+    chosen = [item for item in table if item.tier <= tier]
+    return {kind: tuple(item for item in chosen if item.result == kind) for kind in TYPES}
+
+
+BY_TYPE = {tier: select(EXPRESSIONS, tier) for tier in (1, 2, 3)}
+CHANGES = {tier: select(STATEMENTS, tier) for tier in (1, 2, 3)}

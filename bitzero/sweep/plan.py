@@ -1,0 +1,353 @@
+"""A sweep file read and checked: its points, the warm-ups they share, and every run in the order it starts.
+
+A sweep file is plain Python: ``BASE`` (dotted settings of every point), ``BRANCH`` (the step at which the points of one
+seed leave their shared warm-up; 0: none), ``AFTER_BRANCH`` (keys or groups that act only after that step) and
+``points()``, which yields ``(name, series, x, settings)``. It may name the point that others are compared with
+(``REFERENCE``; "ternary" by itself). Every point runs for the seeds 0, 1, …: what two points do
+with one seed is paired, for they see the same data in the same order.
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import re
+import types
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from bitzero import config as configuration
+from bitzero.config import Config, ConfigError
+from bitzero.run import experiment, workdir
+
+Settings = dict[str, str]  # dotted key → its value as a command line says it
+
+_OWN = ("seed", "run.until")  # settings that the sweep itself makes
+# How much of the machine a run takes, and where it pauses: another value asks for no other result.
+_FREE = frozenset(
+    ("run.minutes", "run.nice", "run.keep", "run.until", "tasks.nice", "tasks.workers", "sandbox.workers")
+)
+_ALWAYS = {"run.keep": "1"}  # a sweep leaves many runs, and each would keep three states
+_EARLY = ("precision.decay",)  # acts in the warm-up, whatever the file says: signals are averaged in every phase
+_RAMP = ("warmup.ramp_start", "warmup.ramp_end", "precision", "model.weights")  # what acts from the ramp on
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Order:
+    """What the command line asks for."""
+
+    spec: str | None  # experiment file, or file:variant
+    overrides: tuple[tuple[str, str], ...] = ()  # settings of the command line, (dotted key, text)
+    file: pathlib.Path | None
+    home: pathlib.Path | None = None  # None: runs/<experiment>-<sweep>
+    bases: pathlib.Path | None = None  # where the shared warm-ups live; None: <home>/bases
+    seeds: int = 5
+    jobs: int = 1  # runs at once
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Point:
+    """One setting to be measured."""
+
+    name: str
+    series: str  # the line of the chart it belongs to
+    x: float  # nominal stored bits
+    settings: Settings  # its own, without those of every point
+    seeds: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run: a point with one seed, or the warm-up that several points share (``point`` None)."""
+
+    title: str
+    home: pathlib.Path
+    settings: Settings  # all of them
+    cfg: Config
+    seed: int
+    point: Point | None = None
+    base: "Job | None" = None
+
+    @property
+    def result(self) -> pathlib.Path:
+        """The file whose presence says that this run is finished and its figures are taken down."""
+        return self.home / "result.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything a sweep is going to do."""
+
+    order: Order
+    title: str  # of the sweep: its file's name
+    about: str  # the sweep file's docstring
+    home: pathlib.Path
+    branch: int
+    reference: str  # the point that others are compared with; there may be none of that name
+    points: list[Point]
+    jobs: list[Job]  # warm-ups directly before the first point that needs them; all points of a seed together
+
+    def runs(self) -> list[Job]:
+        """The jobs that are points."""
+        return [job for job in self.jobs if job.point]
+
+
+def read_plan(order: Order) -> Plan:
+    """The plan of ``order``; raises ``ConfigError`` with one line that names the file and the point."""
+    file = _file(order)
+    if order.seeds < 1 or order.jobs < 1:
+        raise ConfigError(f"--seeds={order.seeds} and --jobs={order.jobs} must both be at least 1")
+    module = experiment.load(file, "sweep")
+    editable = experiment.editable(order.spec)
+    for key, text in order.overrides:
+        _refuse_own(key, "the command line")
+        experiment.override(editable, key, text)
+    branch = _constant(module, file, "BRANCH", int)
+    after = tuple(_constant(module, file, "AFTER_BRANCH", tuple)) if branch else ()
+    everywhere = _ALWAYS | _texts(_constant(module, file, "BASE", dict), f"{file}: BASE") | dict(order.overrides)
+    for key in (*everywhere, *after):
+        if not isinstance(key, str):
+            raise ConfigError(f"{file}: AFTER_BRANCH must be a tuple of keys or groups, not {after!r}")
+        if not _exists(editable.to_dict(), key):
+            raise ConfigError(f"{file}: {experiment.unknown_key(key, editable)}")
+    home = order.home or pathlib.Path("runs") / f"{editable.name}-{file.stem}"
+    points = _points(module, file, order.seeds)
+    plan = Plan(
+        order=order, title=file.stem, about=(module.__doc__ or "").strip(), home=home, branch=branch,
+        reference=_reference(module, file, points), points=points,
+        jobs=list(_jobs(order, file, points, everywhere, after, branch, home)),
+    )  # fmt: skip
+    for job in plan.runs():
+        settle(job)
+    return plan
+
+
+def settle(job: Job) -> None:
+    """Raises ``ConfigError`` where the directory of ``job`` holds a run of other settings."""
+    file = job.home / "config.json"
+    if not file.exists():
+        return
+    before, now, usual = _flat(workdir.read_json(file)), flat_settings(job.cfg), flat_settings(Config())
+    for key, value in now.items():
+        was = before.get(key, usual[key])  # a key that this program did not know then
+        if key not in _FREE and was != value:
+            raise ConfigError(
+                f"{job.home} was made with config.{key}={was!r}, the sweep now says {value!r}; "
+                "give the point another name, or choose another --workdir"
+            )
+
+
+def flat_settings(cfg: Config) -> dict[str, Any]:
+    """Dotted key → value of every setting."""
+    return _flat(dataclasses.asdict(cfg))
+
+
+def run_command(order: Order, job: Job) -> list[str]:
+    """The words after ``python launch.py`` that start ``job``."""
+    settings = [f"--config.{key}={text}" for key, text in job.settings.items()]
+    return [f"--config={order.spec}", f"--workdir={job.home}", *settings]
+
+
+def sweep_command(order: Order) -> list[str]:
+    """The words after ``python launch.py`` that start the sweep, or go on with it."""
+    places = {"workdir": order.home, "bases": order.bases}
+    words = [f"--config={order.spec}", "--mode=sweep", f"--sweep={order.file}"]
+    words += [f"--seeds={order.seeds}", f"--jobs={order.jobs}"]
+    words += [f"--{name}={place}" for name, place in places.items() if place]
+    return words + [f"--config.{key}={text}" for key, text in order.overrides]
+
+
+def describe_plan(plan: Plan) -> list[str]:
+    """The plan in lines for a person."""
+    lines = [f"{len(plan.points)} points of {plan.title} in {plan.home}"]
+    first = {job.point.name: job for job in reversed(plan.runs()) if job.point}
+    for point in plan.points:
+        base = first[point.name].base
+        own = " ".join(f"{key}={text}" for key, text in point.settings.items()) or "the settings of every point"
+        shared = f" · from {base.home.parent.name}/{base.home.name.rsplit('-', 1)[0]}" if base else ""
+        seeds = f"{point.seeds} seed" + ("s" if point.seeds > 1 else "")
+        lines.append(f"  {point.name} · series {point.series} · {point.x:g} bits · {seeds}{shared} · {own}")
+    runs = plan.runs()
+    bases = len(plan.jobs) - len(runs)
+    shared = f" after {bases} shared warm-up{'s' * (bases > 1)} to step {plan.branch:,}" if bases else ""
+    lines.append(f"{len(runs)} runs{shared}; finished already: {sum(job.result.exists() for job in plan.jobs)}")
+    return lines
+
+
+def _file(order: Order) -> pathlib.Path:
+    if order.file is None:
+        there = ", ".join(sorted(str(file) for file in pathlib.Path("experiments/sweeps").glob("*.py")))
+        raise ConfigError("which sweep? give --sweep=<file>" + (f"; there is: {there}" if there else ""))
+    return order.file
+
+
+def _constant(module: types.ModuleType, file: pathlib.Path, name: str, kind: type) -> Any:
+    value = getattr(module, name, None)
+    if not isinstance(value, kind):
+        what = {int: "a step (0: no shared warm-up)", dict: "a dict of settings", tuple: "a tuple of keys"}[kind]
+        raise ConfigError(f"{file}: {name} must be {what}, not {value!r}")
+    return value
+
+
+def _reference(module: types.ModuleType, file: pathlib.Path, points: Iterable[Point]) -> str:
+    """The point that others are compared with: the file's ``REFERENCE``, or "ternary"."""
+    name = getattr(module, "REFERENCE", None)
+    if name is not None and name not in [point.name for point in points]:
+        raise ConfigError(f"{file}: REFERENCE={name!r} is the name of no point")
+    return name or "ternary"
+
+
+def _exists(tree: dict[str, Any], key: str) -> bool:
+    """Whether ``key`` (dotted) is a setting or a group of settings."""
+    node: Any = tree
+    for part in key.split("."):
+        if not isinstance(node, dict) or part not in node:
+            return False
+        node = node[part]
+    return True
+
+
+def _texts(settings: dict[str, Any], where: str) -> Settings:
+    """Settings as texts, which ``config`` reads and checks as it does the command line's."""
+    texts = {}
+    for key, value in settings.items():
+        if not isinstance(key, str) or not isinstance(value, (bool, int, float, str)):
+            raise ConfigError(f"{where}: {key!r}: {value!r} is no setting; write 'group.key': number or text")
+        _refuse_own(key, where)
+        texts[key] = str(value)
+    return texts
+
+
+def _refuse_own(key: str, where: str) -> None:
+    if key in _OWN:
+        raise ConfigError(f"{where}: config.{key} is set by the sweep itself; take it out")
+
+
+def _points(module: types.ModuleType, file: pathlib.Path, seeds: int) -> list[Point]:
+    """What ``points()`` yields, each checked."""
+    if not callable(getattr(module, "points", None)):
+        raise ConfigError(f"{file}: no points(); define it to yield (name, series, x, settings)")
+    try:
+        yielded = list(module.points())
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{file}: points(): {experiment.sentence(error)}") from None
+    found: dict[str, Point] = {}
+    for one in yielded:
+        point = _point(one, file, seeds)
+        if point.name in found:
+            raise ConfigError(f"{file}: two points are named {point.name!r}; every name is a directory of its own")
+        found[point.name] = point
+    if not found:
+        raise ConfigError(f"{file}: points() yields nothing")
+    return list(found.values())
+
+
+def _point(one: Any, file: pathlib.Path, seeds: int) -> Point:
+    if not isinstance(one, tuple) or len(one) != 4:
+        raise ConfigError(f"{file}: points() must yield (name, series, x, settings), not {one!r}")
+    name, series, x, settings = one
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.+-]{0,99}", name, re.ASCII):
+        raise ConfigError(
+            f"{file}: a point's name must be at most 100 letters, digits and . _ + - (a directory), not {name!r:.120}"
+        )
+    where = f"{file}: point {name!r}"
+    if not isinstance(series, str) or not series:
+        raise ConfigError(f"{where}: its series must be a text, not {series!r}")
+    if isinstance(x, bool) or not isinstance(x, (int, float)) or not 0 <= x < 1e9:
+        raise ConfigError(f"{where}: its x must be a number of bits, not {x!r}")
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{where}: its settings must be a dict, not {settings!r}")
+    own = settings.get("seeds", seeds)
+    if type(own) is not int or own < 1:
+        raise ConfigError(f"{where}: seeds must be at least 1, not {own!r}")
+    rest = {key: value for key, value in settings.items() if key != "seeds"}
+    return Point(name=name, series=series, x=float(x), settings=_texts(rest, where), seeds=min(own, seeds))
+
+
+def _jobs(
+    order: Order,
+    file: pathlib.Path,
+    points: Iterable[Point],
+    everywhere: Settings,
+    after: tuple[str, ...],
+    branch: int,
+    home: pathlib.Path,
+) -> Iterator[Job]:
+    """Every run, seed by seed, so that what is finished early is whole in pairs."""
+    made = [(point, *_configs(order, file, point, everywhere, after, branch)) for point in points]
+    place = order.bases or home / "bases"
+    for seed in range(order.seeds):
+        bases: dict[str, Job] = {}
+        for point, cfg, before, shared in made:
+            if seed >= point.seeds:
+                continue
+            base = None
+            if branch:
+                name = _short_hash(shared, after, branch)
+                settings = before | {"seed": str(seed), "run.until": str(branch)}
+                base = bases.get(name) or Job(
+                    title=f"warm-up {name} seed {seed}", home=place / f"{name}-seed{seed}", settings=settings,
+                    cfg=dataclasses.replace(shared, seed=seed), seed=seed,
+                )  # fmt: skip
+                if name not in bases:
+                    bases[name] = base
+                    yield base
+            own = everywhere | point.settings | {"seed": str(seed)} | ({"run.until": "0"} if branch else {})
+            yield Job(
+                title=f"{point.name} seed {seed}", home=home / "points" / point.name / f"seed{seed}", settings=own,
+                cfg=dataclasses.replace(cfg, seed=seed), seed=seed, point=point, base=base,
+            )  # fmt: skip
+
+
+def _configs(
+    order: Order, file: pathlib.Path, point: Point, everywhere: Settings, after: tuple[str, ...], branch: int
+) -> tuple[Config, Settings, Config]:
+    """The configuration of ``point``, and settings and configuration of the warm-up before its branch."""
+    before = everywhere | {key: text for key, text in point.settings.items() if not _late(key, after)}
+    try:
+        cfg = experiment.read_config(order.spec, (everywhere | point.settings).items())
+        shared = experiment.read_config(order.spec, before.items())
+        if not cfg.eval.precision_items:
+            raise ConfigError("config.eval.precision_items=0 leaves nothing to compare; it must be at least 1")
+        if branch:
+            late = any(_under(key, _RAMP) and _late(key, after) for key in point.settings)
+            _check_branch(cfg, branch, touches_ramp=late)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: point {point.name!r}: {error}") from None
+    return cfg, before, shared
+
+
+def _check_branch(cfg: Config, branch: int, *, touches_ramp: bool) -> None:
+    """Raises ``ConfigError`` where a warm-up of ``branch`` steps cannot stand for the first steps of ``cfg``."""
+    total, ramp = configuration.steps_in_all(cfg), round(cfg.warmup.ramp_start * cfg.warmup.steps)
+    if not 0 < branch < total:
+        raise ConfigError(f"BRANCH={branch} must be between 0 and the {total} steps of the run")
+    if branch % cfg.run.chunk:
+        raise ConfigError(f"config.run.chunk={cfg.run.chunk} must divide BRANCH={branch}: a warm-up ends with a chunk")
+    if touches_ramp and ramp < branch:
+        raise ConfigError(
+            f"its ramp begins at step {ramp}, before BRANCH={branch}: what it changes would have acted in the warm-up"
+        )
+
+
+def _short_hash(shared: Config, after: tuple[str, ...], branch: int) -> str:
+    """Names a warm-up by all that acts on it but its seed."""
+    acting = {key: value for key, value in flat_settings(shared).items() if not _late(key, after) and key != "seed"}
+    text = json.dumps([branch, {key: value for key, value in acting.items() if key not in _FREE}], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _late(key: str, after: Iterable[str]) -> bool:
+    """Whether a setting acts only after the branch."""
+    return _under(key, after) and key not in _EARLY
+
+
+def _under(key: str, prefixes: Iterable[str]) -> bool:
+    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    leaves: dict[str, Any] = {}
+    for name, value in tree.items():
+        leaves |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return leaves

@@ -1,0 +1,182 @@
+"""The report of a sweep: one HTML file that needs nothing else, ``report.png``, and hparams rows for TensorBoard."""
+
+import base64
+import html
+import os
+import pathlib
+import shlex
+import shutil
+from collections.abc import Iterable, Sequence
+
+import tensorboardX
+
+from bitzero.run.workdir import RunError
+from bitzero.sweep import charts, results
+from bitzero.sweep.plan import Plan, flat_settings, run_command, sweep_command
+from bitzero.sweep.results import CONTROL, Advantage, Mean, Row, Summary
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 78rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1rem 0; }
+th, td { padding: .15rem .7rem; text-align: right; border-bottom: 1px solid #e4e4e4; }
+th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left; }
+img { max-width: 100%; } pre { background: #f6f6f6; padding: .6rem; overflow-x: auto; font-size: 12px; }
+p.verdict { border-left: 4px solid #0072B2; padding-left: .7rem; } p.note { color: #555; }
+"""
+_NOTES = """Nats: mean negative log-likelihood of an answer token on held-out dev programs, of the model as trained.
+±: half of a 95 % interval over seeds (Student's t). Change: the difference to the point “{reference}”, taken seed by
+seed. Advantage: nats of “{control}” at the same x less nats of the point, seed by seed; sd is the standard deviation of
+that difference over seeds. Stored bits count the ternary base (2), residual tiers and the index of every promoted
+block; size is the same for the whole model, divided by the weights of “{reference}”: a wider model at equal size."""
+_COST_NOTE = """Tokens a second: tokens trained on after the branch ÷ seconds in training steps after it, without chunks
+that compiled; a run by itself on its share of the cores, at whatever load the machine had. Minutes: wall time of a
+point after the branch, with compiling and evaluation. Bytes: stored bits × ternary-able weights ÷ 8, without embedding
+and gains."""
+
+
+def write(plan: Plan, table: Sequence[Row]) -> None:
+    """Writes ``report.html``, ``report.png`` and ``tb/`` in the sweep's directory; raises ``RunError``."""
+    curves = charts.curves(results.summarise(plan, table), plan.reference)
+    try:
+        _replace(plan.home / "report.png", curves)
+        _replace(plan.home / "report.html", page(plan, table, curves).encode())
+        _hparams(plan, table)
+    except OSError as error:
+        raise RunError(f"cannot write the report in {plan.home}: {error.strerror}; free space and run again") from None
+
+
+def page(plan: Plan, table: Sequence[Row], curves: bytes) -> str:
+    """The whole report as HTML; pictures are inside it."""
+    summaries = results.summarise(plan, table)
+    where = charts.maps(table)
+    commits = ", ".join(sorted({str(row["commit"]) for row in table}))
+    parts = [
+        f"<h1>{_e(plan.title)}</h1>",
+        f"<pre>{_e(plan.about)}</pre>",
+        f"<p>{len(table)} of {len(plan.runs())} runs finished · commit {_e(commits)}</p>",
+        *[f"<p class=verdict>{_e(line)}</p>" for line in verdicts(table)],
+        "<h2>Quality against stored bits</h2>",
+        _image(curves, "nats and accuracy against stored bits"),
+        _table(_POINTS, [_point_cells(one) for one in summaries]),
+        f"<p class=note>{_e(_NOTES.format(reference=plan.reference, control=CONTROL))}</p>",
+        *_levels(table),
+    ]
+    if where:
+        parts += ["<h2>Where the bits went</h2>", _image(where, "tiers by layer and block")]
+        parts += ["<p class=note>One column is a block of 16 rows; grey: ternary, light: 4 bits, dark: 8 bits.</p>"]
+    parts += ["<h2>Cost</h2>", _table(_COSTS, [_cost_cells(one) for one in summaries])]
+    parts += [f"<p class=note>{_e(_COST_NOTE)}</p>", "<h2>Commands</h2>", *_commands(plan)]
+    head = f"<meta charset=utf-8><title>{_e(plan.title)}</title><style>{_STYLE}</style>"
+    return f"<!doctype html><html lang=en><head>{head}</head><body>\n" + "\n".join(parts) + "\n</body></html>\n"
+
+
+def verdicts(table: Sequence[Row]) -> list[str]:
+    """A sentence for each signal that was run beside the control."""
+    return [results.verdict(table, signal) for signal in results.signals(table)]
+
+
+_POINTS = (
+    "point", "series", "seeds", "size", "stored bits", "entropy bits", "nats", "change of nats",
+    f"advantage over {CONTROL}", "right, %",
+)  # fmt: skip
+_COSTS = ("point", "series", "bytes", "tokens/s", "minutes")
+
+
+def _point_cells(one: Summary) -> list[str]:
+    return [
+        one.point.name, one.point.series, str(one.seeds), f"{one.size:.3f}", f"{one.bits.value:.3f}",
+        _mean(one.entropy_bits, ".3f"),
+        _mean(one.nats, ".4f"), _mean(one.change, "+.4f"), _advantage(one.advantage),
+        _mean(one.accuracy, ".1f", scale=100.0),
+    ]  # fmt: skip
+
+
+def _cost_cells(one: Summary) -> list[str]:
+    speed, minutes = _mean(one.tokens_per_second, ",.0f"), _mean(one.minutes, ".1f")
+    return [one.point.name, one.point.series, f"{one.bytes:,}", speed, minutes]
+
+
+def _levels(table: Sequence[Row]) -> list[str]:
+    """What the trained weights give when they are asked at another precision than their own."""
+    names = list(dict.fromkeys(level["name"] for row in table for level in row.get("levels") or []))
+    if not names:
+        return []
+    parts = ["<h2>The same weights asked at another precision</h2>"]
+    if drawn := charts.levels(table):
+        parts.append(_image(drawn, "nats and accuracy of the same weights against the bits they are asked at"))
+    for column, form, scale, title in (("nats", ".4f", 1.0, "nats"), ("accuracy", ".1f", 100.0, "right, %")):
+        cells = []
+        for point, series in dict.fromkeys((row["name"], row["series"]) for row in table):
+            found: dict[str, list[float]] = {}
+            for row in table:
+                for level in (row.get("levels") or []) if row["name"] == point else []:
+                    found.setdefault(level["name"], []).append(level[column])
+            means = (results.mean(found.get(name, [])) for name in names)
+            cells.append([point, series, *(_mean(one, form, scale) for one in means)])
+        parts.append(_table((f"point: {title}", "series", *names), cells))
+    return parts
+
+
+def _commands(plan: Plan) -> list[str]:
+    """The command of the sweep and of each of its runs."""
+    lines = [_line(run_command(plan.order, job)) for job in plan.jobs]
+    note = "The whole sweep; the runs it consists of."
+    if plan.branch:
+        note += f" A run begins with the step {plan.branch:,} of its warm-up; without it, it trains from step 0."
+    note += " The sweep gives each two cores and PJRT_NPROC=2, which decide the bits of its result."
+    whole = _line(sweep_command(plan.order))
+    return [f"<p>{note}</p>", f"<pre>{_e(whole)}</pre>", f"<pre>{_e(chr(10).join(lines))}</pre>"]
+
+
+def _line(words: Sequence[str]) -> str:
+    return shlex.join(["python", "launch.py", *words])
+
+
+def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = "".join(f"<th>{_e(name)}</th>" for name in header)
+    body = "".join("<tr>" + "".join(f"<td>{_e(cell)}</td>" for cell in row) + "</tr>\n" for row in rows)
+    return f"<table><tr>{head}</tr>\n{body}</table>"
+
+
+def _image(png: bytes, about: str) -> str:
+    return f'<img alt="{_e(about)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+
+
+def _mean(value: Mean | None, form: str, scale: float = 1.0) -> str:
+    if value is None:
+        return "–"
+    half = "" if value.half is None else f" ± {scale * value.half:{form.lstrip('+')}}"
+    return f"{scale * value.value:{form}}{half}"
+
+
+def _advantage(value: Advantage | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value.nats:+.4f}" + ("" if value.deviations is None else f" ({value.deviations:+.1f} sd)")
+
+
+def _hparams(plan: Plan, table: Sequence[Row]) -> None:
+    """One hparams row a run; rows of an earlier report are replaced."""
+    place = plan.home / "tb"
+    shutil.rmtree(place, ignore_errors=True)
+    configs = {job.title: flat_settings(job.cfg) for job in plan.runs()}
+    varied = list(dict.fromkeys(key for point in plan.points for key in point.settings))
+    tags = {"eval/nats": "nats", "eval/accuracy": "accuracy", "precision/stored_bits": "stored_bits"}
+    with tensorboardX.SummaryWriter(str(place)) as writer:
+        for row in table:
+            title = f"{row['name']} seed {row['seed']}"
+            settings = {name: row[name] for name in ("name", "series", "x", "seed")}
+            settings |= {key: configs[title][key] for key in varied}
+            figures = {tag: float(row[name]) for tag, name in tags.items() if row.get(name) is not None}
+            writer.add_hparams(settings, figures, name=f"{row['name']}-seed{row['seed']}")
+
+
+def _replace(file: pathlib.Path, content: bytes) -> None:
+    """Writes ``file`` in one step: a reader sees the old content or the new."""
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    draft.write_bytes(content)
+    os.replace(draft, file)
+
+
+def _e(text: str) -> str:
+    return html.escape(text)

@@ -1,0 +1,62 @@
+"""Asking a model: tasks of programs, judging by the real executor, batches that do not mix."""
+
+import dataclasses
+
+import pytest
+
+from bitzero.config import Config, Eval, Model
+from bitzero.evaluation import questions
+from bitzero.selfplay import warmup
+from bitzero.tasks import kinds
+from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, Task
+
+CFG = Config(
+    model=Model(num_layers=1, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32, compute="f32"),
+    eval=Eval(batch_size=8, passk=2, passk_items=4, shuffled_items=4),
+)
+
+
+@pytest.fixture(scope="module")
+def state():
+    return warmup.init_state(CFG)
+
+
+def test_gold_answers_are_right_and_others_are_not(sandbox, test_programs):
+    for kind, gold in ((DEDUCTION, "outputs"), (ABDUCTION, "inputs")):
+        tasks = [kinds.task_from_program(program, kind, CFG) for program in test_programs]
+        answers = [[getattr(task, gold)[0], None, "nonsense("] for task in tasks]
+        assert questions.right(sandbox, tasks, answers).tolist() == [[True, False, False]] * len(tasks)
+    tasks = [kinds.task_from_program(program, INDUCTION, CFG) for program in test_programs]
+    assert questions.right(sandbox, tasks, [[task.code] for task in tasks]).all()
+
+
+def test_a_question_of_each_kind(test_programs):
+    program = test_programs[0]
+    task = kinds.task_from_program(program, DEDUCTION, CFG)
+    assert (task.inputs, task.outputs) == (program.inputs[:1], program.outputs[:1])
+    assert kinds.task_from_program(program, ABDUCTION, CFG) == dataclasses.replace(task, kind=ABDUCTION)
+    task = kinds.task_from_program(program, INDUCTION, CFG)
+    assert (len(task.inputs), task.shown) == (CFG.tasks.pairs, CFG.tasks.shown)
+
+
+def test_answers_do_not_depend_on_who_shares_the_batch(state, test_programs):
+    solver = questions.solver(state, "f32", CFG)
+    tasks = [kinds.task_from_program(program, ABDUCTION, CFG) for program in test_programs]
+    prompts = [kinds.solve_prompt(task, trace=False) for task in tasks]
+    draw = dict(max_new=CFG.tasks.answer, temperature=0.0, seed=0)
+    together = list(questions.complete(solver, prompts, **draw))
+    alone = [next(questions.complete(solver, [prompt], **draw)) for prompt in prompts]
+    assert together == alone
+
+
+def test_a_prompt_that_does_not_fit_is_a_wrong_answer(state):
+    solver = questions.solver(state, "f32", CFG)
+    code = "def f(a):\n    return " + " + ".join("a" * 200)
+    long = Task(kind=DEDUCTION, level=0, code=code, inputs=("1",), outputs=("200",), shown=1)
+    assert questions.ask(solver, [long], samples=2) == [[None, None]]
+
+
+def test_left_padding():
+    assert questions.left_padded([[5], [6, 7]], 3).tolist() == [[0, 0, 5], [0, 6, 7]]
+    with pytest.raises(ValueError, match="a prompt of 4 tokens does not fit 3"):
+        questions.left_padded([[1, 2, 3, 4]], 3)

@@ -1,0 +1,216 @@
+"""The stream: the same batches from any number of workers, whatever happens to them."""
+
+import dataclasses
+import io
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from bitzero.config import Config
+from bitzero.generator import orders, programs
+from bitzero.generator import stream as streams
+from bitzero.generator.stream import Batch, GeneratorFailed, Stream, Unit
+from bitzero.sandbox import Sandbox
+from bitzero.tasks import kinds, tokens, trivial
+from bitzero.tasks.kinds import KINDS, PROPOSE
+
+CFG = Config(seed=11)
+UNIT = Unit(step=40, steps=3, batch_size=8, context=128, open_levels=3, frontier=1)
+
+
+def with_workers(n, **tasks):
+    return dataclasses.replace(CFG, tasks=dataclasses.replace(CFG.tasks, workers=n, **tasks))
+
+
+@pytest.fixture(scope="module")
+def stream():
+    with Stream(with_workers(2)) as made:
+        yield made
+
+
+def same(a: Batch, b: Batch) -> bool:
+    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in ("tokens", "mask", "kind", "level"))
+
+
+def test_a_batch_has_the_shape_of_its_unit(stream):
+    batch = stream.take(UNIT)
+    assert (batch.tokens.shape, batch.tokens.dtype) == ((3, 8, 128), np.uint16)
+    assert (batch.mask.shape, batch.mask.dtype) == ((3, 8, 128), np.bool_)
+    most = orders.examples_at_most(128)
+    assert batch.kind.shape == batch.level.shape == (3, 8, most)
+    assert batch.kind.dtype == batch.level.dtype == np.int8
+    assert batch.tokens.max() < tokens.VOCAB_SIZE
+    assert not batch.mask[batch.tokens == tokens.PAD].any()
+    assert batch.mask.any(axis=2).all(), "every sequence has targets"
+    assert set(np.unique(batch.level)) == {-1, 0, 1, 2}
+    assert set(np.unique(batch.kind)) == {-1, 0, 1, 2, PROPOSE}
+    assert np.array_equal(batch.kind < 0, batch.level < 0)
+
+
+def test_the_number_of_workers_does_not_matter(stream):
+    with Stream(with_workers(1)) as alone:
+        assert same(alone.take(UNIT), stream.take(UNIT))
+
+
+def test_units_ahead_of_time_are_the_same_units(stream):
+    later = dataclasses.replace(UNIT, step=43)
+    stream.request(UNIT)
+    stream.request(later)
+    first, second = stream.take(UNIT), stream.take(later)
+    assert same(second, stream.take(later))
+    assert not same(first, second)
+
+
+def test_a_worker_that_is_killed_changes_nothing(stream):
+    expected = stream.take(UNIT)
+    stream.request(UNIT)
+    time.sleep(0.02)
+    for thread in stream._workers:
+        if thread.process is not None:
+            os.kill(thread.process.pid, signal.SIGKILL)
+    assert same(stream.take(UNIT), expected)
+
+
+def test_no_worker_outlives_its_stream():
+    stream = Stream(with_workers(2))
+    stream.take(UNIT)
+    processes = [thread.process for thread in stream._workers if thread.process is not None]
+    stream.close()
+    assert processes
+    assert all(process.poll() is not None for process in processes)
+    with pytest.raises(GeneratorFailed):
+        stream.take(dataclasses.replace(UNIT, step=90))
+
+
+ORPHAN = """
+import os, sys, time
+from bitzero.config import Config
+from bitzero.generator.stream import Stream, Unit
+stream = Stream(Config())
+stream.take(Unit(step=0, steps=1, batch_size=1, context=160, open_levels=1, frontier=0))
+stream.request(Unit(step=1, steps=50, batch_size=32, context=160, open_levels=1, frontier=0))
+print(stream._workers[0].process.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_worker_ends_when_its_trainer_is_killed():
+    with subprocess.Popen([sys.executable, "-c", ORPHAN], stdout=subprocess.PIPE, text=True) as trainer:
+        pid = int(trainer.stdout.readline())
+        trainer.kill()
+    for _ in range(100):
+        try:
+            state = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        except OSError:
+            return
+        if state == "Z":  # dead, and nobody has asked for its exit code yet
+            return
+        time.sleep(0.1)
+    os.kill(pid, signal.SIGKILL)
+    pytest.fail("the worker outlived its trainer by ten seconds")
+
+
+def test_a_slice_no_worker_survives_is_given_up(monkeypatch):
+    def broken(cfg):
+        return subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    monkeypatch.setattr(streams, "spawn", broken)
+    with Stream(with_workers(1)) as stream, pytest.raises(GeneratorFailed, match="died 5 times in a row"):
+        stream.take(UNIT)
+
+
+def test_a_context_that_holds_nothing_is_said(stream):
+    with Stream(with_workers(1)) as small, pytest.raises(GeneratorFailed, match=r"context=6 holds no program"):
+        small.take(dataclasses.replace(UNIT, context=6))
+
+
+WIDE = Unit(step=0, steps=4, batch_size=64, context=160, open_levels=3, frontier=2)
+
+
+def test_levels_and_kinds_have_their_shares(stream):
+    batch = stream.take(WIDE)
+    levels = np.bincount(batch.level[batch.level >= 0], minlength=3) / np.sum(batch.level >= 0)
+    assert levels == pytest.approx([1 / 6, 1 / 6, 1 / 2 + 1 / 6], abs=0.08)
+    forms = np.bincount(batch.kind[batch.kind >= 0], minlength=4) / np.sum(batch.kind >= 0)
+    warm = CFG.warmup
+    assert forms == pytest.approx([warm.deduction, warm.abduction, warm.induction, warm.propose], abs=0.08)
+
+
+def test_rows_are_nearly_full(stream):
+    batch = stream.take(WIDE)
+    assert (batch.tokens != tokens.PAD).mean() > 0.9
+
+
+def test_a_row_holds_its_examples_one_after_another(stream):
+    batch = stream.take(UNIT)
+    for index, made in enumerate(orders.fill(CFG, UNIT, UNIT.step)):
+        ids = [token for example in made for token in example.ids]
+        mask = [flag for example in made for flag in example.mask]
+        assert batch.tokens[0, index].tolist() == ids + [tokens.PAD] * (UNIT.context - len(ids))
+        assert batch.mask[0, index].tolist() == mask + [False] * (UNIT.context - len(ids))
+        assert [kind for kind in batch.kind[0, index].tolist() if kind >= 0] == [e.form for e in made]
+        assert [level for level in batch.level[0, index].tolist() if level >= 0] == [e.level for e in made]
+
+
+def test_no_program_comes_twice_in_a_step():
+    unit = dataclasses.replace(WIDE, batch_size=16, open_levels=1, frontier=0)  # the level with the fewest programs
+    found = [example.program.hash for row in orders.fill(CFG, unit, 0) for example in row]
+    assert len(found) > 40
+    assert len(set(found)) == len(found)
+
+
+def test_tasks_come_in_all_kinds_and_fit_the_ring(stream):
+    found = stream.tasks(24, step=7)
+    assert [task.kind for task in found] == [i % 3 for i in range(24)]
+    assert {task.level for task in found} == {0, 1, 2}
+    for task in found:
+        assert kinds.task_of(kinds.record(task)) == task
+        assert len(kinds.record(task)) <= CFG.tasks.record
+        assert len(kinds.solve_prompt(task, True)) <= CFG.tasks.prompt
+        assert not trivial.is_trivial(task)
+        assert len(task.inputs) == (CFG.tasks.pairs if KINDS[task.kind] == "induction" else 1)
+    assert found == stream.tasks(24, step=7)
+    assert {task.level for task in stream.tasks(12, step=7, open_levels=1)} == {0}
+
+
+@pytest.mark.parametrize("split", ("dev", "train"))
+def test_heldout_programs_are_those_of_the_generator(stream, split):
+    stream.request_heldout(split, 1, 5)
+    assert stream.heldout(split, 1, 5) == programs.heldout(CFG.seed, split, 1, 5)
+
+
+def test_the_sandbox_confirms_one_program_in_a_hundred():
+    found = [programs.generate(3, 0, index, level) for level in range(6) for index in range(4)]
+    wrong = dataclasses.replace(found[0], outputs=("1", *found[0].outputs[1:]))
+    with Sandbox() as box, Stream(with_workers(1), sandbox=box) as stream:
+        stream._audit(found)
+        assert (stream.audited, stream.disagreements) == (24, 0)
+        stream._audit([wrong])
+        assert (stream.audited, stream.disagreements) == (25, 1)
+        stream.take(WIDE)  # about 700 programs
+        assert 25 < stream.audited < 50
+        assert stream.disagreements == 1
+
+
+def test_an_answer_comes_back_over_the_wire_as_it_was_sent():
+    pipe = io.BytesIO()
+    arrays = {"a": np.arange(6, dtype=np.uint16).reshape(2, 3), "b": np.zeros((0, 4), bool)}
+    streams.send(pipe, {"items": ["x"]}, arrays)
+    pipe.seek(0)
+    head, back = streams.receive(pipe)
+    assert head == {"items": ["x"]}
+    assert all(np.array_equal(back[name], arrays[name]) and back[name].dtype == arrays[name].dtype for name in arrays)
+
+
+@pytest.mark.parametrize("kept", (slice(None, -1), slice(None, 5)), ids=("arrays", "line"))
+def test_an_answer_that_is_cut_off_is_noticed(kept):
+    pipe = io.BytesIO()
+    streams.send(pipe, {"items": []}, {"a": np.arange(6)})
+    with pytest.raises(EOFError):
+        streams.receive(io.BytesIO(pipe.getvalue()[kept]))
