@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import rich.console
 import rich.table
 
-from bitzero.config import Config
+from bitzero.config import Config, with_operand
 from bitzero.generator.stream import Stream, Unit
 from bitzero.model import precision, quant
 from bitzero.run import device
@@ -90,7 +90,7 @@ def warm(cfg: Config, batch: Supervised, repeats: int) -> list[dict[str, Any]]:
     for operand in ("bf16", "f32", "int8"):
         for phase in ("full", "integer"):
             fresh = warmup.init_state(cfg)
-            call = functools.partial(run_copy, fresh, batch, cfg, operand, phase)
+            call = functools.partial(run_copy, fresh, batch, with_operand(cfg, operand), phase)
             wall, cpu = best(call, repeats)
             rows.append(
                 {"operand": operand, "phase": phase, "wall_us": 1e6 * wall / positions, "cpu_us": 1e6 * cpu / positions}
@@ -114,7 +114,10 @@ def tiered(cfg: Config, batch: Supervised, repeats: int) -> list[dict[str, Any]]
         "tiers": (dataclasses.replace(signals, allocation=None), with_tiers),
         "tiers and signals": (signals, with_tiers),
     }
-    calls = {name: functools.partial(run_copy, s, batch, c, "bf16", "integer") for name, (s, c) in variants.items()}
+    calls = {
+        name: functools.partial(run_copy, s, batch, with_operand(c, "bf16"), "integer")
+        for name, (s, c) in variants.items()
+    }
     least = {name: best(call, 1)[0] for name, call in calls.items()}
     for _ in range(3 * repeats):
         for name, call in calls.items():
@@ -126,28 +129,29 @@ def tiered(cfg: Config, batch: Supervised, repeats: int) -> list[dict[str, Any]]
     ]
 
 
-def run_copy(state: Any, batch: Supervised, cfg: Config, operand: str, phase: str) -> Any:
+def run_copy(state: Any, batch: Supervised, cfg: Config, phase: str) -> Any:
     """A chunk on a copy of the state, which the call gives away."""
-    return warmup.run_chunk(jax.tree.map(jnp.copy, state), batch, cfg, operand, phase)[1]["loss/total"]
+    return warmup.run_chunk(jax.tree.map(jnp.copy, state), batch, cfg, phase)[1]["loss/total"]
 
 
 def play(cfg: Config, stream: Stream, sandbox: Sandbox, repeats: int) -> dict[str, float]:
     """Wall seconds of each stage of one self-play step, and of the step as a whole."""
-    operand, door = quant.measure_operand(cfg.model), verify.Door(sandbox, cfg)
+    cfg = with_operand(cfg, quant.measure_operand(cfg.model))
+    door = verify.Door(sandbox, cfg)
     tasks = stream.tasks(cfg.selfplay.seed_tasks, 0, open_levels=3)
-    state = loop.start(warmup.init_state(cfg), verify.pack(tasks, True, cfg), cfg, operand)
+    state = loop.start(warmup.init_state(cfg), verify.pack(tasks, True, cfg), cfg)
     chunk = batch_of(stream, cfg, "selfplay", 1, cfg.selfplay.supervised_batch)
     items = jax.tree.map(lambda a: jnp.asarray(a[0]), chunk)
     key = jax.random.key(0)
-    jit = functools.partial(jax.jit, static_argnames=("cfg", "operand"))
-    weights = quant.materialise(state.params, state.precision, cfg.model, operand)
+    jit = functools.partial(jax.jit, static_argnames="cfg")
+    weights = quant.materialise(state.params, state.precision, cfg.model)
     propose, solve, learn = jit(loop.propose), jit(loop.solve), jit(loop.learn)
-    proposals = propose(key, state, weights, cfg, operand)
+    proposals = propose(key, state, weights, cfg)
     verdict = door.propose(
         proposals.prompt, proposals.rollout.tokens, proposals.kind, proposals.level, state.step, state.trace_mode
     )
     state, slots = jax.jit(loop.admit)(key, state, proposals, {k: jnp.asarray(v) for k, v in verdict.items()})
-    answers = solve(key, weights, slots, cfg, operand)
+    answers = solve(key, weights, slots, cfg)
     shape = (cfg.selfplay.num_tasks, cfg.selfplay.group_size)
     judged = loop.Judged(
         reward=jnp.zeros(shape).at[:, 0].set(1.0), counted=jnp.ones(shape, bool), trivial=jnp.zeros(shape[:1], bool)
@@ -155,16 +159,16 @@ def play(cfg: Config, stream: Stream, sandbox: Sandbox, repeats: int) -> dict[st
     state, credit = loop.advantage(state, slots, judged, cfg)
     tokens = answers.tokens.reshape(*shape, -1)
     stages = {
-        "propose": lambda: propose(key, state, weights, cfg, operand),
+        "propose": lambda: propose(key, state, weights, cfg),
         "verify proposals": lambda: door.propose(
             proposals.prompt, proposals.rollout.tokens, proposals.kind, proposals.level, state.step, state.trace_mode
         )["gate"],
-        "solve": lambda: solve(key, weights, slots, cfg, operand),
+        "solve": lambda: solve(key, weights, slots, cfg),
         "verify answers": lambda: door.solve(slots.record, tokens, state.step)["reward"],
-        "update": lambda: learn(state, proposals, slots, answers, judged, credit, items, cfg, operand)[1],
+        "update": lambda: learn(state, proposals, slots, answers, judged, credit, items, cfg)[1],
     }
     seconds = {name: best(stage, repeats)[0] for name, stage in stages.items()}
-    whole = lambda: loop.run_chunk(jax.tree.map(jnp.copy, state), chunk, cfg, operand, door)[1]["loss/total"]
+    whole = lambda: loop.run_chunk(jax.tree.map(jnp.copy, state), chunk, cfg, door)[1]["loss/total"]
     return seconds | {"whole step": best(whole, repeats)[0]}
 
 

@@ -53,7 +53,7 @@ def test_the_hour_is_the_same_job_with_more_steps():
 def test_a_large_experiment_lowers(name):
     cfg = experiment(name)
     state = jax.eval_shape(functools.partial(warmup.init_state, cfg))
-    lowered = warmup.run_chunk.lower(state, tiny_batch(cfg, 1), cfg, "bf16", "integer")
+    lowered = warmup.run_chunk.lower(state, tiny_batch(cfg, 1), configuration.with_operand(cfg, "bf16"), "integer")
     assert "stablehlo" in lowered.as_text()[:20_000]
 
 
@@ -63,7 +63,7 @@ def test_a_large_experiment_takes_a_step(name):
     cfg = experiment(name)
     state = jax.jit(warmup.init_state, static_argnums=0)(cfg)
     before = jax.tree.map(lambda leaf: leaf.copy(), state.params["layers"])
-    state, metrics = warmup.run_chunk(state, tiny_batch(cfg, 1), cfg, "f32", "integer")
+    state, metrics = warmup.run_chunk(state, tiny_batch(cfg, 1), configuration.with_operand(cfg, "f32"), "integer")
     assert int(state.step) == 1 and jnp.isfinite(metrics["loss/total"]).all()
     moved = jax.tree.map(lambda a, b: bool(jnp.any(a != b)), before, state.params["layers"])
     assert all(jax.tree.leaves(moved))

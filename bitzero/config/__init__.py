@@ -39,6 +39,7 @@ from bitzero.config.derived import (
     refresh_period,
     spends,
     steps_in_all,
+    with_operand,
 )  # fmt: skip
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "refresh_period",
     "spends",
     "steps_in_all",
+    "with_operand",
 ]  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """What follows from the settings: steps, shapes of the kernels, stored bits."""
 
+import dataclasses
 import math
 from collections.abc import Iterable
 
@@ -8,6 +9,11 @@ from bitzero.config.defaults import Config, Model
 BLOCK_ROWS = 16  # output rows that share a tier
 TERNARY_BITS = math.log2(3)  # information in a ternary weight; 2 bits are stored
 INDEX_BITS = 32  # of a promoted block: its place in its matrix
+
+
+def with_operand(cfg: Config, operand: str) -> Config:
+    """``cfg`` with the operand type of its products settled, where ``model.compute`` leaves it to a measurement."""
+    return dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, compute=operand))
 
 
 def steps_in_all(cfg: Config) -> int:

@@ -68,49 +68,42 @@ def answers(found: Sequence[Program], cfg: Config) -> Answers:
     return Answers(tokens=ids_array.reshape(shape), mask=mask_array.reshape(shape))
 
 
-def nats(
-    params: dict[str, Any], precision: dict[str, Any], held: Answers, cfg: Config, operand: str
-) -> tuple[float, int]:
+def nats(params: dict[str, Any], precision: dict[str, Any], held: Answers, cfg: Config) -> tuple[float, int]:
     """Mean cross-entropy in nats an answer token at λ = 1, and how many tokens it is the mean of."""
     total = count = 0.0
     for ids, mask in zip(held.tokens, held.mask, strict=True):
-        loss, (_, target) = _loss(params, precision, ids, mask, cfg, operand)
+        loss, (_, target) = _loss(params, precision, ids, mask, cfg)
         tokens = float(target.sum())
         total, count = total + float(loss) * tokens, count + tokens
     return total / max(count, 1.0), int(count)
 
 
 _loss = jax.jit(
-    lambda params, precision, ids, mask, cfg, operand: objective.supervised_loss(
-        params, precision, ids, mask, cfg, operand, None
-    ),
-    static_argnames=("cfg", "operand"),
+    lambda params, precision, ids, mask, cfg: objective.supervised_loss(params, precision, ids, mask, cfg, None),
+    static_argnames="cfg",
 )
 
 
-def divergence(
-    params: dict[str, Any], old: dict[str, Any], new: dict[str, Any], held: Answers, model: Model, operand: str
-) -> float:
+def divergence(params: dict[str, Any], old: dict[str, Any], new: dict[str, Any], held: Answers, model: Model) -> float:
     """Mean KL(old‖new) in nats an answer token between the same weights under two ``precision`` collections."""
     total = count = 0.0
     for ids, mask in zip(held.tokens, held.mask, strict=True):
-        before, target = _answer_logprobs(params, old, ids, mask, model, operand)
-        after, _ = _answer_logprobs(params, new, ids, mask, model, operand)
+        before, target = _answer_logprobs(params, old, ids, mask, model)
+        after, _ = _answer_logprobs(params, new, ids, mask, model)
         kl = jnp.sum(jnp.exp(before) * (before - after), axis=-1)
         total, count = total + float(jnp.sum(kl * target)), count + float(jnp.sum(target))
     return total / max(count, 1.0)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "operand"))
+@functools.partial(jax.jit, static_argnames="model")
 def _answer_logprobs(
     params: dict[str, Any],
     precision: dict[str, Any],
     ids: Integer[Array, "rows T"],
     mask: Bool[Array, "rows T"],
     model: Model,
-    operand: str,
 ) -> tuple[Float[Array, "rows T V"], Bool[Array, "rows T"]]:
     """log p of every next token, and which next tokens are answers."""
     ids = ids.astype(jnp.int32)
-    logits = transformer.apply(params, precision, ids, objective.segments_of(ids), model, operand)
+    logits = transformer.apply(params, precision, ids, objective.segments_of(ids), model)
     return jax.nn.log_softmax(logits), jnp.pad(mask[:, 1:], ((0, 0), (0, 1)))

@@ -14,9 +14,7 @@ from bitzero.state import TrainState
 from bitzero.tasks.kinds import DEDUCTION, task_from_program
 
 
-def measure(
-    state: TrainState, cfg: Config, operand: str, heldout_programs: Heldout, sandbox: Sandbox
-) -> dict[str, Any]:
+def measure(state: TrainState, cfg: Config, heldout_programs: Heldout, sandbox: Sandbox) -> dict[str, Any]:
     """Nats per answer token and greedy deduction accuracy on dev, as trained and at every level of ``levels``.
 
     Also the bits in use, stored and as information, and the map: kernel → layers × blocks of tiers.
@@ -27,9 +25,9 @@ def measure(
     rows: list[dict[str, Any]] = []
     for name, model, tiers in levels(state, cfg):
         asked = dataclasses.replace(cfg, model=model)
-        nats, tokens = heldout.nats(state.params, tiers, held, asked, operand)
+        nats, tokens = heldout.nats(state.params, tiers, held, asked)
         at = dataclasses.replace(state, precision=tiers)
-        solver = questions.solver(at, operand, asked, settled=True)
+        solver = questions.solver(at, asked, settled=True)
         right = questions.right(sandbox, tasks, questions.ask(solver, tasks))[:, 0]
         bits = _stored_bits(tiers, model)
         rows.append({"name": name, "stored_bits": bits, "nats": nats, "accuracy": float(right.mean())})

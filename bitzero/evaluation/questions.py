@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray, UInt16
 
-from bitzero.config import Config, Model
+from bitzero.config import Config, Model, with_operand
 from bitzero.generator.programs import Program
 from bitzero.model import quant
 from bitzero.sandbox import Sandbox
@@ -27,22 +27,21 @@ class Solver:
     """A model ready to be asked: the integers (or, during the ramp, the blend) of one step."""
 
     weights: dict[str, Any]
-    operand: str
     trace: bool  # deduction answers are asked as a trace
     cfg: Config
     batch_size: int  # questions decoded together; fewer are filled up to it, so that one shape is compiled
 
 
-def solver(state: TrainState, operand: str, cfg: Config, *, trace: bool | None = None, settled: bool = False) -> Solver:
+def solver(state: TrainState, cfg: Config, *, trace: bool | None = None, settled: bool = False) -> Solver:
     """The model of ``state`` as it is used at its step: λ = 1 from the end of the ramp, below it the blend.
 
     ``settled`` is λ = 1 at any step.
     """
     integers = settled or schedule.phase(int(state.step), cfg) not in ("full", "ramp")
     lam = None if integers else schedule.lam(state.step, cfg)
-    weights = _materialise(state.params, state.precision, cfg.model, operand, lam)
+    weights = _materialise(state.params, state.precision, cfg.model, lam)
     traced = bool(state.trace_mode) if trace is None else trace
-    return Solver(weights=weights, operand=operand, cfg=cfg, trace=traced, batch_size=cfg.eval.batch_size)
+    return Solver(weights=weights, cfg=cfg, trace=traced, batch_size=cfg.eval.batch_size)
 
 
 def abstract(cfg: Config) -> Callable[[int, dict[str, Any]], TrainState]:
@@ -55,7 +54,7 @@ def abstract(cfg: Config) -> Callable[[int, dict[str, Any]], TrainState]:
         state = jax.eval_shape(lambda: warmup.init_state(cfg))
         if step <= cfg.warmup.steps or not cfg.selfplay.kl:
             return state
-        freeze = functools.partial(quant.materialise, cfg=cfg.model, operand=meta["operand"])
+        freeze = functools.partial(quant.materialise, model=with_operand(cfg, meta["operand"]).model)
         return dataclasses.replace(state, reference=jax.eval_shape(freeze, state.params, state.precision))
 
     return like
@@ -85,7 +84,7 @@ def complete(
         part = prompts[start : start + size]
         batch = left_padded([*part, *([part[0]] * (size - len(part)))], width)  # one shape: one compilation
         key = jax.random.fold_in(jax.random.key(seed), start)
-        drawn = sampled(key, solver.weights, batch, temperature, solver.cfg.model, solver.operand, max_new)
+        drawn = sampled(key, solver.weights, batch, temperature, solver.cfg.model, max_new)
         for row in np.asarray(drawn)[: len(part)]:
             yield [int(token) for token in row]
 
@@ -95,8 +94,7 @@ def sampled(
     weights: dict[str, Any],
     prompts: Integer[np.ndarray, "B P"],
     temperature: float,
-    cfg: Model,
-    operand: str,
+    model: Model,
     max_new: int,
 ) -> Int[Array, "B C"]:
     """Completions of left-padded prompts, as ``rollout.sample`` draws them.
@@ -104,12 +102,12 @@ def sampled(
     Compiled in two halves, one after the other: most of the memory of an answering process is what XLA's compiler
     keeps until a program is done (``whole`` of benchmarks/inference.py is what one program would take).
     """
-    logits, cache = _prefill(weights, prompts, cfg, operand, max_new=max_new)
-    return _decode(key, weights, prompts, logits, cache, cfg, operand, temperature=jnp.float32(temperature)).tokens
+    logits, cache = _prefill(weights, prompts, model, max_new=max_new)
+    return _decode(key, weights, prompts, logits, cache, model, temperature=jnp.float32(temperature)).tokens
 
 
-_prefill = jax.jit(rollout.prefill, static_argnames=("cfg", "operand", "max_new"))
-_decode = jax.jit(rollout.decode, static_argnames=("cfg", "operand"))
+_prefill = jax.jit(rollout.prefill, static_argnames=("model", "max_new"))
+_decode = jax.jit(rollout.decode, static_argnames="model")
 
 
 def right(sandbox: Sandbox, tasks: Sequence[Task], answers: Sequence[Sequence[str | None]]) -> Bool[np.ndarray, "n s"]:
@@ -128,8 +126,8 @@ def left_padded(prompts: Sequence[Sequence[int]], width: int) -> UInt16[np.ndarr
     return batch
 
 
-@functools.partial(jax.jit, static_argnames=("cfg", "operand"))
+@functools.partial(jax.jit, static_argnames="model")
 def _materialise(
-    params: dict[str, Any], precision: dict[str, Any], cfg: Model, operand: str, lam: Float[Array, ""] | None
+    params: dict[str, Any], precision: dict[str, Any], model: Model, lam: Float[Array, ""] | None
 ) -> dict[str, Any]:
-    return quant.materialise(params, precision, cfg, operand, lam)
+    return quant.materialise(params, precision, model, lam)

@@ -14,13 +14,13 @@ from pallas_kernels import Packed, Residual, layout
 from pallas_kernels import pack as pack_matrix
 
 
-def pack(params: dict[str, Any], precision: dict[str, Any], cfg: Model) -> dict[str, Any]:
+def pack(params: dict[str, Any], precision: dict[str, Any], model: Model) -> dict[str, Any]:
     """The parameter tree with every ternary-able kernel [L, N, K] as ``Packed``: T, and R of promoted blocks, α/m.
 
     The integers are those of the λ = 1 forward. Runs on the host, once.
     """
     layers = dict(params["layers"])
-    for name, parts in quant.matrices(cfg).items():
+    for name, parts in quant.matrices(model).items():
         tiers = precision["layers"][name]
         layers[name] = {"kernel": _pack_layers(layers[name]["kernel"], tiers, parts)}
     return {**params, "layers": layers}
@@ -81,12 +81,12 @@ def _is_packed(leaf: Any) -> bool:
     return isinstance(leaf, Packed)
 
 
-def check(tree: dict[str, Any], cfg: Model) -> None:
+def check(tree: dict[str, Any], model: Model) -> None:
     """Raises ``ValueError`` unless the tree has the matrices and arrays of that model, all of them finite.
 
     In NumPy, a layer at a time: compiling and copies would be most of an answering process's memory.
     """
-    wanted, _ = jax.eval_shape(lambda: transformer.init(jax.random.key(0), cfg))
+    wanted, _ = jax.eval_shape(lambda: transformer.init(jax.random.key(0), model))
     theirs, ours = _leaves(tree), _leaves(wanted)
     for name in sorted({*theirs, *ours}):
         if name not in theirs or name not in ours:

@@ -41,8 +41,8 @@ def init(cfg: Config) -> Allocation | None:
     )
 
 
-def _zeros(cfg: Model) -> Blocks:
-    return {name: jnp.zeros((cfg.num_layers, n // BLOCK_ROWS)) for name, (n, _) in kernel_shapes(cfg).items()}
+def _zeros(model: Model) -> Blocks:
+    return {name: jnp.zeros((model.num_layers, n // BLOCK_ROWS)) for name, (n, _) in kernel_shapes(model).items()}
 
 
 def observe(
@@ -63,23 +63,27 @@ def observe(
     )
 
 
-def _measure(layers: dict[str, Any], grads: dict[str, Any], taps: dict[str, Any], cfg: Model) -> dict[str, Blocks]:
+def _measure(layers: dict[str, Any], grads: dict[str, Any], taps: dict[str, Any], model: Model) -> dict[str, Blocks]:
     """The measured signals of one update."""
     fisher, activation = {}, {}
-    for name, parts in quant.matrices(cfg).items():
+    for name, parts in quant.matrices(model).items():
         w, g = layers[name]["kernel"], grads[name]["kernel"]
         t, alpha = quant.ternary_codes(w, parts)
         error = jnp.square(w - alpha[..., None] * t)
         fisher[name] = _of_blocks(jnp.sum(jnp.square(g) * error, axis=-1))
         activation[name] = _of_blocks(jnp.einsum("LNK,LK->LN", error, taps[name]["square"]))
-    return {"fisher": fisher, "activation": activation, "attention": _zeros(cfg) | {"qkv": heads(taps["heads"], cfg)}}
+    return {
+        "fisher": fisher,
+        "activation": activation,
+        "attention": _zeros(model) | {"qkv": heads(taps["heads"], model)},
+    }
 
 
-def heads(figures: Float[Array, "L H"], cfg: Model) -> Float[Array, "L blocks"]:
+def heads(figures: Float[Array, "L H"], model: Model) -> Float[Array, "L blocks"]:
     """A figure for each query head as one for each block of the merged q, k and v rows; k and v rows serve a group."""
-    groups = figures.reshape(*figures.shape[:-1], cfg.num_kv_heads, -1).sum(axis=-1)
-    q, kv = (jnp.repeat(a, cfg.head_dim, axis=-1) for a in (figures, groups))
-    return _of_blocks(jnp.concatenate([q, kv, kv], axis=-1) / cfg.head_dim)
+    groups = figures.reshape(*figures.shape[:-1], model.num_kv_heads, -1).sum(axis=-1)
+    q, kv = (jnp.repeat(a, model.head_dim, axis=-1) for a in (figures, groups))
+    return _of_blocks(jnp.concatenate([q, kv, kv], axis=-1) / model.head_dim)
 
 
 def _of_blocks(rows: Float[Array, "L N"]) -> Float[Array, "L blocks"]:
@@ -108,17 +112,19 @@ def _drawn(signal: str, name: str, shape: tuple[int, ...], seed: int) -> np.ndar
     return np.random.default_rng([seed, zlib.crc32(name.encode())]).random(shape)
 
 
-@functools.partial(jax.jit, static_argnames="cfg")
-def _magnitudes(params: dict[str, Any], cfg: Model) -> Blocks:
+@functools.partial(jax.jit, static_argnames="model")
+def _magnitudes(params: dict[str, Any], model: Model) -> Blocks:
     """ΣW² of every block."""
-    return {name: _of_blocks(jnp.sum(jnp.square(params["layers"][name]["kernel"]), -1)) for name in kernel_shapes(cfg)}
+    return {
+        name: _of_blocks(jnp.sum(jnp.square(params["layers"][name]["kernel"]), -1)) for name in kernel_shapes(model)
+    }
 
 
-@functools.partial(jax.jit, static_argnames="cfg")
-def _errors(params: dict[str, Any], cfg: Model) -> dict[str, Float[Array, "L blocks 3"]]:
+@functools.partial(jax.jit, static_argnames="model")
+def _errors(params: dict[str, Any], model: Model) -> dict[str, Float[Array, "L blocks 3"]]:
     """Σ(W − Q(W))² of every block at each tier of ``TIERS``."""
     found = {}
-    for name, parts in quant.matrices(cfg).items():
+    for name, parts in quant.matrices(model).items():
         w = params["layers"][name]["kernel"]
         shape = (w.shape[0], w.shape[1] // BLOCK_ROWS)
         errors = []
@@ -129,12 +135,12 @@ def _errors(params: dict[str, Any], cfg: Model) -> dict[str, Float[Array, "L blo
     return found
 
 
-def gains(params: dict[str, Any], cfg: Model) -> dict[str, np.ndarray]:
+def gains(params: dict[str, Any], model: Model) -> dict[str, np.ndarray]:
     """Share of a block's squared ternary error that each tier of ``TIERS`` removes, kernel → [L, blocks, 3].
 
     On the nested grid the error of a tier is that of the block's weights alone: α is the matrix's.
     """
-    errors = {name: np.asarray(found, np.float64) for name, found in _errors(params, cfg).items()}
+    errors = {name: np.asarray(found, np.float64) for name, found in _errors(params, model).items()}
     return {name: 1 - found / np.maximum(found[..., :1], 1e-30) for name, found in errors.items()}
 
 
@@ -156,12 +162,12 @@ def with_tiers(precision: dict[str, Any], tier: int) -> dict[str, Any]:
     return {**precision, "layers": layers}
 
 
-def stored_bits(precision: dict[str, Any], cfg: Model) -> Float[Array, ""]:
+def stored_bits(precision: dict[str, Any], model: Model) -> Float[Array, ""]:
     """Mean stored bits a ternary-able weight: 2, plus the tier's bits on promoted blocks, plus their indices."""
-    shapes = kernel_shapes(cfg)
+    shapes = kernel_shapes(model)
     tiers = {name: precision["layers"][name]["tier"].astype(jnp.float32) for name in shapes}
     bits = jnp.stack([jnp.sum(block_bits(tiers[name], k)) for name, (_, k) in shapes.items()])
-    return jnp.sum(bits) / (cfg.num_layers * sum(n * k for n, k in shapes.values()))
+    return jnp.sum(bits) / (model.num_layers * sum(n * k for n, k in shapes.values()))
 
 
 def block_bits(tier: Any, columns: int) -> Any:

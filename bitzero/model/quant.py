@@ -60,6 +60,13 @@ class Full:
 Weight = Array | Dense | Blend | Full | Packed
 
 
+def operand_of(model: Model) -> str:
+    """The operand type of the products, f32, bf16 or int8. Raises ValueError while it is still to be measured."""
+    if model.compute not in OPERANDS:
+        raise ValueError(f"model.compute={model.compute} is to be settled first, with derived.with_operand")
+    return model.compute
+
+
 def float_type(operand: str) -> jnp.dtype:
     """The floating-point operand type beside ``operand``: bf16 for bf16, f32 otherwise."""
     return jnp.dtype(jnp.bfloat16 if operand == "bf16" else jnp.float32)
@@ -133,9 +140,9 @@ def codes_of(
     return integer_codes(w, tier, ramp, parts)
 
 
-def largest_tier(cfg: Model) -> int:
+def largest_tier(model: Model) -> int:
     """The static argument ``max_tier`` of this module: the largest tier that may occur, or ``INT4``."""
-    return INT4 if cfg.weights == "int4" else cfg.max_tier
+    return INT4 if model.weights == "int4" else model.max_tier
 
 
 def max_code(max_tier: int) -> int:
@@ -306,59 +313,59 @@ contraction.defvjp(_contraction_forward, _contraction_backward)
 
 
 def materialise(
-    params: dict[str, Any], precision: dict[str, Any], cfg: Model, operand: str, lam: Float[Array, ""] | None = None
+    params: dict[str, Any], precision: dict[str, Any], model: Model, lam: Float[Array, ""] | None = None
 ) -> dict[str, Any]:
     """The parameter tree for rollouts: every latent ternary-able matrix replaced by its ``Dense`` integers.
 
     With ``lam`` (below 1) by its ``Blend`` instead. Quantising once a policy update keeps it out of the decode loop,
-    where XLA cannot hoist it (1.6× at 25M parameters). ``cfg.weights`` "full" quantises nothing.
+    where XLA cannot hoist it (1.6× at 25M parameters). ``model.weights`` "full" quantises nothing.
     """
-    if cfg.weights == "full":
-        return unquantised(params, cfg)
+    if model.weights == "full":
+        return unquantised(params, model)
 
-    largest = largest_tier(cfg)
+    largest, dtype = largest_tier(model), float_type(operand_of(model))
 
     def leaf(w: Array, tiers: dict[str, Array], parts: tuple[int, ...]) -> Dense | Blend:
         if lam is not None:
             return Blend(weight=blend(w, lam, parts, largest), lam=jnp.broadcast_to(lam, w.shape[:-2]))
         codes, scale = codes_of(w, tiers["tier"], tiers["ramp"], parts, largest)
-        return Dense(codes=codes.astype(float_type(operand)), scale=scale)
+        return Dense(codes=codes.astype(dtype), scale=scale)
 
     layers = dict(params["layers"])
-    for name, parts in matrices(cfg).items():
+    for name, parts in matrices(model).items():
         layers[name] = {"kernel": leaf(layers[name]["kernel"], precision["layers"][name], parts)}
     return {**params, "layers": layers}
 
 
-def unquantised(params: dict[str, Any], cfg: Model) -> dict[str, Any]:
+def unquantised(params: dict[str, Any], model: Model) -> dict[str, Any]:
     """The parameter tree with every ternary-able matrix as ``Full``; differentiable."""
     layers = dict(params["layers"])
-    for name in matrices(cfg):
+    for name in matrices(model):
         layers[name] = {"kernel": Full(weight=layers[name]["kernel"])}
     return {**params, "layers": layers}
 
 
-def matrices(cfg: Model) -> dict[str, tuple[int, ...]]:
+def matrices(model: Model) -> dict[str, tuple[int, ...]]:
     """Row counts of the merged matrices of each ternary-able kernel of a layer."""
-    queries, keys = cfg.num_heads * cfg.head_dim, cfg.num_kv_heads * cfg.head_dim
+    queries, keys = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
     return {
         "qkv": (queries, keys, keys),
-        "o": (cfg.width,),
-        "gate_up": (cfg.ffn_width, cfg.ffn_width),
-        "down": (cfg.width,),
+        "o": (model.width,),
+        "gate_up": (model.ffn_width, model.ffn_width),
+        "down": (model.width,),
     }
 
 
-def measure_operand(cfg: Model, tokens: int = 2_048) -> str:
+def measure_operand(model: Model, tokens: int = 2_048) -> str:
     """The fastest operand type of a forward and backward of one FFN product on this device, by a short measurement."""
-    w = jnp.full((2 * cfg.ffn_width, cfg.width), 0.5)
-    x = jnp.ones((16, tokens // 16, cfg.width))  # as in training: flattened, the backward would be another one
+    w = jnp.full((2 * model.ffn_width, model.width), 0.5)
+    x = jnp.ones((16, tokens // 16, model.width))  # as in training: flattened, the backward would be another one
     blocks = w.shape[0] // BLOCK_ROWS
     tier, ramp = jnp.zeros((blocks,), jnp.int8), jnp.ones((blocks,))
 
     def seconds(operand: str) -> float:
         def loss(x: Array, w: Array) -> Array:
-            return jnp.sum(ternary_linear(x, w, tier, ramp, (w.shape[0],), operand, cfg.max_tier))
+            return jnp.sum(ternary_linear(x, w, tier, ramp, (w.shape[0],), operand, model.max_tier))
 
         step = jax.jit(jax.grad(loss, argnums=(0, 1)))
         jax.block_until_ready(step(x, w))

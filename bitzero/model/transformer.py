@@ -85,8 +85,7 @@ class BitLinear(nn.Module):
 
     parts: tuple[int, ...]
     init_scale: float
-    operand: str
-    max_tier: int
+    model: Model
 
     @nn.compact
     def __call__(self, x: Float[Array, "*B K"], lam: Float[Array, ""] | None) -> Float[Array, "*B N"]:
@@ -102,9 +101,8 @@ class BitLinear(nn.Module):
             blocks = (rows // quant.BLOCK_ROWS,)
             tier = self.variable("precision", "tier", jnp.zeros, blocks, jnp.int8).value
             ramp = self.variable("precision", "ramp", jnp.ones, blocks, jnp.float32).value
-        return quant.linear(
-            x, kernel, tier, ramp, parts=self.parts, operand=self.operand, max_tier=self.max_tier, lam=lam
-        )
+        operand, max_tier = quant.operand_of(self.model), quant.largest_tier(self.model)
+        return quant.linear(x, kernel, tier, ramp, parts=self.parts, operand=operand, max_tier=max_tier, lam=lam)
 
 
 def rotate(x: Float[Array, "B T H K"], angles: Float[Array, "B T half"]) -> Float[Array, "B T H K"]:
@@ -172,27 +170,27 @@ attend.defvjp(_attend_forward, _attend_backward)
 class Block(nn.Module):
     """One layer; carry = (residual stream, cache or None, layer index)."""
 
-    cfg: Model
-    operand: str
+    model: Model
 
     def _linear(self, name: str, init_scale: float) -> BitLinear:
-        parts = quant.matrices(self.cfg)[name]
-        return BitLinear(parts, init_scale, self.operand, quant.largest_tier(self.cfg), name=name)
+        return BitLinear(quant.matrices(self.model)[name], init_scale, self.model, name=name)
 
     @nn.compact
     def __call__(
         self, carry: Any, angles: Array, mask: Array, slot: Array, lam: Array | None, watch: Watch | None
     ) -> tuple[Any, None]:
         x, cache, layer = carry
-        cfg, dtype = self.cfg, quant.float_type(self.operand)
+        model, dtype = self.model, quant.float_type(quant.operand_of(self.model))
         b, t, _ = x.shape
-        small = (2 * cfg.num_layers) ** -0.5  # keeps the residual stream's variance flat over depth
+        small = (2 * model.num_layers) ** -0.5  # keeps the residual stream's variance flat over depth
         qkv = self._linear("qkv", 1.0)(RMSNorm(name="attn_norm")(x), lam)
         qkv = checkpoint_name(qkv, "qkv")
-        q, k, v = jnp.split(qkv, [cfg.num_heads * cfg.head_dim, (cfg.num_heads + cfg.num_kv_heads) * cfg.head_dim], -1)
-        q = rotate(q.reshape(b, t, cfg.num_heads, cfg.head_dim), angles)
-        k = rotate(k.reshape(b, t, cfg.num_kv_heads, cfg.head_dim), angles)
-        v = v.reshape(b, t, cfg.num_kv_heads, cfg.head_dim)
+        q, k, v = jnp.split(
+            qkv, [model.num_heads * model.head_dim, (model.num_heads + model.num_kv_heads) * model.head_dim], -1
+        )
+        q = rotate(q.reshape(b, t, model.num_heads, model.head_dim), angles)
+        k = rotate(k.reshape(b, t, model.num_kv_heads, model.head_dim), angles)
+        v = v.reshape(b, t, model.num_kv_heads, model.head_dim)
         if cache is not None:
             cache = _write(cache, k, v, layer, slot)
             k, v = cache.key[layer], cache.value[layer]
@@ -222,32 +220,31 @@ class Transformer(nn.Module):
     then match pairs and triples of tokens at once, which is what copying needs.
     """
 
-    cfg: Model
-    operand: str
+    model: Model
 
     @nn.compact
     def __call__(
         self, tokens: Array, positions: Array, mask: Array, cache: Any, slot: Array, lam: Array | None, watch: Any
     ) -> Any:
-        cfg, dtype = self.cfg, quant.float_type(self.operand)
-        embedding = self.param("embedding", nn.initializers.normal(cfg.width**-0.5), (VOCAB_SIZE, cfg.width))
-        x = embedding[tokens[..., 0]] * cfg.width**0.5
-        if cfg.smear:
-            gains = self.param("smear", nn.initializers.normal(0.5 * cfg.width**0.5), (cfg.smear, cfg.width))
+        model, dtype = self.model, quant.float_type(quant.operand_of(self.model))
+        embedding = self.param("embedding", nn.initializers.normal(model.width**-0.5), (VOCAB_SIZE, model.width))
+        x = embedding[tokens[..., 0]] * model.width**0.5
+        if model.smear:
+            gains = self.param("smear", nn.initializers.normal(0.5 * model.width**0.5), (model.smear, model.width))
             before = jnp.where(tokens[..., 1:, None] != PAD, embedding[tokens[..., 1:]], 0.0)
             x = x + jnp.sum(before * gains[None, None], axis=2)  # an einsum would become a product batched over D
-        half = cfg.head_dim // 2
+        half = model.head_dim // 2
         angles = positions[..., None] * jnp.broadcast_to(
-            cfg.rope_theta ** (-jnp.arange(half) / half), (*positions.shape, half)
+            model.rope_theta ** (-jnp.arange(half) / half), (*positions.shape, half)
         )
-        block = nn.remat(Block, prevent_cse=False, policy=_REMAT[cfg.remat])
+        block = nn.remat(Block, prevent_cse=False, policy=_REMAT[model.remat])
         layers = nn.scan(
             block,
             variable_axes={"params": 0, "precision": 0, "taps": 0},
             split_rngs={"params": True},
             in_axes=(nn.broadcast,) * 5,
-            length=cfg.num_layers,
-        )(cfg, self.operand, name="layers")
+            length=model.num_layers,
+        )(model, name="layers")
         (x, cache, _), _ = layers((x, cache, jnp.int32(0)), angles, mask, slot, lam, watch)
         x = RMSNorm(name="final_norm")(x)
         return quant.contraction("BTD,VD->BTV", x, embedding, dtype), cache
@@ -276,11 +273,11 @@ def lagged(tokens: Int[Array, "B T"], segments: Int[Array, "B T"], smear: int) -
     return jnp.stack(lags, axis=-1)
 
 
-def init(key: PRNGKeyArray, cfg: Model) -> tuple[dict[str, Any], dict[str, Any]]:
+def init(key: PRNGKeyArray, model: Model) -> tuple[dict[str, Any], dict[str, Any]]:
     """Random latents ``params`` (f32) and the ``precision`` collection (all tiers zero)."""
-    tokens = jnp.zeros((1, 2, 1 + cfg.smear), jnp.int32)
+    tokens = jnp.zeros((1, 2, 1 + model.smear), jnp.int32)
     segments = jnp.ones((1, 2), jnp.int32)
-    variables = Transformer(cfg, "f32").init(
+    variables = Transformer(dataclasses.replace(model, compute="f32")).init(
         key, tokens, positions_of(segments), causal_mask(segments), None, jnp.int32(0), None, None
     )
     return variables["params"], variables["precision"]
@@ -291,8 +288,7 @@ def apply(
     precision: dict[str, Any],
     tokens: Int[Array, "B T"],
     segments: Int[Array, "B T"],
-    cfg: Model,
-    operand: str,
+    model: Model,
     lam: Float[Array, ""] | None = None,
     *,
     taps: dict[str, Any] | None = None,
@@ -305,17 +301,17 @@ def apply(
     (``empty_taps``), ``answers`` (True on positions whose next token is a target) and ``sources`` (True on positions
     that an answer reads from) the gradient with respect to ``taps`` holds what the precision signals are made of.
     """
-    if cfg.weights == "full":
-        params = quant.unquantised(params, cfg)
+    if model.weights == "full":
+        params = quant.unquantised(params, model)
     variables = {"params": params, "precision": precision}
     watch = None
     if taps is not None:
         assert answers is not None and sources is not None
         variables["taps"] = taps
         watch = Watch(source=jnp.float32(sources), answers=jnp.float32(answers), tap=None)
-    logits, _ = Transformer(cfg, operand).apply(
+    logits, _ = Transformer(model).apply(
         variables,
-        lagged(tokens, segments, cfg.smear),
+        lagged(tokens, segments, model.smear),
         positions_of(segments),
         causal_mask(segments),
         None,
@@ -326,17 +322,17 @@ def apply(
     return logits
 
 
-def empty_taps(cfg: Model) -> dict[str, Any]:
+def empty_taps(model: Model) -> dict[str, Any]:
     """Zeros in the shapes of the statistics: E[x²] of each kernel's inputs [L, K] and a figure for each head [L, H]."""
-    zeros = lambda n: jnp.zeros((cfg.num_layers, n))
-    squares = {name: {"square": zeros(k)} for name, (_, k) in kernel_shapes(cfg).items()}
-    return {"layers": {**squares, "heads": zeros(cfg.num_heads)}}
+    zeros = lambda n: jnp.zeros((model.num_layers, n))
+    squares = {name: {"square": zeros(k)} for name, (_, k) in kernel_shapes(model).items()}
+    return {"layers": {**squares, "heads": zeros(model.num_heads)}}
 
 
-def empty_cache(cfg: Model, operand: str, batch: int, slots: int) -> Cache:
+def empty_cache(model: Model, batch: int, slots: int) -> Cache:
     """A cache of ``slots`` positions for ``batch`` sequences."""
-    shape = (cfg.num_layers, batch, slots, cfg.num_kv_heads, cfg.head_dim)
-    dtype = quant.float_type(operand)
+    shape = (model.num_layers, batch, slots, model.num_kv_heads, model.head_dim)
+    dtype = quant.float_type(quant.operand_of(model))
     return Cache(key=jnp.zeros(shape, dtype), value=jnp.zeros(shape, dtype))
 
 
@@ -347,8 +343,7 @@ def apply_cached(
     mask: Bool[Array, "B T S"],
     cache: Cache,
     slot: Int[Array, ""],
-    cfg: Model,
-    operand: str,
+    model: Model,
 ) -> tuple[Float[Array, "B T V"], Cache]:
     """Logits of T new tokens (``lagged``) written to the cache at ``slot``; ``weights`` are ``quant.materialise``d."""
-    return Transformer(cfg, operand).apply({"params": weights}, tokens, positions, mask, cache, slot, None, None)
+    return Transformer(model).apply({"params": weights}, tokens, positions, mask, cache, slot, None, None)

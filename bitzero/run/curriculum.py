@@ -31,15 +31,13 @@ def dev_accuracy(solver: questions.Solver, level: int, heldout: Heldout, sandbox
     return float(questions.right(sandbox, tasks, questions.ask(solver, tasks)).mean())
 
 
-def unlock(
-    state: TrainState, operand: str, cfg: Config, heldout: Heldout, sandbox: Sandbox
-) -> tuple[TrainState, dict[int, float]]:
+def unlock(state: TrainState, cfg: Config, heldout: Heldout, sandbox: Sandbox) -> tuple[TrainState, dict[int, float]]:
     """The state with ``frontier`` and ``open_levels`` after a dev measurement, and the accuracies measured.
 
     The frontier is the lowest level not yet mastered (dev accuracy ≥ ``unlock_at``); mastering level k − 1 opens level
     k. A level once mastered or open stays so.
     """
-    solver = questions.solver(state, operand, cfg)
+    solver = questions.solver(state, cfg)
     frontier, measured = int(state.frontier), {}
     while frontier < NUM_LEVELS:
         measured[frontier] = dev_accuracy(solver, frontier, heldout, sandbox)
@@ -57,13 +55,13 @@ def unlock(
 
 
 def choose_mode(
-    state: TrainState, operand: str, cfg: Config, heldout: Heldout, sandbox: Sandbox
+    state: TrainState, cfg: Config, heldout: Heldout, sandbox: Sandbox
 ) -> tuple[TrainState, dict[str, float]]:
     """The state with the better ``trace_mode`` over the dev deductions of the open levels, and both accuracies."""
     levels = range(int(state.open_levels))
     shares = {}
     for name, trace in (("direct", False), ("trace", True)):
-        solver = questions.solver(state, operand, cfg, trace=trace)
+        solver = questions.solver(state, cfg, trace=trace)
         shares[name] = sum(dev_accuracy(solver, level, heldout, sandbox) for level in levels) / len(levels)
     chosen = shares["trace"] >= shares["direct"]
     return dataclasses.replace(state, trace_mode=jnp.int32(chosen)), shares

@@ -11,7 +11,7 @@ from typing import Any
 
 import rich.table
 
-from bitzero.config import Config
+from bitzero.config import Config, with_operand
 from bitzero.evaluation import heldout, precisions, proposing, questions
 from bitzero.evaluation.questions import Solver
 from bitzero.evaluation.table import (
@@ -48,7 +48,7 @@ def main(cfg: Config, home: pathlib.Path) -> int:
             progress.say(f"evaluating step {int(state.step):,}")
             with sandbox_of(cfg) as sandbox, Stream(cfg) as stream, Metrics(home / "tb", int(state.step)) as metrics:
                 evaluate(
-                    state, cfg, home, operand=Ledger(**meta).operand, store=store, stream=stream, sandbox=sandbox,
+                    state, with_operand(cfg, Ledger(**meta).operand), home, store=store, stream=stream, sandbox=sandbox,
                     progress=progress, metrics=metrics,
                 )  # fmt: skip
     return 0
@@ -59,7 +59,6 @@ def evaluate(
     cfg: Config,
     home: pathlib.Path,
     *,
-    operand: str,
     store: Checkpoints,
     stream: Stream,
     sandbox: Sandbox,
@@ -72,7 +71,7 @@ def evaluate(
     None, and nothing written, if ``stopped`` between two rows.
     """
     began = time.monotonic()
-    now, before = questions.solver(state, operand, cfg), _before_selfplay(state, operand, cfg, store)
+    now, before = questions.solver(state, cfg), _before_selfplay(state, cfg, store)
     answered: list[AnsweredGroup] = []
     request_programs(stream, cfg, int(state.open_levels))
     for group in table_questions(stream.heldout, cfg, int(state.open_levels)):
@@ -86,7 +85,7 @@ def evaluate(
         "step": int(state.step),
         "rows": rows,
         "proposer": _proposer(state, now, stream, sandbox) if rows else None,
-        "precision": _precisions(state, cfg, operand, stream, sandbox, progress),
+        "precision": _precisions(state, cfg, stream, sandbox, progress),
         "gain_of_selfplay": gains_of_selfplay(answered),
         "seconds": round(time.monotonic() - began, 1),
     }
@@ -116,12 +115,12 @@ def _proposer(state: TrainState, now: Solver, stream: Stream, sandbox: Sandbox) 
 
 
 def _precisions(
-    state: TrainState, cfg: Config, operand: str, stream: Stream, sandbox: Sandbox, progress: Progress
+    state: TrainState, cfg: Config, stream: Stream, sandbox: Sandbox, progress: Progress
 ) -> dict[str, Any] | None:
     if not cfg.eval.precision_items:
         return None
     progress.say(f"asking at several precisions ({sum(heldout.programs_by_level(cfg).values())} dev items each)")
-    return precisions.measure(state, cfg, operand, stream.heldout, sandbox)
+    return precisions.measure(state, cfg, stream.heldout, sandbox)
 
 
 def request_programs(stream: Stream, cfg: Config, open_levels: int) -> None:
@@ -184,12 +183,12 @@ def sentences(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _before_selfplay(state: TrainState, operand: str, cfg: Config, store: Checkpoints) -> Solver | None:
+def _before_selfplay(state: TrainState, cfg: Config, store: Checkpoints) -> Solver | None:
     """The model at the end of warm-up, asked in the same mode; None where the run has not come past it."""
     if int(state.step) <= cfg.warmup.steps or cfg.warmup.steps not in store.steps():
         return None
     earlier, _ = store.read(cfg.warmup.steps, questions.abstract(cfg))
-    return questions.solver(earlier, operand, cfg, trace=bool(state.trace_mode))
+    return questions.solver(earlier, cfg, trace=bool(state.trace_mode))
 
 
 def _to_tensorboard(metrics: Metrics, cfg: Config, result: dict[str, Any]) -> None:

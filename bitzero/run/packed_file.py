@@ -58,7 +58,7 @@ def load(path: pathlib.Path, *, batch_size: int = 1) -> Solver:
         if operand not in quant.OPERANDS or not isinstance(trace, bool):
             raise ValueError(f"operand {operand!r} and trace {trace!r} mean nothing")
         packing.check(tree, cfg.model)
-        return Solver(weights=tree, operand=operand, trace=trace, cfg=cfg, batch_size=batch_size)
+        return Solver(weights=tree, trace=trace, cfg=configuration.with_operand(cfg, operand), batch_size=batch_size)
     except RunError:
         raise
     except OSError as error:

@@ -54,6 +54,7 @@ def train(cfg: Config, home: pathlib.Path) -> int:
             exempt = [cfg.warmup.steps]
             with Checkpoints(home / "checkpoints", keep=cfg.run.keep, exempt=exempt, say=progress.say) as store:
                 state, ledger = begin(cfg, store, progress)
+                cfg = configuration.with_operand(cfg, ledger.operand)
                 door = Door(sandbox, cfg)
                 stop.also(door.request_stop)
                 with Metrics(home / "tb", int(state.step)) as metrics:
@@ -132,7 +133,7 @@ def finish(sitting: Sitting, state: TrainState) -> int:
             state = settle_mode(sitting, state)
         result = evaluate.evaluate(
             state, cfg, sitting.home,
-            operand=sitting.ledger.operand, store=sitting.store, stream=sitting.stream, sandbox=sitting.sandbox,
+            store=sitting.store, stream=sitting.stream, sandbox=sitting.sandbox,
             progress=sitting.progress, metrics=sitting.metrics, stopped=lambda: bool(sitting.stop.asked),
         )  # fmt: skip
     if result is None:
@@ -147,12 +148,12 @@ def finish(sitting: Sitting, state: TrainState) -> int:
 
 def boundary(sitting: Sitting, state: TrainState) -> TrainState:
     """The state as the chunk at its step wants it: levels unlocked, bits spent, mode chosen, self-play started."""
-    cfg, step, operand = sitting.cfg, int(state.step), sitting.ledger.operand
+    cfg, step = sitting.cfg, int(state.step)
     with spent(sitting, "dev"):
         if curriculum.unlocks(step, cfg):
             for guess in coming(cfg, state, chunks=1):  # right wherever no level opens
                 sitting.stream.request(guess)
-            state, measured = curriculum.unlock(state, operand, cfg, sitting.stream.heldout, sitting.sandbox)
+            state, measured = curriculum.unlock(state, cfg, sitting.stream.heldout, sitting.sandbox)
             sitting.ledger.accuracy |= {str(level): share for level, share in measured.items()}
             sitting.metrics.scalars(step, {f"eval/dev_L{level}": share for level, share in measured.items()})
     if refresh.due(step, cfg):
@@ -162,7 +163,7 @@ def boundary(sitting: Sitting, state: TrainState) -> TrainState:
         state = settle_mode(sitting, state)
         tasks = sitting.stream.tasks(cfg.selfplay.seed_tasks, step, open_levels=int(state.open_levels))
         rows = verify.pack(tasks, bool(state.trace_mode), cfg)
-        state = loop.start(state, rows, cfg, operand)
+        state = loop.start(state, rows, cfg)
         evaluate.request_programs(sitting.stream, cfg, int(state.open_levels))  # self-play leaves the workers time
         sitting.fresh = True
     if step in schedule.boundaries(cfg):
@@ -179,7 +180,6 @@ def allocate(sitting: Sitting, state: TrainState) -> TrainState:
         held = sitting.heldout = sitting.heldout or heldout.answers(heldout.programs(sitting.stream.heldout, cfg), cfg)
         kl = functools.partial(
             heldout.divergence, state.params, state.precision, held=held, model=cfg.model,
-            operand=sitting.ledger.operand,
         )  # fmt: skip
         values["precision/kl_of_refresh"] = kl(new.precision)
         values["precision/kl_when_faded_in"] = kl(precision.advance(new.precision, 1))
@@ -196,9 +196,7 @@ def allocate(sitting: Sitting, state: TrainState) -> TrainState:
 def settle_mode(sitting: Sitting, state: TrainState) -> TrainState:
     """The state at the end of warm-up with the better way of answering deductions, trace or direct, on dev."""
     with spent(sitting, "dev"):
-        state, shares = curriculum.choose_mode(
-            state, sitting.ledger.operand, sitting.cfg, sitting.stream.heldout, sitting.sandbox
-        )
+        state, shares = curriculum.choose_mode(state, sitting.cfg, sitting.stream.heldout, sitting.sandbox)
     sitting.metrics.scalars(int(state.step), {f"eval/dev_{name}": share for name, share in shares.items()})
     sitting.progress.say(
         f"deduction answers: {'trace' if int(state.trace_mode) else 'direct'} "
@@ -218,9 +216,9 @@ def chunk(sitting: Sitting, state: TrainState) -> TrainState:
         sitting.progress.say(f"compiling the {PHASES[phase]} step")
     with spent(sitting, f"compile {phase}" if sitting.fresh else phase):
         if phase == "selfplay":
-            state, values = loop.run_chunk(state, batch, cfg, sitting.ledger.operand, sitting.door)
+            state, values = loop.run_chunk(state, batch, cfg, sitting.door)
         else:
-            state, values = warmup.run_chunk(state, batch, cfg, sitting.ledger.operand, phase)
+            state, values = warmup.run_chunk(state, batch, cfg, phase)
         step = int(state.step)  # waits for the device
         jax.effects_barrier()
     if sitting.door.error:

@@ -26,37 +26,35 @@ Metrics = dict[str, Float[Array, ""]]
 PROPOSER, SOLVER = 0, 1  # roles: columns of the baselines
 
 
-@functools.partial(jax.jit, static_argnames=("cfg", "operand", "door"), donate_argnames="state")
+@functools.partial(jax.jit, static_argnames=("cfg", "door"), donate_argnames="state")
 def run_chunk(
-    state: TrainState, batch: Supervised, cfg: Config, operand: str, door: verify.Door
+    state: TrainState, batch: Supervised, cfg: Config, door: verify.Door
 ) -> tuple[TrainState, dict[str, Float[Array, " k"]]]:
     """k self-play steps in one scan; after a stop bit from the host the rest are skipped (``selfplay/ran`` 0)."""
 
     def body(carry: tuple[TrainState, Array], items: Supervised) -> Any:
         def idle(state: TrainState) -> Any:
-            shapes = jax.eval_shape(lambda s: step(s, items, cfg, operand, door), state)
+            shapes = jax.eval_shape(lambda s: step(s, items, cfg, door), state)
             return state, jnp.bool_(True), jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes[2])
 
         state, stopped = carry
-        state, stopped, metrics = jax.lax.cond(stopped, idle, lambda s: step(s, items, cfg, operand, door), state)
+        state, stopped, metrics = jax.lax.cond(stopped, idle, lambda s: step(s, items, cfg, door), state)
         return (state, stopped), metrics
 
     (state, _), metrics = jax.lax.scan(body, (state, jnp.bool_(False)), batch)
     return state, metrics
 
 
-def step(
-    state: TrainState, items: Supervised, cfg: Config, operand: str, door: verify.Door
-) -> tuple[TrainState, Array, Metrics]:
+def step(state: TrainState, items: Supervised, cfg: Config, door: verify.Door) -> tuple[TrainState, Array, Metrics]:
     """One self-play step; returns the state, the host's stop bit and the metrics."""
     keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(state.key, state.retries), state.step), 4)
-    weights = quant.materialise(state.params, state.precision, cfg.model, operand)
-    proposals = propose(keys[0], state, weights, cfg, operand)
+    weights = quant.materialise(state.params, state.precision, cfg.model)
+    proposals = propose(keys[0], state, weights, cfg)
     verdict = verify.propose_door(
         door, proposals.prompt, proposals.rollout.tokens, proposals.kind, proposals.level, state.step, state.trace_mode
     )
     state, slots = admit(keys[1], state, proposals, verdict)
-    answers = solve(keys[2], weights, slots, cfg, operand)
+    answers = solve(keys[2], weights, slots, cfg)
     answer_tokens = answers.tokens.reshape(*slots.kind.shape, cfg.selfplay.group_size, -1)
     answer_verdict = verify.solve_door(door, slots.record, answer_tokens, state.step)
     judged = Judged(
@@ -65,24 +63,24 @@ def step(
         trivial=answer_verdict["trivial"],
     )
     state, credit = advantage(state, slots, judged, cfg)
-    state, metrics = learn(state, proposals, slots, answers, judged, credit, items, cfg, operand)
+    state, metrics = learn(state, proposals, slots, answers, judged, credit, items, cfg)
     state = dataclasses.replace(state, precision=precision.advance(state.precision, cfg.precision.ramp_steps))
     metrics |= measure(state, proposals, slots, answers, judged, credit, cfg)
     metrics["selfplay/ran"] = jnp.float32(1)
     return state, verdict["stop"] | answer_verdict["stop"], metrics
 
 
-def start(state: TrainState, tasks: dict[str, Any], cfg: Config, operand: str) -> TrainState:
+def start(state: TrainState, tasks: dict[str, Any], cfg: Config) -> TrainState:
     """The state at the first self-play step: fresh moments, the ring seeded with generator tasks (``verify.pack``)."""
     rows = {name: jnp.asarray(array) for name, array in tasks.items()}
     keep = jnp.ones(rows["kind"].shape, bool)
     ring = buffer.push(state.ring, rows["prompt"], rows["record"], rows["kind"], rows["level"], state.step, keep)
-    reference = quant.materialise(state.params, state.precision, cfg.model, operand) if cfg.selfplay.kl > 0 else None
+    reference = quant.materialise(state.params, state.precision, cfg.model) if cfg.selfplay.kl > 0 else None
     fresh = dataclasses.replace(state, opt_state=optimiser(cfg).init(state.params), ring=ring, reference=reference)
     return jax.tree.map(jnp.copy, fresh)
 
 
-def propose(key: PRNGKeyArray, state: TrainState, weights: dict[str, Any], cfg: Config, operand: str) -> Proposals:
+def propose(key: PRNGKeyArray, state: TrainState, weights: dict[str, Any], cfg: Config) -> Proposals:
     """N proposals, kinds in turn, half of them at the frontier level and half at any open one."""
     count = cfg.selfplay.num_tasks
     pick_key, level_key, half_key, ref_key, sample_key = jax.random.split(key, 5)
@@ -93,7 +91,7 @@ def propose(key: PRNGKeyArray, state: TrainState, weights: dict[str, Any], cfg: 
     shown = jax.random.bernoulli(ref_key, 0.5, (count,)) | (kind == 2)  # induction is about the program it is shown
     prompt = proposal_prompts(kind, level, reference, shown, cfg.tasks.prompt)
     sampled = rollout.sample(
-        sample_key, weights, prompt, cfg.model, operand,
+        sample_key, weights, prompt, cfg.model,
         max_new=cfg.tasks.completion, temperature=cfg.selfplay.temperature,
     )  # fmt: skip
     return Proposals(prompt=prompt, kind=kind, level=level, rollout=sampled)
@@ -156,11 +154,11 @@ def admit(
     return dataclasses.replace(state, ring=ring, history=history), slots
 
 
-def solve(key: PRNGKeyArray, weights: dict[str, Any], slots: Slots, cfg: Config, operand: str) -> Rollout:
+def solve(key: PRNGKeyArray, weights: dict[str, Any], slots: Slots, cfg: Config) -> Rollout:
     """G answers to every slot, as N·G rows."""
     prompts = jnp.repeat(slots.prompt, cfg.selfplay.group_size, axis=0)
     return rollout.sample(
-        key, weights, prompts, cfg.model, operand,
+        key, weights, prompts, cfg.model,
         max_new=cfg.tasks.completion, temperature=cfg.selfplay.temperature,
     )  # fmt: skip
 
@@ -201,7 +199,6 @@ def learn(
     credit: Credit,
     items: Supervised,
     cfg: Config,
-    operand: str,
 ) -> tuple[TrainState, Metrics]:
     """One update on all rollouts of both roles and on the generator's sequences."""
     group, parts = cfg.selfplay.group_size, cfg.optimiser.microbatches
@@ -210,9 +207,7 @@ def learn(
     proposed = Played(prompt=proposals.prompt, rollout=proposals.rollout, advantage=credit.propose_advantage)
     solved = Played(prompt=prompts, rollout=counted, advantage=credit.solve_advantage.reshape(-1))
     batch = proposed, solved, items
-    loss = functools.partial(
-        objective.selfplay_loss, state=state, counts=objective.counts_of(batch, parts), cfg=cfg, operand=operand
-    )
+    loss = functools.partial(objective.selfplay_loss, state=state, counts=objective.counts_of(batch, parts), cfg=cfg)
     value, found, (grads, tapped) = gradients(loss, state.params, objective.empty_taps(state, cfg), batch, parts)
     state, metrics = update(state, grads, tapped, value, cfg)
     over_parts = lambda name: jnp.max if name == "quant/max_ratio" else jnp.mean

@@ -44,7 +44,6 @@ def supervised_loss(
     tokens: Num[Array, "B T"],
     mask: Bool[Array, "B T"],
     cfg: Config,
-    operand: str,
     lam: Float[Array, ""] | None,
     *,
     taps: dict[str, Any] | None = None,
@@ -57,7 +56,7 @@ def supervised_loss(
     tokens = tokens.astype(jnp.int32)
     target = jnp.pad(mask[:, 1:], ((0, 0), (0, 1)))
     logits = transformer.apply(
-        params, precision, tokens, segments_of(tokens), cfg.model, operand, lam,
+        params, precision, tokens, segments_of(tokens), cfg.model, lam,
         taps=taps, answers=target, sources=sources_of(tokens, target),
     )  # fmt: skip
     nll = -token_logprobs(logits, tokens)
@@ -174,7 +173,6 @@ def selfplay_loss(
     state: TrainState,
     counts: dict[str, Float[Array, ""]],
     cfg: Config,
-    operand: str,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Policy loss of both roles, entropy term, optional KL to the frozen integers, and the generator's cross-entropy.
 
@@ -186,7 +184,7 @@ def selfplay_loss(
     prompt, rows, gain = played.prompt, played.rollout, played.advantage
     tokens = jnp.concatenate([prompt, rows.tokens], axis=1)
     segments = jnp.int32(tokens != PAD)
-    forward = functools.partial(transformer.apply, tokens=tokens, segments=segments, cfg=cfg.model, operand=operand)
+    forward = functools.partial(transformer.apply, tokens=tokens, segments=segments, model=cfg.model)
     window = lambda logits: logits[:, prompt.shape[1] - 1 : -1]  # the logits that drew the completion
     answers = jnp.pad(rows.mask, ((0, 0), (prompt.shape[1] - 1, 1)))
     read = forward(params, state.precision, taps=taps, answers=answers, sources=sources_of(tokens, answers))
@@ -199,7 +197,7 @@ def selfplay_loss(
     entropy_p = _mean(entropy[:n], rows.mask[:n], counts["propose"])
     entropy_s = _mean(entropy[n:], rows.mask[n:], counts["solve"])
     supervised, _ = supervised_loss(
-        params, state.precision, items.tokens, items.mask, cfg, operand, None, count=counts["supervised"]
+        params, state.precision, items.tokens, items.mask, cfg, None, count=counts["supervised"]
     )
     total = solve + sp.proposer * propose + sp.supervised * supervised - sp.entropy * (entropy_p + entropy_s)
     metrics = {

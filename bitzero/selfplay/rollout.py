@@ -17,8 +17,7 @@ def sample(
     key: PRNGKeyArray,
     weights: dict[str, Any],
     prompts: Integer[Array, "B P"],
-    cfg: Model,
-    operand: str,
+    model: Model,
     *,
     max_new: int,
     temperature: Float[Array, ""] | float,
@@ -27,12 +26,12 @@ def sample(
 
     ``weights`` come from ``quant.materialise``. The log-probs are those of temperature 1, to compare with training.
     """
-    logits, cache = prefill(weights, prompts, cfg, operand, max_new=max_new)
-    return decode(key, weights, prompts, logits, cache, cfg, operand, temperature=temperature)
+    logits, cache = prefill(weights, prompts, model, max_new=max_new)
+    return decode(key, weights, prompts, logits, cache, model, temperature=temperature)
 
 
 def prefill(
-    weights: dict[str, Any], prompts: Integer[Array, "B P"], cfg: Model, operand: str, *, max_new: int
+    weights: dict[str, Any], prompts: Integer[Array, "B P"], model: Model, *, max_new: int
 ) -> tuple[Float[Array, "B V"], Cache]:
     """Logits of the first new token, and a cache that holds the prompts and has room for ``max_new`` tokens."""
     prompts = prompts.astype(jnp.int32)
@@ -42,13 +41,12 @@ def prefill(
     mask = jnp.pad(transformer.causal_mask(segments), ((0, 0), (0, 0), (0, max_new)))
     logits, cache = transformer.apply_cached(
         weights,
-        transformer.lagged(prompts, segments, cfg.smear),
+        transformer.lagged(prompts, segments, model.smear),
         positions[:, :p],
         mask,
-        transformer.empty_cache(cfg, operand, b, p + max_new),
+        transformer.empty_cache(model, b, p + max_new),
         jnp.int32(0),
-        cfg,
-        operand,
+        model,
     )
     return logits[:, -1], cache
 
@@ -59,8 +57,7 @@ def decode(
     prompts: Integer[Array, "B P"],
     logits: Float[Array, "B V"],
     cache: Cache,
-    cfg: Model,
-    operand: str,
+    model: Model,
     *,
     temperature: Float[Array, ""] | float,
 ) -> Rollout:
@@ -89,16 +86,14 @@ def decode(
         seen = (jnp.arange(slots) <= at)[None] & valid
         where = jax.lax.dynamic_slice_in_dim(positions, at, 1, axis=1)
         recent = jnp.concatenate([token[:, None], recent], axis=1)  # newest first
-        logits, cache = transformer.apply_cached(
-            weights, recent[:, None], where, seen[:, None], cache, at, cfg, operand
-        )
-        return i + 1, logits[:, 0], cache, recent[:, : cfg.smear], tokens, logprobs, done
+        logits, cache = transformer.apply_cached(weights, recent[:, None], where, seen[:, None], cache, at, model)
+        return i + 1, logits[:, 0], cache, recent[:, : model.smear], tokens, logprobs, done
 
     start = (
         jnp.int32(0),
         logits,
         cache,
-        prompts[:, ::-1][:, : cfg.smear],
+        prompts[:, ::-1][:, : model.smear],
         jnp.zeros((b, max_new), jnp.int32),
         jnp.zeros((b, max_new)),
         jnp.zeros((b,), bool),

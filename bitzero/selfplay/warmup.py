@@ -46,9 +46,9 @@ def init_state(cfg: Config) -> TrainState:
     return jax.tree.map(jnp.copy, state)  # one buffer a leaf: donation refuses shared ones
 
 
-@functools.partial(jax.jit, static_argnames=("cfg", "operand", "phase"), donate_argnames="state")
+@functools.partial(jax.jit, static_argnames=("cfg", "phase"), donate_argnames="state")
 def run_chunk(
-    state: TrainState, batch: Supervised, cfg: Config, operand: str, phase: str
+    state: TrainState, batch: Supervised, cfg: Config, phase: str
 ) -> tuple[TrainState, dict[str, Float[Array, " k"]]]:
     """k supervised steps; ``phase`` is "full" (λ = 0), "ramp" (λ from the schedule) or "integer" (λ = 1)."""
 
@@ -60,7 +60,7 @@ def run_chunk(
             weights = quant.unquantised(params, cfg.model) if phase == "full" else params
             ramp = lam if phase == "ramp" else None
             return objective.supervised_loss(
-                weights, state.precision, rows.tokens, rows.mask, cfg, operand, ramp, taps=taps, count=targets
+                weights, state.precision, rows.tokens, rows.mask, cfg, ramp, taps=taps, count=targets
             )
 
         taps = objective.empty_taps(state, cfg)

@@ -14,7 +14,9 @@ from bitzero.model import precision, transformer
 from bitzero.tasks import tokens
 
 CFG = Config(
-    model=Model(num_layers=1, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32, max_tier=8),
+    model=Model(
+        num_layers=1, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32, max_tier=8, compute="f32"
+    ),
     tasks=Tasks(context=96),
 )
 
@@ -41,21 +43,21 @@ def test_rows_are_examples_one_after_another(held):
 
 def test_nats_are_the_mean_over_answer_tokens(held, model):
     params, tiers = model
-    value, count = heldout.nats(params, tiers, held, CFG, "f32")
+    value, count = heldout.nats(params, tiers, held, CFG)
     assert count == held.mask[:, :, 1:].sum()
     one = dataclasses.replace(held, tokens=held.tokens[:1], mask=held.mask[:1])
     ids = np.asarray(one.tokens[0], np.int32)
     segments = np.where(ids == tokens.PAD, 0, np.cumsum(ids == tokens.SOLVE, axis=1))
     logits = np.asarray(
-        transformer.apply(params, tiers, jnp.asarray(ids), jnp.asarray(segments), CFG.model, "f32"), np.float64
+        transformer.apply(params, tiers, jnp.asarray(ids), jnp.asarray(segments), CFG.model), np.float64
     )
     logp = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     picked = [-logp[i, t, ids[i, t + 1]] for i in range(ids.shape[0]) for t in range(95) if one.mask[0, i, t + 1]]
-    assert heldout.nats(params, tiers, one, CFG, "f32")[0] == pytest.approx(np.mean(picked), rel=1e-5)
+    assert heldout.nats(params, tiers, one, CFG)[0] == pytest.approx(np.mean(picked), rel=1e-5)
     assert 0 < value
 
 
 def test_divergence_is_zero_between_equals_and_positive_between_precisions(held, model):
     params, tiers = model
-    assert heldout.divergence(params, tiers, tiers, held, CFG.model, "f32") == 0.0
-    assert heldout.divergence(params, tiers, precision.with_tiers(tiers, 8), held, CFG.model, "f32") > 1e-4
+    assert heldout.divergence(params, tiers, tiers, held, CFG.model) == 0.0
+    assert heldout.divergence(params, tiers, precision.with_tiers(tiers, 8), held, CFG.model) > 1e-4

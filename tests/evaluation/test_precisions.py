@@ -13,7 +13,9 @@ from bitzero.sandbox import Limits, Sandbox
 from bitzero.selfplay import warmup
 
 CFG = Config(
-    model=Model(num_layers=1, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32, max_tier=8),
+    model=Model(
+        num_layers=1, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32, max_tier=8, compute="f32"
+    ),
     precision=Precision(budget=4.0, signal="magnitude"),
     selfplay=SelfPlay(ring=8, seed_tasks=4, history=64),
     tasks=Tasks(open_levels=1, completion=16, answer=16),
@@ -26,7 +28,7 @@ def measured():
     state = refresh.refresh(warmup.init_state(CFG), CFG)
     state = dataclasses.replace(state, precision=precision.advance(state.precision, 1))  # faded in
     with Sandbox(limits=Limits(value_bytes=512), workers=1) as sandbox, Stream(CFG, sandbox) as stream:
-        return state, precisions.measure(state, CFG, "f32", stream.heldout, sandbox)
+        return state, precisions.measure(state, CFG, stream.heldout, sandbox)
 
 
 def test_levels_go_from_ternary_to_unquantised(measured):

@@ -42,6 +42,6 @@ def test_a_programs_novelty_is_asked_of_history(state):
 
 
 def test_a_random_model_proposes_nothing_valid(sandbox, state, test_programs):
-    result = proposing.measure(state, questions.solver(state, "f32", CFG), test_programs, sandbox)
+    result = proposing.measure(state, questions.solver(state, CFG), test_programs, sandbox)
     assert result["n"] == proposing.PROPOSALS == sum(result["gates"].values())
     assert result["valid"] == 0.0 and result["novel"] is None and result["learnable"] is None

@@ -40,7 +40,7 @@ def test_a_question_of_each_kind(test_programs):
 
 
 def test_answers_do_not_depend_on_who_shares_the_batch(state, test_programs):
-    solver = questions.solver(state, "f32", CFG)
+    solver = questions.solver(state, CFG)
     tasks = [kinds.task_from_program(program, ABDUCTION, CFG) for program in test_programs]
     prompts = [kinds.solve_prompt(task, trace=False) for task in tasks]
     draw = dict(max_new=CFG.tasks.answer, temperature=0.0, seed=0)
@@ -50,7 +50,7 @@ def test_answers_do_not_depend_on_who_shares_the_batch(state, test_programs):
 
 
 def test_a_prompt_that_does_not_fit_is_a_wrong_answer(state):
-    solver = questions.solver(state, "f32", CFG)
+    solver = questions.solver(state, CFG)
     code = "def f(a):\n    return " + " + ".join("a" * 200)
     long = Task(kind=DEDUCTION, level=0, code=code, inputs=("1",), outputs=("200",), shown=1)
     assert questions.ask(solver, [long], samples=2) == [[None, None]]

@@ -46,7 +46,7 @@ def test_the_control_of_induction_shows_anothers_pairs(test_programs):
 
 def test_a_model_of_random_weights_is_asked_freely_and_scores_nothing(sandbox, test_programs):
     state = warmup.init_state(CFG)
-    solver = questions.solver(state, "f32", CFG)
+    solver = questions.solver(state, CFG)
     tasks = [kinds.task_from_program(program, DEDUCTION, CFG) for program in test_programs]
     group = Group(level=0, kind=DEDUCTION, tasks=tasks, training=tasks)
     row, now, before = table.measure_row(group, solver, solver, sandbox)

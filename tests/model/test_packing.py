@@ -11,7 +11,9 @@ from bitzero.config import Model
 from bitzero.model import packing, quant, transformer
 from bitzero.selfplay import rollout
 
-CFG = Model(num_layers=2, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=48, max_tier=8, smear=1)
+CFG = Model(
+    num_layers=2, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=48, max_tier=8, smear=1, compute="f32"
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def model():
 def test_every_linear_layer_is_bit_for_bit_the_unpacked_one(model):
     params, precision = model
     packed = packing.pack(params, precision, CFG)
-    dense = quant.materialise(params, precision, CFG, "f32")
+    dense = quant.materialise(params, precision, CFG)
     for name, parts in quant.matrices(CFG).items():
         for layer in range(CFG.num_layers):
             a, b = (jax.tree.map(lambda leaf: leaf[layer], t["layers"][name]["kernel"]) for t in (dense, packed))  # noqa: B023
@@ -49,9 +51,9 @@ def test_greedy_decode_gives_the_same_tokens_on_200_prompts(model):
     params, precision = model
     prompts = jax.random.randint(jax.random.key(5), (200, 9), 2, 512)
     prompts = jnp.where(jnp.arange(9)[None] < jnp.arange(200)[:, None] % 6, 0, prompts)
-    decode = jax.jit(rollout.sample, static_argnames=("cfg", "operand", "max_new"))
-    trees = (packing.pack(params, precision, CFG), quant.materialise(params, precision, CFG, "f32"))
-    a, b = (decode(jax.random.key(0), tree, prompts, CFG, "f32", max_new=12, temperature=0.0) for tree in trees)
+    decode = jax.jit(rollout.sample, static_argnames=("model", "max_new"))
+    trees = (packing.pack(params, precision, CFG), quant.materialise(params, precision, CFG))
+    a, b = (decode(jax.random.key(0), tree, prompts, CFG, max_new=12, temperature=0.0) for tree in trees)
     np.testing.assert_array_equal(a.tokens, b.tokens)
     np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-5)
 
@@ -59,7 +61,7 @@ def test_greedy_decode_gives_the_same_tokens_on_200_prompts(model):
 def test_materialise_gives_back_the_integers(model):
     params, precision = model
     found = packing.materialise(packing.pack(params, precision, CFG), "f32")
-    want = quant.materialise(params, precision, CFG, "f32")
+    want = quant.materialise(params, precision, CFG)
     jax.tree.map(np.testing.assert_array_equal, found, want)
 
 

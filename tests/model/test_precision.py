@@ -11,7 +11,7 @@ from bitzero.config import BLOCK_ROWS, Config, Model, Precision, Tasks, kernel_s
 from bitzero.model import precision, quant, transformer
 from bitzero.selfplay import objective
 
-MODEL = Model(num_layers=2, width=32, num_heads=4, num_kv_heads=2, head_dim=16, ffn_width=48, max_tier=8)
+MODEL = Model(num_layers=2, width=32, num_heads=4, num_kv_heads=2, head_dim=16, ffn_width=48, max_tier=8, compute="f32")
 CFG = Config(model=MODEL, tasks=Tasks(context=24))
 TOKENS = jnp.asarray(np.random.default_rng(0).integers(20, 200, (8, 24)))
 SEGMENTS = jnp.asarray(np.where(np.arange(24)[None] < np.arange(8)[:, None] + 16, 1, 0))
@@ -33,9 +33,7 @@ def model():
 
 
 def loss(params, taps, tiers):
-    logits = transformer.apply(
-        params, tiers, TOKENS, SEGMENTS, MODEL, "f32", taps=taps, answers=ANSWERS, sources=SOURCES
-    )
+    logits = transformer.apply(params, tiers, TOKENS, SEGMENTS, MODEL, taps=taps, answers=ANSWERS, sources=SOURCES)
     logp = objective.token_logprobs(logits, TOKENS)
     return -jnp.sum(logp * ANSWERS) / jnp.sum(ANSWERS)
 

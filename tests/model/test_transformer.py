@@ -10,7 +10,9 @@ import pytest
 from bitzero.config import Model
 from bitzero.model import quant, transformer
 
-CFG = Model(num_layers=2, width=32, num_heads=4, num_kv_heads=2, head_dim=16, ffn_width=48, max_tier=0, smear=2)
+CFG = Model(
+    num_layers=2, width=32, num_heads=4, num_kv_heads=2, head_dim=16, ffn_width=48, max_tier=0, smear=2, compute="f32"
+)
 SEGMENTS = jnp.int32(jnp.arange(12)[None] >= jnp.array([0, 3, 5])[:, None])  # left-padded by 0, 3 and 5
 
 
@@ -31,16 +33,17 @@ def logp(logits):
 @pytest.mark.parametrize("operand", quant.OPERANDS)
 def test_cached_decode_agrees_with_the_full_forward(model, tokens, operand):
     params, tiers = model
-    full = logp(transformer.apply(params, tiers, tokens, SEGMENTS, CFG, operand))
-    weights = quant.materialise(params, tiers, CFG, operand)
-    cache = transformer.empty_cache(CFG, operand, 3, 12)
+    cfg = dataclasses.replace(CFG, compute=operand)
+    full = logp(transformer.apply(params, tiers, tokens, SEGMENTS, cfg))
+    weights = quant.materialise(params, tiers, cfg)
+    cache = transformer.empty_cache(cfg, 3, 12)
     lags = transformer.lagged(tokens, SEGMENTS, CFG.smear)
     positions, mask = transformer.positions_of(SEGMENTS), transformer.causal_mask(SEGMENTS)
-    step = jax.jit(transformer.apply_cached, static_argnames=("cfg", "operand"))
+    step = jax.jit(transformer.apply_cached, static_argnames="model")
     pieces = []
     for t in range(12):
         where = (slice(None), slice(t, t + 1))
-        logits, cache = step(weights, lags[where], positions[where], mask[where], cache, jnp.int32(t), CFG, operand)
+        logits, cache = step(weights, lags[where], positions[where], mask[where], cache, jnp.int32(t), cfg)
         pieces.append(logits)
     gap = jnp.abs(logp(jnp.concatenate(pieces, axis=1)) - full)
     assert float(gap.max()) <= 0.05
@@ -49,8 +52,8 @@ def test_cached_decode_agrees_with_the_full_forward(model, tokens, operand):
 
 def test_left_padding_changes_nothing(model, tokens):
     params, tiers = model
-    alone = transformer.apply(params, tiers, tokens[1:2, 3:], jnp.ones((1, 9), jnp.int32), CFG, "f32")
-    padded = transformer.apply(params, tiers, tokens, SEGMENTS, CFG, "f32")[1:2, 3:]
+    alone = transformer.apply(params, tiers, tokens[1:2, 3:], jnp.ones((1, 9), jnp.int32), CFG)
+    padded = transformer.apply(params, tiers, tokens, SEGMENTS, CFG)[1:2, 3:]
     np.testing.assert_allclose(jax.nn.log_softmax(alone), jax.nn.log_softmax(padded), atol=0.02)
 
 
@@ -59,16 +62,16 @@ def test_packed_examples_do_not_see_each_other(model, tokens):
     packed = jnp.concatenate([tokens[:1, :5], tokens[1:2, :7]], axis=1)
     segments = jnp.array([[1] * 5 + [2] * 7])
     np.testing.assert_array_equal(transformer.positions_of(segments)[0], [*range(5), *range(7)])
-    together = transformer.apply(params, tiers, packed, segments, CFG, "f32")[:, 5:]
-    alone = transformer.apply(params, tiers, tokens[1:2, :7], jnp.ones((1, 7), jnp.int32), CFG, "f32")
+    together = transformer.apply(params, tiers, packed, segments, CFG)[:, 5:]
+    alone = transformer.apply(params, tiers, tokens[1:2, :7], jnp.ones((1, 7), jnp.int32), CFG)
     np.testing.assert_allclose(jax.nn.log_softmax(together), jax.nn.log_softmax(alone), atol=0.02)
 
 
 def test_the_future_is_hidden(model, tokens):
     params, tiers = model
     ones = jnp.ones((3, 12), jnp.int32)
-    before = transformer.apply(params, tiers, tokens, ones, CFG, "f32")
-    after = transformer.apply(params, tiers, tokens.at[:, 8:].set(7), ones, CFG, "f32")
+    before = transformer.apply(params, tiers, tokens, ones, CFG)
+    after = transformer.apply(params, tiers, tokens.at[:, 8:].set(7), ones, CFG)
     np.testing.assert_array_equal(before[:, :8], after[:, :8])
     assert jnp.any(before[:, 8:] != after[:, 8:])
 
@@ -96,7 +99,7 @@ def test_remat_changes_memory_not_gradients(model, tokens, remat):
     params, tiers = model
 
     def loss(params, cfg):
-        logits = transformer.apply(params, tiers, tokens, SEGMENTS, cfg, "f32")
+        logits = transformer.apply(params, tiers, tokens, SEGMENTS, cfg)
         return jnp.mean(jax.nn.log_softmax(logits)[:, :, 3])
 
     base = jax.grad(loss)(params, CFG)

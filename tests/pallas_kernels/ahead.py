@@ -129,7 +129,7 @@ def memory() -> list[dict[str, object]]:
         spec.loader.exec_module(module)
         settings = module.get_config()
         settings.optimiser.microbatches = settings.warmup.batch_size // 8
-        cfg = configuration.freeze(settings)
+        cfg = configuration.with_operand(configuration.freeze(settings), "f32")
         rows += [{"config": name, "phase": phase} | update_size(cfg, phase) for phase in ("warm-up", "self-play")]
     return rows
 
@@ -163,7 +163,7 @@ def supervised_step(cfg):
     from bitzero.selfplay import warmup
 
     rows = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype), generated(cfg, cfg.warmup.batch_size))
-    return functools.partial(warmup.run_chunk, cfg=cfg, operand="f32", phase="integer"), (rows,)
+    return functools.partial(warmup.run_chunk, cfg=cfg, phase="integer"), (rows,)
 
 
 def learning_step(cfg):
@@ -187,7 +187,7 @@ def learning_step(cfg):
     judged = loop.Judged(reward=array((n, g), f32), counted=array((n, g), flag), trivial=array((n,), flag))
     paid = array((n,), f32)
     credit = loop.Credit(rate=paid, propose_reward=paid, propose_advantage=paid, solve_advantage=array((n, g), f32))
-    update = functools.partial(loop.learn, cfg=cfg, operand="f32")
+    update = functools.partial(loop.learn, cfg=cfg)
     return update, (proposals, slots, played(n * g), judged, credit, generated(cfg, sp.supervised_batch))
 
 

@@ -15,7 +15,9 @@ from bitzero.selfplay import warmup
 from bitzero.state import Supervised
 
 CFG = Config(
-    model=Model(num_layers=2, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32, max_tier=8),
+    model=Model(
+        num_layers=2, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32, max_tier=8, compute="f32"
+    ),
     warmup=Warmup(steps=100, batch_size=2, ramp_start=0.4, ramp_end=0.4),
     selfplay=SelfPlay(steps=100, ring=8, history=64),
     precision=Precision(budget=3.0, phase_steps=20, policy="refresh"),
@@ -120,12 +122,12 @@ def test_a_change_of_tiers_or_budget_compiles_nothing():
         tokens=rng.integers(20, 200, (1, 2, 16)).astype(np.uint16), mask=np.ones((1, 2, 16), bool),
         kind=np.zeros((1, 2, 1), np.int8), level=np.zeros((1, 2, 1), np.int8),
     )  # fmt: skip
-    state, _ = warmup.run_chunk(device.committed(at(40)), batch, CFG, "f32", "integer")
+    state, _ = warmup.run_chunk(device.committed(at(40)), batch, CFG, "integer")
     compiled = warmup.run_chunk._cache_size()
     seen = [tiers(state)]
     for budget in (2.5, 6.0, 3.0):
         state = device.committed(refresh.refresh(state, with_precision(budget=budget, signal="magnitude")))
-        state, _ = warmup.run_chunk(state, batch, CFG, "f32", "integer")
+        state, _ = warmup.run_chunk(state, batch, CFG, "integer")
         seen.append(tiers(state))
     assert warmup.run_chunk._cache_size() == compiled
     assert all((a != b).any() for a, b in itertools.pairwise(seen))

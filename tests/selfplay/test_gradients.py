@@ -15,7 +15,9 @@ from bitzero.state import Played, Rollout, Supervised
 from bitzero.tasks import tokens
 
 CFG = Config(
-    model=Model(num_layers=2, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32, max_tier=4),
+    model=Model(
+        num_layers=2, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32, max_tier=4, compute="f32"
+    ),
     warmup=Warmup(steps=10, batch_size=8),
     selfplay=SelfPlay(num_tasks=4, group_size=2, ring=4, history=8, kl=0.3, entropy=0.1, seed_tasks=1),
     tasks=Tasks(context=24),
@@ -63,7 +65,7 @@ def test_a_warm_up_step_in_parts_is_the_same_step(state):
     for parts in (1, 4):
         cfg = dataclasses.replace(CFG, optimiser=dataclasses.replace(CFG.optimiser, microbatches=parts))
         start = jax.tree.map(jnp.copy, dataclasses.replace(state, reference=None))
-        new, metrics = warmup.run_chunk(start, rows, cfg, "f32", "integer")
+        new, metrics = warmup.run_chunk(start, rows, cfg, "integer")
         results.append((metrics, new.allocation.signals, new.params["embedding"]))
     (whole, signals, embedding), (cut, cut_signals, cut_embedding) = results
     assert set(whole) == set(cut)
@@ -79,7 +81,7 @@ def test_a_self_play_gradient_in_parts_is_the_same_gradient(state):
     @functools.partial(jax.jit, static_argnums=0)
     def run(parts):
         counts = objective.counts_of(batch, parts)
-        loss = functools.partial(objective.selfplay_loss, state=state, counts=counts, cfg=CFG, operand="f32")
+        loss = functools.partial(objective.selfplay_loss, state=state, counts=counts, cfg=CFG)
         return gradients(loss, state.params, objective.empty_taps(state, CFG), batch, parts)
 
     (value, rest, (grads, taps)), (cut_value, cut_rest, (cut_grads, cut_taps)) = run(1), run(4)

@@ -20,7 +20,9 @@ from bitzero.state import Played, Rollout, Supervised
 from bitzero.tasks import kinds, tokens
 
 CFG = Config(
-    model=Model(num_layers=1, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32, max_tier=0),
+    model=Model(
+        num_layers=1, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32, max_tier=0, compute="f32"
+    ),
     warmup=Warmup(steps=0),
     selfplay=SelfPlay(num_tasks=6, group_size=2, supervised_batch=2, ring=64, history=256, steps=4),
     tasks=Tasks(context=64, prompt=64, completion=24, record=128),
@@ -71,12 +73,12 @@ def door(sandbox):
 
 
 def fresh():
-    return loop.start(warmup.init_state(CFG), verify.pack(generator_tasks(18), True, CFG), CFG, "f32")
+    return loop.start(warmup.init_state(CFG), verify.pack(generator_tasks(18), True, CFG), CFG)
 
 
 @pytest.fixture(scope="module")
 def two_steps(door):
-    state, metrics = loop.run_chunk(fresh(), supervised(2), CFG, "f32", door)
+    state, metrics = loop.run_chunk(fresh(), supervised(2), CFG, door)
     return state, {tag: np.asarray(column) for tag, column in metrics.items()}
 
 
@@ -110,7 +112,7 @@ def test_sampler_and_trainer_are_one_policy(two_steps):
 
 
 def test_the_same_state_gives_the_same_bits(two_steps, door):
-    state, _ = loop.run_chunk(fresh(), supervised(2), CFG, "f32", door)
+    state, _ = loop.run_chunk(fresh(), supervised(2), CFG, door)
     for one, two in zip(jax.tree.leaves(two_steps[0]), jax.tree.leaves(state), strict=True):
         if jnp.issubdtype(one.dtype, jax.dtypes.prng_key):
             one, two = jax.random.key_data(one), jax.random.key_data(two)
@@ -120,7 +122,7 @@ def test_the_same_state_gives_the_same_bits(two_steps, door):
 def test_a_stop_asked_for_ends_the_chunk_after_the_step(door):
     door.request_stop()
     try:
-        state, metrics = loop.run_chunk(fresh(), supervised(2), CFG, "f32", door)
+        state, metrics = loop.run_chunk(fresh(), supervised(2), CFG, door)
     finally:
         door._stop = False
     assert int(state.step) == 1
@@ -205,12 +207,12 @@ def test_faults_are_masked_out_of_the_solver():
 
 def test_kl_to_the_frozen_integers_starts_at_zero(door):
     cfg = dataclasses.replace(CFG, selfplay=dataclasses.replace(CFG.selfplay, kl=0.5))
-    state = loop.start(warmup.init_state(cfg), verify.pack(generator_tasks(6), True, cfg), cfg, "f32")
+    state = loop.start(warmup.init_state(cfg), verify.pack(generator_tasks(6), True, cfg), cfg)
     rows = Rollout(tokens=jnp.full((4, 4), 300), logprobs=jnp.full((4, 4), -6.2), mask=jnp.ones((4, 4), bool))
     played = Played(prompt=jnp.full((4, 5), 301), rollout=rows, advantage=jnp.ones(4))
     batch = played, played, jax.tree.map(lambda a: a[0], supervised(1))
     counts = objective.counts_of(batch, 1)
-    _, metrics = objective.selfplay_loss(state.params, None, batch, state=state, counts=counts, cfg=cfg, operand="f32")
+    _, metrics = objective.selfplay_loss(state.params, None, batch, state=state, counts=counts, cfg=cfg)
     np.testing.assert_allclose(metrics["loss/kl"], 0.0, atol=1e-6)
 
 
@@ -233,7 +235,7 @@ PLACES = textwrap.dedent(
             mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
             state = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
             batch = jax.device_put(batch, NamedSharding(mesh, PartitionSpec(None, "data")))
-        state, metrics = t.loop.run_chunk(state, batch, t.CFG, "f32", door)
+        state, metrics = t.loop.run_chunk(state, batch, t.CFG, door)
         assert door.error is None, door.error
         print(len(jax.devices()), int(state.step), float(metrics["loss/supervised"][0]))
     """

@@ -9,7 +9,9 @@ from bitzero.config import Model
 from bitzero.model import quant, transformer
 from bitzero.selfplay import rollout
 
-CFG = Model(num_layers=2, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=48, max_tier=0, smear=2)
+CFG = Model(
+    num_layers=2, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=48, max_tier=0, smear=2, compute="f32"
+)
 PROMPTS = jnp.array([[0, 0, 0, 5, 300, 7], [9, 8, 7, 6, 5, 4], [0, 0, 0, 5, 300, 7], [0, 3, 300, 301, 302, 303]])
 
 
@@ -21,15 +23,15 @@ def model():
 
 
 def sample(model, key, temperature, max_new=20):
-    weights = quant.materialise(*model, CFG, "f32")
-    call = jax.jit(rollout.sample, static_argnames=("cfg", "operand", "max_new"))
-    return call(jax.random.key(key), weights, PROMPTS, CFG, "f32", max_new=max_new, temperature=temperature)
+    weights = quant.materialise(*model, CFG)
+    call = jax.jit(rollout.sample, static_argnames=("model", "max_new"))
+    return call(jax.random.key(key), weights, PROMPTS, CFG, max_new=max_new, temperature=temperature)
 
 
 def test_sampler_and_training_forward_agree_on_logprobs(model):
     drawn = sample(model, 0, 1.0)
     tokens = jnp.concatenate([PROMPTS, drawn.tokens], axis=1)
-    logits = transformer.apply(*model, tokens, jnp.int32(tokens != 0), CFG, "f32")[:, PROMPTS.shape[1] - 1 : -1]
+    logits = transformer.apply(*model, tokens, jnp.int32(tokens != 0), CFG)[:, PROMPTS.shape[1] - 1 : -1]
     logp = jnp.take_along_axis(jax.nn.log_softmax(logits), drawn.tokens[..., None], axis=-1)[..., 0]
     gap = jnp.abs(logp - drawn.logprobs) * drawn.mask
     assert float(gap.max()) <= 0.05
@@ -61,5 +63,5 @@ def test_the_same_key_draws_the_same(model):
 
 def test_greedy_takes_the_most_probable_token(model):
     drawn = sample(model, 0, 0.0, max_new=1)
-    logits = transformer.apply(*model, PROMPTS, jnp.int32(PROMPTS != 0), CFG, "f32")[:, -1]
+    logits = transformer.apply(*model, PROMPTS, jnp.int32(PROMPTS != 0), CFG)[:, -1]
     np.testing.assert_array_equal(drawn.tokens[:, 0], jnp.argmax(logits, axis=-1))
