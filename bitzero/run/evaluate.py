@@ -32,7 +32,6 @@ from bitzero.run.sitting import Ledger, sandbox_of
 from bitzero.run.workdir import RunError
 from bitzero.sandbox import Sandbox
 from bitzero.state import TrainState
-from bitzero.tasks.kinds import KINDS
 
 
 def main(cfg: Config, home: pathlib.Path) -> int:
@@ -77,7 +76,7 @@ def evaluate(
     for group in table_questions(stream.heldout, cfg, int(state.open_levels)):
         if stopped():
             return None
-        progress.say(f"asking L{group.level} {KINDS[group.kind]} ({len(group.tasks)} items)")
+        progress.say(f"asking L{group.level} {group.kind.name} ({len(group.tasks)} items)")
         answered.append((group, *measure_row(group, now, before, sandbox)))
     rows = [row for _, row, _, _ in answered]
     result: dict[str, Any] = {
