@@ -107,6 +107,8 @@ def _build(kind: type, tree: dict[str, Any], where: str) -> Any:
             if not isinstance(value, dict):
                 raise ConfigError(f"{here} is a group of settings, not {value!r}")
             values[name] = _build(typing.cast(type, want), value, here)
+        elif typing.get_origin(want) is typing.Literal:
+            values[name] = _chosen(value, typing.get_args(want), here)
         elif want is float and type(value) is int:
             values[name] = float(value)
         elif type(value) is not want:
@@ -116,3 +118,12 @@ def _build(kind: type, tree: dict[str, Any], where: str) -> Any:
         else:
             values[name] = value
     return kind(**values)
+
+
+def _chosen(value: Any, choices: tuple[Any, ...], where: str) -> Any:
+    """One of the choices of a ``Literal`` field."""
+    if type(value) is not type(choices[0]):
+        raise ConfigError(f"{where} must be {called(type(choices[0]))}, not {value!r}")
+    if value not in choices:
+        raise ConfigError(f"{where} must be one of {', '.join(map(str, choices))}; it is {value!r}")
+    return value

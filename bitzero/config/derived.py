@@ -4,14 +4,14 @@ import dataclasses
 import math
 from collections.abc import Iterable
 
-from bitzero.config.defaults import Config, Model
+from bitzero.config.defaults import Config, Model, Operand
 
 BLOCK_ROWS = 16  # output rows that share a tier
 TERNARY_BITS = math.log2(3)  # information in a ternary weight; 2 bits are stored
 INDEX_BITS = 32  # of a promoted block: its place in its matrix
 
 
-def with_operand(cfg: Config, operand: str) -> Config:
+def with_operand(cfg: Config, operand: Operand) -> Config:
     """``cfg`` with the operand type of its products settled, where ``model.compute`` leaves it to a measurement."""
     return dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, compute=operand))
 

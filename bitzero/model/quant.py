@@ -16,7 +16,7 @@ A weight is a *type*: a latent array (training), ``Dense`` integers (rollouts), 
 
 import functools
 import time
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -24,12 +24,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int8, Num
 
 from bitzero.config import BLOCK_ROWS, Model
+from bitzero.config.defaults import Operand
 from bitzero.state import pytree
 from pallas_kernels import Packed, packed_matmul
 
 GRID = {0: (1, 0), 4: (4, 7), 8: (32, 127)}  # tier in bits → m and the largest |R|
 INT4 = -4  # in the place of the largest tier: 4-bit absmax rows without a ternary base, the control of the tiers
-OPERANDS = ("f32", "bf16", "int8")
+OPERANDS: tuple[Operand, ...] = get_args(Operand)
 _FLOOR = 1e-5  # of α and of max|x|
 _EXACT = 1 << 24  # integers below are exact in an f32 accumulator
 
@@ -60,9 +61,9 @@ class Full:
 Weight = Array | Dense | Blend | Full | Packed
 
 
-def operand_of(model: Model) -> str:
+def operand_of(model: Model) -> Operand:
     """The operand type of the products, f32, bf16 or int8. Raises ValueError while it is still to be measured."""
-    if model.compute not in OPERANDS:
+    if model.compute == "auto":
         raise ValueError(f"model.compute={model.compute} is to be settled first, with derived.with_operand")
     return model.compute
 
@@ -356,14 +357,14 @@ def matrices(model: Model) -> dict[str, tuple[int, ...]]:
     }
 
 
-def measure_operand(model: Model, tokens: int = 2_048) -> str:
+def measure_operand(model: Model, tokens: int = 2_048) -> Operand:
     """The fastest operand type of a forward and backward of one FFN product on this device, by a short measurement."""
     w = jnp.full((2 * model.ffn_width, model.width), 0.5)
     x = jnp.ones((16, tokens // 16, model.width))  # as in training: flattened, the backward would be another one
     blocks = w.shape[0] // BLOCK_ROWS
     tier, ramp = jnp.zeros((blocks,), jnp.int8), jnp.ones((blocks,))
 
-    def seconds(operand: str) -> float:
+    def seconds(operand: Operand) -> float:
         def loss(x: Array, w: Array) -> Array:
             return jnp.sum(ternary_linear(x, w, tier, ramp, (w.shape[0],), operand, model.max_tier))
 

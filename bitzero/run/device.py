@@ -6,11 +6,12 @@ import os
 import pathlib
 import platform
 import subprocess
-from typing import Any
+from typing import Any, cast
 
 import jax
 
 from bitzero.config import Model
+from bitzero.config.defaults import Operand
 from bitzero.model import quant
 
 
@@ -35,7 +36,7 @@ def committed(tree: Any) -> Any:
     return jax.device_put(tree, jax.devices()[0])
 
 
-def operand(model: Model) -> str:
+def operand(model: Model) -> Operand:
     """Operand type of the products: as configured, or the fastest by a measurement made once on this machine.
 
     Kept beside the compile cache, so that two runs on one machine agree even where the measurement is a near tie.
@@ -45,7 +46,7 @@ def operand(model: Model) -> str:
     cache = _cache()
     file = cache / f"operand-{hashlib.sha256(repr(model).encode()).hexdigest()[:16]}" if cache else None
     if file and file.is_file() and (known := file.read_text().strip()) in quant.OPERANDS:
-        return known
+        return cast(Operand, known)
     measured = quant.measure_operand(model)
     if file:
         file.write_text(measured)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bitzero.config import Config
+from bitzero.config.defaults import Operand
 from bitzero.evaluation.heldout import Answers
 from bitzero.generator.stream import Stream
 from bitzero.run.checkpoint import Checkpoints
@@ -23,7 +24,7 @@ from bitzero.selfplay.verify import Door
 class Ledger:
     """What a checkpoint's JSON carries beside the state: figures for the person, nothing the training reads."""
 
-    operand: str  # operand type of the products, chosen once for the whole run
+    operand: Operand  # operand type of the products, chosen once for the whole run
     seconds: float = 0.0  # wall time of all sittings
     tokens: int = 0  # tokens trained on
     accuracy: dict[str, float] = dataclasses.field(default_factory=dict)  # level → last dev accuracy

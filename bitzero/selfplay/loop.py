@@ -7,7 +7,7 @@ are supervised generator data. The host is reached through ``verify.py`` alone.
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, assert_never
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,9 @@ from bitzero.selfplay.gradients import gradients
 from bitzero.selfplay.measure import measure
 from bitzero.selfplay.update import optimiser, update
 from bitzero.state import Credit, Judged, Played, Proposals, Rollout, Slots, Supervised, TrainState
-from bitzero.tasks import tokens
+from bitzero.tasks import judge, tokens
+from bitzero.tasks.gates import DUPLICATE, OK
+from bitzero.tasks.gates import INFRA as INFRA_GATE
 from bitzero.tasks.kinds import TASK_KINDS, Kinds, tags_of
 
 Metrics = dict[str, Float[Array, ""]]
@@ -60,7 +62,7 @@ def step(state: TrainState, items: Supervised, cfg: Config, door: verify.Door) -
     answer_verdict = verify.solve_door(door, slots.record, answer_tokens, state.step)
     judged = Judged(
         reward=answer_verdict["reward"],
-        counted=answer_verdict["outcome"] != verify.INFRA,
+        counted=answer_verdict["outcome"] != judge.INFRA,
         trivial=answer_verdict["trivial"],
     )
     state, credit = advantage(state, slots, judged, cfg)
@@ -133,11 +135,11 @@ def admit(
 ) -> tuple[TrainState, Slots]:
     """Accepted proposals enter ring and history; the other slots are filled from the ring, kind by kind."""
     gate = jnp.where(
-        (verdict["gate"] == verify.OK) & buffer.contains(state.history, verdict["task_hash"]),
-        verify.DUPLICATE,
+        (verdict["gate"] == OK) & buffer.contains(state.history, verdict["task_hash"]),
+        DUPLICATE,
         verdict["gate"],
     )
-    own = gate == verify.OK
+    own = gate == OK
     program = verdict["program_hash"]
     novel = own & ~buffer.contains(state.history, program)
     first = buffer.first_of(program, own)
@@ -174,22 +176,23 @@ def advantage(state: TrainState, slots: Slots, judged: Judged, cfg: Config) -> t
     sp = cfg.selfplay
     rate = objective.success_rate(judged.reward, judged.counted)
     paid = objective.proposer_reward(rate, slots.own, judged.trivial, sp.reward)
-    proposer_counts = (slots.gate != verify.INFRA_GATE) & (jnp.any(judged.counted, axis=1) | ~slots.own)
+    proposer_counts = (slots.gate != INFRA_GATE) & (jnp.any(judged.counted, axis=1) | ~slots.own)
     flat = lambda a: a.reshape(-1)
     rows = jnp.repeat(slots.kind, sp.group_size)
     base = objective.observe(state.baselines, paid, slots.kind, PROPOSER, proposer_counts, sp.ema)
     base = objective.observe(base, flat(judged.reward), rows, SOLVER, flat(judged.counted), sp.ema)
-    if sp.advantage == "task_relative":
-        num_kinds = base.mean.shape[0]
-        propose_advantage = objective.task_relative(paid, slots.kind, proposer_counts, num_kinds, sp.min_sigma)
-        solve_advantage = objective.task_relative(
-            flat(judged.reward), rows, flat(judged.counted), num_kinds, sp.min_sigma
-        )
-    else:
-        mean, sigma = objective.mean_and_sigma(base, slots.kind, PROPOSER, sp.min_sigma)
-        propose_advantage = jnp.where(proposer_counts, (paid - mean) / sigma, 0.0)
-        _, sigma = objective.mean_and_sigma(base, rows, SOLVER, sp.min_sigma)
-        solve_advantage = flat(objective.leave_one_out(judged.reward, judged.counted)) / sigma
+    match sp.advantage:
+        case "task_relative":
+            relative = functools.partial(objective.task_relative, num_kinds=base.mean.shape[0], floor=sp.min_sigma)
+            propose_advantage = relative(paid, slots.kind, proposer_counts)
+            solve_advantage = relative(flat(judged.reward), rows, flat(judged.counted))
+        case "group":
+            mean, sigma = objective.mean_and_sigma(base, slots.kind, PROPOSER, sp.min_sigma)
+            propose_advantage = jnp.where(proposer_counts, (paid - mean) / sigma, 0.0)
+            _, sigma = objective.mean_and_sigma(base, rows, SOLVER, sp.min_sigma)
+            solve_advantage = flat(objective.leave_one_out(judged.reward, judged.counted)) / sigma
+        case _:
+            assert_never(sp.advantage)
     credit = Credit(
         rate=rate,
         propose_reward=paid,

@@ -3,8 +3,9 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from bitzero.selfplay import buffer, verify
+from bitzero.selfplay import buffer
 from bitzero.state import Credit, Judged, Proposals, Rollout, Slots, TrainState
+from bitzero.tasks.gates import GATES
 from bitzero.tasks.kinds import Kinds, names_of
 from bitzero.tasks.levels import NUM_LEVELS
 from bitzero.tasks.tokens import EOS
@@ -33,7 +34,7 @@ def measure(
     return {
         **_tasks(slots, judged, credit, kinds),
         **_lengths(proposals.rollout, answers, judged),
-        **{f"gates/{name}": jnp.sum(slots.gate == i).astype(jnp.float32) for i, name in enumerate(verify.GATES)},
+        **{f"gates/{name}": jnp.sum(slots.gate == i).astype(jnp.float32) for i, name in enumerate(GATES)},
         "selfplay/ring_age": buffer.age(state.ring, state.step),
         "selfplay/ring_filled": state.ring.count.astype(jnp.float32),
         "selfplay/history_load": buffer.load(state.history),

@@ -1,13 +1,14 @@
 """Losses, rewards and advantages: pure functions with golden tests."""
 
 import functools
-from typing import Any
+from typing import Any, assert_never
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from bitzero.config import Config
+from bitzero.config.defaults import Reward
 from bitzero.model import transformer
 from bitzero.selfplay import gradients
 from bitzero.state import Baselines, Played, Rollout, Supervised, TrainState
@@ -76,7 +77,7 @@ def success_rate(correct: Num[Array, "N G"], counted: Bool[Array, "N G"]) -> Flo
 
 
 def proposer_reward(
-    rate: Float[Array, " N"], valid: Bool[Array, " N"], trivial: Bool[Array, " N"], form: str
+    rate: Float[Array, " N"], valid: Bool[Array, " N"], trivial: Bool[Array, " N"], form: Reward
 ) -> Float[Array, " N"]:
     """Learnability reward of each proposal (Absolute Zero, arXiv 2505.03335, eq. 4).
 
@@ -84,10 +85,15 @@ def proposer_reward(
     min(r̄, 1 − r̄) (R-Zero, arXiv 2508.05004). A task that a trivial answer solves earns 0; an invalid proposal −1.
     """
     between = (rate > 0) & (rate < 1)
-    if form == "balanced":
-        value = jnp.minimum(rate, 1 - rate)
-    else:
-        value = jnp.where(between, 1 - rate, -0.5 if form == "code" else 0.0)
+    match form:
+        case "paper":
+            value = jnp.where(between, 1 - rate, 0.0)
+        case "code":
+            value = jnp.where(between, 1 - rate, -0.5)
+        case "balanced":
+            value = jnp.minimum(rate, 1 - rate)
+        case _:
+            assert_never(form)
     return jnp.where(valid, jnp.where(trivial, 0.0, value), -1.0)
 
 

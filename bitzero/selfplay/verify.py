@@ -21,13 +21,11 @@ from jaxtyping import Array, Int, Integer, UInt16
 
 from bitzero.config import Config
 from bitzero.sandbox import Sandbox
-from bitzero.tasks.gates import DUPLICATE, GATES, OK, Proposal, Verdict, validate
+from bitzero.tasks.gates import GATES, Proposal, Verdict, validate
 from bitzero.tasks.gates import INFRA as INFRA_GATE
 from bitzero.tasks.judge import INFRA, OUTCOMES, Judgement, judge
 from bitzero.tasks.kinds import TASK_KINDS, Kinds, Task, TaskKind, TooLong, names_of, record, task_of
 from bitzero.tasks.tokens import PAD, decode
-
-__all__ = ["DUPLICATE", "GATES", "INFRA", "INFRA_GATE", "OK", "OUTCOMES", "Door", "pack", "propose_door", "solve_door"]
 
 PIECE_BYTES = 96 * 1024  # XLA copies 102,400 bytes and more on its thread pool
 _MASK = 0xFFFF_FFFF

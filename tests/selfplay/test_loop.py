@@ -18,6 +18,8 @@ from bitzero.sandbox import Sandbox
 from bitzero.selfplay import loop, objective, verify, warmup
 from bitzero.state import Judged, Played, Proposals, Rollout, Supervised
 from bitzero.tasks import kinds, tokens
+from bitzero.tasks.gates import DUPLICATE, GATES, OK
+from bitzero.tasks.gates import INFRA as INFRA_GATE
 
 CFG = Config(
     model=Model(
@@ -93,7 +95,7 @@ def test_a_chunk_learns_from_both_roles_and_the_generator(two_steps, door):
 
 def test_every_proposal_meets_one_gate(two_steps):
     _, metrics = two_steps
-    gates = sum(metrics[f"gates/{name}"] for name in verify.GATES)
+    gates = sum(metrics[f"gates/{name}"] for name in GATES)
     np.testing.assert_array_equal(gates, [6.0, 6.0])
     assert metrics["gates/ok"].sum() == 0  # random weights write no program
     np.testing.assert_array_equal(metrics["selfplay/reward_propose"], [-1.0, -1.0])
@@ -165,7 +167,7 @@ def slots_and_verdict(gates):
 
 
 def test_a_rejected_proposal_gives_its_slot_to_a_task_of_the_ring():
-    state, proposals, verdict = slots_and_verdict([verify.OK, 1, verify.OK])
+    state, proposals, verdict = slots_and_verdict([OK, 1, OK])
     before = int(state.ring.count)
     state, slots = loop.admit(jax.random.key(0), state, proposals, verdict)
     np.testing.assert_array_equal(slots.own, [True, False, True])
@@ -174,7 +176,7 @@ def test_a_rejected_proposal_gives_its_slot_to_a_task_of_the_ring():
     assert ring_task.kind == 1 == int(slots.kind[1])
     assert int(state.ring.count) == before + 2
     again, slots = loop.admit(jax.random.key(0), state, proposals, verdict)
-    np.testing.assert_array_equal(slots.gate, [verify.DUPLICATE, 1, verify.DUPLICATE])
+    np.testing.assert_array_equal(slots.gate, [DUPLICATE, 1, DUPLICATE])
     assert not slots.novel.any() and int(again.ring.count) == before + 2
 
 
@@ -187,7 +189,7 @@ def judged(reward, counted=None):
 @pytest.mark.parametrize("form", ["group", "task_relative"])
 def test_only_the_own_slot_pays_a_proposer(form):
     cfg = dataclasses.replace(CFG, selfplay=dataclasses.replace(CFG.selfplay, advantage=form))
-    state, proposals, verdict = slots_and_verdict([verify.OK, 1, verify.INFRA_GATE])
+    state, proposals, verdict = slots_and_verdict([OK, 1, INFRA_GATE])
     state, slots = loop.admit(jax.random.key(0), state, proposals, verdict)
     _, credit = loop.advantage(state, slots, judged([[1, 0], [1, 0], [1, 0]]), cfg)
     np.testing.assert_allclose(credit.propose_reward, [0.5, -1.0, -1.0])

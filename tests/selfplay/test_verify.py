@@ -16,6 +16,7 @@ from bitzero.sandbox import Limits, Sandbox
 from bitzero.selfplay import verify
 from bitzero.selfplay.verify import GATES, INFRA, OUTCOMES, Door, propose_door, solve_door
 from bitzero.tasks import kinds, tokens
+from bitzero.tasks.gates import OK
 from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, Task
 from bitzero.tasks.tokens import EOS, IN, decode, encode
 
@@ -212,7 +213,7 @@ def test_any_tokens_get_a_verdict(door, seed):
     assert door.error is None
     assert GATES[out["gate"][0]] == "ok"
     assert all(GATES[gate] == "format" for gate in out["gate"][-4:])
-    kept = out["gate"] == verify.OK
+    kept = out["gate"] == OK
     assert (out["record"].any(axis=1) == kept).all()
     assert (out["task_hash"].any(axis=1) == kept).all()
     records = np.stack([right(kinds.record(task(kind)), R) for kind in (DEDUCTION, ABDUCTION)])
