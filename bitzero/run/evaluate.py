@@ -6,7 +6,7 @@ decide nothing: modes and levels were chosen on dev.
 
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import rich.table
@@ -28,9 +28,11 @@ from bitzero.run import device, workdir
 from bitzero.run.checkpoint import Checkpoints
 from bitzero.run.metrics import Metrics
 from bitzero.run.progress import Progress
-from bitzero.run.sitting import Ledger, sandbox_of
+from bitzero.run.sitting import Ledger, Meters, Sitting, sandbox_of
+from bitzero.run.stop import Stop
 from bitzero.run.workdir import RunError
 from bitzero.sandbox import Sandbox
+from bitzero.selfplay.verify import Door
 from bitzero.state import TrainState
 from bitzero.tasks.kinds import KINDS
 
@@ -47,54 +49,47 @@ def main(cfg: Config, home: pathlib.Path) -> int:
             state, meta = found
             progress.say(f"evaluating step {int(state.step):,}")
             with sandbox_of(cfg) as sandbox, Stream(cfg) as stream, Metrics(home / "tb", int(state.step)) as metrics:
-                evaluate(
-                    state, with_operand(cfg, Ledger(**meta).operand), home, store=store, stream=stream, sandbox=sandbox,
-                    progress=progress, metrics=metrics,
+                ledger = Ledger(**meta)
+                cfg = with_operand(cfg, ledger.operand)
+                sitting = Sitting(
+                    cfg=cfg, home=home, store=store, stream=stream, sandbox=sandbox, door=Door(sandbox, cfg),
+                    metrics=metrics, progress=progress, stop=Stop(progress.say), meters=Meters(ledger=ledger),
+                    began=time.monotonic(),
                 )  # fmt: skip
+                evaluate(sitting, state)
     return 0
 
 
-def evaluate(
-    state: TrainState,
-    cfg: Config,
-    home: pathlib.Path,
-    *,
-    store: Checkpoints,
-    stream: Stream,
-    sandbox: Sandbox,
-    progress: Progress,
-    metrics: Metrics,
-    stopped: Callable[[], bool] = lambda: False,
-) -> dict[str, Any] | None:
+def evaluate(sitting: Sitting, state: TrainState) -> dict[str, Any] | None:
     """Asks everything, prints the table, writes ``eval.json`` and ``items.json``; returns the former's value.
 
-    None, and nothing written, if ``stopped`` between two rows.
+    None, and nothing written, if the sitting is asked to end between two rows.
     """
-    began = time.monotonic()
-    now, before = questions.solver(state, cfg), _before_selfplay(state, cfg, store)
+    began, cfg, stream = time.monotonic(), sitting.cfg, sitting.stream
+    now, before = questions.solver(state, cfg), _before_selfplay(state, cfg, sitting.store)
     answered: list[AnsweredGroup] = []
     request_programs(stream, cfg, int(state.open_levels))
     for group in table_questions(stream.heldout, cfg, int(state.open_levels)):
-        if stopped():
+        if sitting.stop.asked:
             return None
-        progress.say(f"asking L{group.level} {KINDS[group.kind]} ({len(group.tasks)} items)")
-        answered.append((group, *measure_row(group, now, before, sandbox)))
+        sitting.progress.say(f"asking L{group.level} {KINDS[group.kind]} ({len(group.tasks)} items)")
+        answered.append((group, *measure_row(group, now, before, sitting.sandbox)))
     rows = [row for _, row, _, _ in answered]
     result: dict[str, Any] = {
         "commit": device.commit(),
         "step": int(state.step),
         "rows": rows,
-        "proposer": _proposer(state, now, stream, sandbox) if rows else None,
-        "precision": _precisions(state, cfg, stream, sandbox, progress),
+        "proposer": _proposer(state, now, stream, sitting.sandbox) if rows else None,
+        "precision": _precisions(sitting, state),
         "gain_of_selfplay": gains_of_selfplay(answered),
         "seconds": round(time.monotonic() - began, 1),
     }
-    workdir.write_json(home / "eval.json", result)
+    workdir.write_json(sitting.home / "eval.json", result)
     workdir.write_json(
-        home / "items.json", {"seed": cfg.seed, "step": result["step"], "rows": digits_by_item(answered)}
+        sitting.home / "items.json", {"seed": cfg.seed, "step": result["step"], "rows": digits_by_item(answered)}
     )
-    _tell(result, progress)
-    _to_tensorboard(metrics, cfg, result)
+    _tell(result, sitting.progress)
+    _to_tensorboard(sitting.metrics, cfg, result)
     return result
 
 
@@ -114,13 +109,12 @@ def _proposer(state: TrainState, now: Solver, stream: Stream, sandbox: Sandbox) 
     return proposing.measure(state, now, references, sandbox)
 
 
-def _precisions(
-    state: TrainState, cfg: Config, stream: Stream, sandbox: Sandbox, progress: Progress
-) -> dict[str, Any] | None:
-    if not cfg.eval.precision_items:
+def _precisions(sitting: Sitting, state: TrainState) -> dict[str, Any] | None:
+    if not sitting.cfg.eval.precision_items:
         return None
-    progress.say(f"asking at several precisions ({sum(heldout.programs_by_level(cfg).values())} dev items each)")
-    return precisions.measure(state, cfg, stream.heldout, sandbox)
+    items = sum(heldout.programs_by_level(sitting.cfg).values())
+    sitting.progress.say(f"asking at several precisions ({items} dev items each)")
+    return precisions.measure(state, sitting.cfg, sitting.stream.heldout, sitting.sandbox)
 
 
 def request_programs(stream: Stream, cfg: Config, open_levels: int) -> None:

@@ -1,7 +1,7 @@
 """What a sitting reports: metrics and the live line after each chunk, ``run.json`` at each save."""
 
+import dataclasses
 import time
-from typing import Any
 
 import numpy as np
 
@@ -21,32 +21,42 @@ PHASES = {  # as people read them
 }
 
 
-def record(
-    sitting: Sitting, phase: str, first: int, step: int, values: dict[str, Any], batch: Supervised, seconds: float
-) -> None:
-    """Metrics and the live line of the steps from ``first`` to ``step``, which took ``seconds`` together."""
-    ran = step - first
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RanChunk:
+    """The steps of one dispatch, as they came back."""
+
+    phase: str
+    first: int  # step before it
+    step: int  # step after it; equal to ``first`` where the sitting was asked to end before its first update
+    values: dict[str, np.ndarray]  # tag → f32[k], of which the first ``step - first`` mean something
+    batch: Supervised  # the generator's sequences, shape [k, B, T]
+    seconds: float  # wall time, compiling included
+
+
+def record(sitting: Sitting, chunk: RanChunk) -> None:
+    """Metrics and the live line of the steps of ``chunk``."""
+    meters, seconds, ran = sitting.meters, chunk.seconds, chunk.step - chunk.first
     if not ran:
         return
     for at, text in sitting.door.samples:
         sitting.metrics.text(at, "selfplay/samples", f"```\n{text}\n```")
     sitting.door.samples.clear()
-    sitting.means = sitting.metrics.chunk(first, values, ran=ran, each=phase == "selfplay")
-    tokens = trained_tokens(sitting, batch, ran)
-    sitting.ledger.tokens += tokens
+    meters.means = sitting.metrics.chunk(chunk.first, chunk.values, ran=ran, each=chunk.phase == "selfplay")
+    tokens = trained_tokens(sitting, chunk.batch, ran)
+    meters.ledger.tokens += tokens
     scalars = executor(sitting)
     door = door_seconds(sitting)
-    sitting.rate = 0.0 if sitting.fresh else seconds / ran  # a chunk that compiles says nothing about the next
-    if not sitting.fresh:
+    meters.rate = 0.0 if meters.fresh else seconds / ran  # a chunk that compiles says nothing about the next
+    if not meters.fresh:
         scalars |= {"perf/tokens_s": tokens / seconds, "perf/step_ms": 1000 * seconds / ran}
-    if phase == "selfplay" and not sitting.fresh:
+    if chunk.phase == "selfplay" and not meters.fresh:
         scalars |= {f"perf/verify_{name}_ms": 1000 * spent / ran for name, spent in door.items()}
         scalars["perf/verify_share"] = sum(door.values()) / seconds
         for name, spent in door.items():
-            sitting.ledger.spend(f"verify {name}", spent)
-    sitting.metrics.scalars(step, scalars)
-    sitting.fresh = False
-    sitting.progress.show(status(sitting, phase, step, tokens / seconds))
+            meters.ledger.spend(f"verify {name}", spent)
+    sitting.metrics.scalars(chunk.step, scalars)
+    meters.fresh = False
+    sitting.progress.show(status(sitting, chunk.phase, chunk.step, tokens / seconds))
 
 
 def weigh(sitting: Sitting, state: TrainState) -> None:
@@ -55,31 +65,31 @@ def weigh(sitting: Sitting, state: TrainState) -> None:
         weight_figures.figures(state, sitting.cfg.model),
         weight_figures.scales(state.params, sitting.cfg.model),
     )
-    if sitting.scales:
-        figures["quant/alpha_drift"] = weight_figures.drift(sitting.scales, scales)
+    if sitting.meters.scales:
+        figures["quant/alpha_drift"] = weight_figures.drift(sitting.meters.scales, scales)
     sitting.metrics.scalars(int(state.step), figures)
-    sitting.scales = scales
+    sitting.meters.scales = scales
 
 
 def status(sitting: Sitting, phase: str, step: int, tokens_s: float) -> Status:
     """The live line after ``step``."""
-    cfg = sitting.cfg
+    cfg, meters = sitting.cfg, sitting.meters
     end = configuration.steps_in_all(cfg) if phase == "selfplay" else cfg.warmup.steps
     return Status(
         phase=PHASES[phase],
         step=step,
         total=end,
         tokens_s=tokens_s,
-        loss=sitting.means.get("loss/total"),
-        accuracy={int(level): share for level, share in sorted(sitting.ledger.accuracy.items())},
-        valid=sitting.means.get("selfplay/valid_rate"),
-        left_s=sitting.rate * (end - step) if sitting.rate else None,
+        loss=meters.means.get("loss/total"),
+        accuracy={int(level): share for level, share in sorted(meters.ledger.accuracy.items())},
+        valid=meters.means.get("selfplay/valid_rate"),
+        left_s=meters.rate * (end - step) if meters.rate else None,
     )
 
 
 def trained_tokens(sitting: Sitting, batch: Supervised, ran: int) -> int:
     """Tokens of the last ``ran`` updates: the generator's sequences and, in self-play, all completions."""
-    play, means = sitting.cfg.selfplay, sitting.means
+    play, means = sitting.cfg.selfplay, sitting.meters.means
     sampled = play.num_tasks * means.get("selfplay/length_propose", 0.0)
     sampled += play.num_tasks * play.group_size * means.get("selfplay/length_solve", 0.0)
     return int(np.count_nonzero(np.asarray(batch.tokens[:ran]))) + round(ran * sampled)
@@ -88,8 +98,8 @@ def trained_tokens(sitting: Sitting, batch: Supervised, ran: int) -> int:
 def door_seconds(sitting: Sitting) -> dict[str, float]:
     """Wall seconds inside each host callback since the last call of this function."""
     now = dict(sitting.door.seconds)
-    since = {name: seconds - sitting.door_before.get(name, 0.0) for name, seconds in now.items()}
-    sitting.door_before = now
+    since = {name: seconds - sitting.meters.door_before.get(name, 0.0) for name, seconds in now.items()}
+    sitting.meters.door_before = now
     return since
 
 
@@ -103,10 +113,10 @@ def executor(sitting: Sitting) -> dict[str, float]:
 
 def write_run(sitting: Sitting, state: TrainState) -> None:
     """``run.json``: where the run stands, what it cost, on what it ran."""
-    ledger = sitting.ledger
+    ledger = sitting.meters.ledger
     now = time.monotonic() - sitting.began
-    ledger.seconds += now - sitting.counted
-    sitting.counted = now
+    ledger.seconds += now - sitting.meters.counted
+    sitting.meters.counted = now
     playing = ledger.spent.get("selfplay", 0.0)
     verifying = sum(seconds for name, seconds in ledger.spent.items() if name.startswith("verify "))
     workdir.write_json(

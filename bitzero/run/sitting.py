@@ -1,4 +1,4 @@
-"""One process's turn at a run: its open parts, what it spends, and the executor it needs."""
+"""One process's turn at a run: the services it uses, the meters it keeps, and the executor it needs."""
 
 import contextlib
 import dataclasses
@@ -35,20 +35,10 @@ class Ledger:
 
 
 @dataclasses.dataclass(kw_only=True)
-class Sitting:
-    """The open parts of one process's turn at a run."""
+class Meters:
+    """What a sitting has counted and seen so far: figures for the person, nothing the training reads."""
 
-    cfg: Config
-    home: pathlib.Path
-    store: Checkpoints
-    stream: Stream
-    sandbox: Sandbox
-    door: Door
-    metrics: Metrics
-    progress: Progress
-    stop: Stop
     ledger: Ledger
-    began: float  # time.monotonic() at its start
     counted: float = 0.0  # seconds of this sitting already in the ledger
     rate: float = 0.0  # seconds a step, of late
     fresh: bool = True  # the next chunk compiles, so its time says nothing about the rate
@@ -58,12 +48,29 @@ class Sitting:
     door_before: dict[str, float] = dataclasses.field(default_factory=dict)  # the door's seconds at the last report
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sitting:
+    """The open services of one process's turn at a run, and its meters, the one part that changes."""
+
+    cfg: Config  # with the operand type of the run
+    home: pathlib.Path
+    store: Checkpoints
+    stream: Stream
+    sandbox: Sandbox
+    door: Door
+    metrics: Metrics
+    progress: Progress
+    stop: Stop
+    meters: Meters
+    began: float  # time.monotonic() at its start
+
+
 @contextlib.contextmanager
 def spent(sitting: Sitting, activity: str) -> Iterator[None]:
     """Adds the wall seconds of its body to an activity of the ledger."""
     began = time.monotonic()
     yield
-    sitting.ledger.spend(activity, time.monotonic() - began)
+    sitting.meters.ledger.spend(activity, time.monotonic() - began)
 
 
 def sandbox_of(cfg: Config) -> Sandbox:

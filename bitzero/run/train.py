@@ -27,8 +27,8 @@ from bitzero.run import curriculum, device, evaluate, refresh, workdir
 from bitzero.run.checkpoint import Checkpoints, digest
 from bitzero.run.metrics import Metrics
 from bitzero.run.progress import Progress, clock
-from bitzero.run.report import PHASES, record, weigh, write_run
-from bitzero.run.sitting import Ledger, Sitting, sandbox_of, spent
+from bitzero.run.report import PHASES, RanChunk, record, weigh, write_run
+from bitzero.run.sitting import Ledger, Meters, Sitting, sandbox_of, spent
 from bitzero.run.stop import Stop
 from bitzero.run.workdir import RunError
 from bitzero.selfplay import loop, schedule, verify, warmup
@@ -60,7 +60,7 @@ def train(cfg: Config, home: pathlib.Path) -> int:
                 with Metrics(home / "tb", int(state.step)) as metrics:
                     sitting = Sitting(
                         cfg=cfg, home=home, store=store, stream=stream, sandbox=sandbox, door=door, metrics=metrics,
-                        progress=progress, stop=stop, ledger=ledger, began=began,
+                        progress=progress, stop=stop, meters=Meters(ledger=ledger), began=began,
                     )  # fmt: skip
                     announce(sitting, int(state.step))
                     try:
@@ -131,18 +131,14 @@ def finish(sitting: Sitting, state: TrainState) -> int:
     if not sitting.stop.asked:
         if not cfg.selfplay.steps and cfg.eval.items:  # the start of self-play would have chosen
             state = settle_mode(sitting, state)
-        result = evaluate.evaluate(
-            state, cfg, sitting.home,
-            store=sitting.store, stream=sitting.stream, sandbox=sitting.sandbox,
-            progress=sitting.progress, metrics=sitting.metrics, stopped=lambda: bool(sitting.stop.asked),
-        )  # fmt: skip
+        result = evaluate.evaluate(sitting, state)
     if result is None:
         sitting.progress.say(f"{sitting.stop.asked}: training is done and saved; the same command evaluates it")
         return 0
-    sitting.ledger.spend("evaluation", result["seconds"])
+    sitting.meters.ledger.spend("evaluation", result["seconds"])
     write_run(sitting, state)
     sitting.progress.say(f"parameter hash {digest(state.params)}")
-    sitting.progress.say(f"{clock(sitting.ledger.seconds)} in all · {sitting.home}")
+    sitting.progress.say(f"{clock(sitting.meters.ledger.seconds)} in all · {sitting.home}")
     return 0
 
 
@@ -154,7 +150,7 @@ def boundary(sitting: Sitting, state: TrainState) -> TrainState:
             for guess in coming(cfg, state, chunks=1):  # right wherever no level opens
                 sitting.stream.request(guess)
             state, measured = curriculum.unlock(state, cfg, sitting.stream.heldout, sitting.sandbox)
-            sitting.ledger.accuracy |= {str(level): share for level, share in measured.items()}
+            sitting.meters.ledger.accuracy |= {str(level): share for level, share in measured.items()}
             sitting.metrics.scalars(step, {f"eval/dev_L{level}": share for level, share in measured.items()})
     if refresh.due(step, cfg):
         with spent(sitting, "precision"):
@@ -165,9 +161,9 @@ def boundary(sitting: Sitting, state: TrainState) -> TrainState:
         rows = verify.pack(tasks, bool(state.trace_mode), cfg)
         state = loop.start(state, rows, cfg)
         evaluate.request_programs(sitting.stream, cfg, int(state.open_levels))  # self-play leaves the workers time
-        sitting.fresh = True
+        sitting.meters.fresh = True
     if step in schedule.boundaries(cfg):
-        sitting.fresh = True
+        sitting.meters.fresh = True
     return device.committed(state)
 
 
@@ -177,7 +173,9 @@ def allocate(sitting: Sitting, state: TrainState) -> TrainState:
     new = refresh.refresh(state, cfg)
     values = refresh.changes(state, new)
     if cfg.precision.policy != "fixed":  # which allocates once, at the first ternary step, and never refreshes
-        held = sitting.heldout = sitting.heldout or heldout.answers(heldout.programs(sitting.stream.heldout, cfg), cfg)
+        held = sitting.meters.heldout = sitting.meters.heldout or heldout.answers(
+            heldout.programs(sitting.stream.heldout, cfg), cfg
+        )
         kl = functools.partial(
             heldout.divergence, state.params, state.precision, held=held, model=cfg.model,
         )  # fmt: skip
@@ -212,9 +210,9 @@ def chunk(sitting: Sitting, state: TrainState) -> TrainState:
     batch = take(sitting, state)
     bad_before = int(state.bad_steps)
     began = time.monotonic()
-    if sitting.fresh:
+    if sitting.meters.fresh:
         sitting.progress.say(f"compiling the {PHASES[phase]} step")
-    with spent(sitting, f"compile {phase}" if sitting.fresh else phase):
+    with spent(sitting, f"compile {phase}" if sitting.meters.fresh else phase):
         if phase == "selfplay":
             state, values = loop.run_chunk(state, batch, cfg, sitting.door)
         else:
@@ -224,7 +222,8 @@ def chunk(sitting: Sitting, state: TrainState) -> TrainState:
     if sitting.door.error:
         raise RuntimeError(f"the executor's door failed at step {step}:\n{sitting.door.error}")
     values = {tag: np.asarray(column) for tag, column in values.items()}
-    record(sitting, phase, first, step, values, batch, time.monotonic() - began)
+    seconds = time.monotonic() - began
+    record(sitting, RanChunk(phase=phase, first=first, step=step, values=values, batch=batch, seconds=seconds))
     weigh(sitting, state)
     if worst_run(bad_before, values["loss/nonfinite"][: step - first]) >= MAX_BAD:
         return restore(sitting, state)
@@ -309,4 +308,4 @@ def restore(sitting: Sitting, state: TrainState) -> TrainState:
 def save(sitting: Sitting, state: TrainState) -> None:
     """Checkpoint and ``run.json`` of the state's step."""
     write_run(sitting, state)
-    sitting.store.save(int(state.step), state, dataclasses.asdict(sitting.ledger))
+    sitting.store.save(int(state.step), state, dataclasses.asdict(sitting.meters.ledger))

@@ -16,6 +16,8 @@ import types
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import ml_collections
+
 from bitzero import config as configuration
 from bitzero.config import Config, ConfigError
 from bitzero.run import experiment, workdir
@@ -57,6 +59,17 @@ class Point:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepFile:
+    """What a sweep file says, with the command line's settings in it."""
+
+    path: pathlib.Path
+    everywhere: Settings  # of every point
+    branch: int  # step at which the points of a seed leave their shared warm-up; 0: they share none
+    after: tuple[str, ...]  # keys or groups that act only after the branch
+    points: list[Point]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
     """One run: a point with one seed, or the warm-up that several points share (``point`` None)."""
 
@@ -94,32 +107,39 @@ class Plan:
 
 def read_plan(order: Order) -> Plan:
     """The plan of ``order``; raises ``ConfigError`` with one line that names the file and the point."""
-    file = _file(order)
+    path = _path(order)
     if order.seeds < 1 or order.jobs < 1:
         raise ConfigError(f"--seeds={order.seeds} and --jobs={order.jobs} must both be at least 1")
-    module = experiment.load(file, "sweep")
+    module = experiment.load(path, "sweep")
     editable = experiment.editable(order.spec)
     for key, text in order.overrides:
         _refuse_own(key, "the command line")
         experiment.override(editable, key, text)
-    branch = _constant(module, file, "BRANCH", int)
-    after = tuple(_constant(module, file, "AFTER_BRANCH", tuple)) if branch else ()
-    everywhere = _ALWAYS | _texts(_constant(module, file, "BASE", dict), f"{file}: BASE") | dict(order.overrides)
-    for key in (*everywhere, *after):
-        if not isinstance(key, str):
-            raise ConfigError(f"{file}: AFTER_BRANCH must be a tuple of keys or groups, not {after!r}")
-        if not _exists(editable.to_dict(), key):
-            raise ConfigError(f"{file}: {experiment.unknown_key(key, editable)}")
-    home = order.home or pathlib.Path("runs") / f"{editable.name}-{file.stem}"
-    points = _points(module, file, order.seeds)
+    file = _sweep_file(order, path, module, editable)
+    home = order.home or pathlib.Path("runs") / f"{editable.name}-{path.stem}"
     plan = Plan(
-        order=order, title=file.stem, about=(module.__doc__ or "").strip(), home=home, branch=branch,
-        reference=_reference(module, file, points), points=points,
-        jobs=list(_jobs(order, file, points, everywhere, after, branch, home)),
+        order=order, title=path.stem, about=(module.__doc__ or "").strip(), home=home, branch=file.branch,
+        reference=_reference(module, path, file.points), points=file.points, jobs=list(_jobs(order, file, home)),
     )  # fmt: skip
     for job in plan.runs():
         settle(job)
     return plan
+
+
+def _sweep_file(
+    order: Order, path: pathlib.Path, module: types.ModuleType, editable: ml_collections.ConfigDict
+) -> SweepFile:
+    """The constants and points of a sweep file, each checked against the settings there are."""
+    branch = _constant(module, path, "BRANCH", int)
+    after = tuple(_constant(module, path, "AFTER_BRANCH", tuple)) if branch else ()
+    everywhere = _ALWAYS | _texts(_constant(module, path, "BASE", dict), f"{path}: BASE") | dict(order.overrides)
+    for key in (*everywhere, *after):
+        if not isinstance(key, str):
+            raise ConfigError(f"{path}: AFTER_BRANCH must be a tuple of keys or groups, not {after!r}")
+        if not _exists(editable.to_dict(), key):
+            raise ConfigError(f"{path}: {experiment.unknown_key(key, editable)}")
+    points = _points(module, path, order.seeds)
+    return SweepFile(path=path, everywhere=everywhere, branch=branch, after=after, points=points)
 
 
 def settle(job: Job) -> None:
@@ -174,7 +194,7 @@ def describe_plan(plan: Plan) -> list[str]:
     return lines
 
 
-def _file(order: Order) -> pathlib.Path:
+def _path(order: Order) -> pathlib.Path:
     if order.file is None:
         there = ", ".join(sorted(str(file) for file in pathlib.Path("experiments/sweeps").glob("*.py")))
         raise ConfigError("which sweep? give --sweep=<file>" + (f"; there is: {there}" if there else ""))
@@ -264,26 +284,18 @@ def _point(one: Any, file: pathlib.Path, seeds: int) -> Point:
     return Point(name=name, series=series, x=float(x), settings=_texts(rest, where), seeds=min(own, seeds))
 
 
-def _jobs(
-    order: Order,
-    file: pathlib.Path,
-    points: Iterable[Point],
-    everywhere: Settings,
-    after: tuple[str, ...],
-    branch: int,
-    home: pathlib.Path,
-) -> Iterator[Job]:
+def _jobs(order: Order, file: SweepFile, home: pathlib.Path) -> Iterator[Job]:
     """Every run, seed by seed, so that what is finished early is whole in pairs."""
-    made = [(point, *_configs(order, file, point, everywhere, after, branch)) for point in points]
-    place = order.bases or home / "bases"
+    configs = [(point, *_configs(order, file, point)) for point in file.points]
+    place, branch = order.bases or home / "bases", file.branch
     for seed in range(order.seeds):
         bases: dict[str, Job] = {}
-        for point, cfg, before, shared in made:
+        for point, cfg, before, shared in configs:
             if seed >= point.seeds:
                 continue
             base = None
             if branch:
-                name = _short_hash(shared, after, branch)
+                name = _short_hash(shared, file)
                 settings = before | {"seed": str(seed), "run.until": str(branch)}
                 base = bases.get(name) or Job(
                     title=f"warm-up {name} seed {seed}", home=place / f"{name}-seed{seed}", settings=settings,
@@ -292,28 +304,27 @@ def _jobs(
                 if name not in bases:
                     bases[name] = base
                     yield base
-            own = everywhere | point.settings | {"seed": str(seed)} | ({"run.until": "0"} if branch else {})
+            own = file.everywhere | point.settings | {"seed": str(seed)} | ({"run.until": "0"} if branch else {})
             yield Job(
                 title=f"{point.name} seed {seed}", home=home / "points" / point.name / f"seed{seed}", settings=own,
                 cfg=dataclasses.replace(cfg, seed=seed), seed=seed, point=point, base=base,
             )  # fmt: skip
 
 
-def _configs(
-    order: Order, file: pathlib.Path, point: Point, everywhere: Settings, after: tuple[str, ...], branch: int
-) -> tuple[Config, Settings, Config]:
+def _configs(order: Order, file: SweepFile, point: Point) -> tuple[Config, Settings, Config]:
     """The configuration of ``point``, and settings and configuration of the warm-up before its branch."""
+    after, everywhere = file.after, file.everywhere
     before = everywhere | {key: text for key, text in point.settings.items() if not _late(key, after)}
     try:
         cfg = experiment.read_config(order.spec, (everywhere | point.settings).items())
         shared = experiment.read_config(order.spec, before.items())
         if not cfg.eval.precision_items:
             raise ConfigError("config.eval.precision_items=0 leaves nothing to compare; it must be at least 1")
-        if branch:
+        if file.branch:
             late = any(_under(key, _RAMP) and _late(key, after) for key in point.settings)
-            _check_branch(cfg, branch, touches_ramp=late)
+            _check_branch(cfg, file.branch, touches_ramp=late)
     except ConfigError as error:
-        raise ConfigError(f"{file}: point {point.name!r}: {error}") from None
+        raise ConfigError(f"{file.path}: point {point.name!r}: {error}") from None
     return cfg, before, shared
 
 
@@ -330,10 +341,12 @@ def _check_branch(cfg: Config, branch: int, *, touches_ramp: bool) -> None:
         )
 
 
-def _short_hash(shared: Config, after: tuple[str, ...], branch: int) -> str:
+def _short_hash(shared: Config, file: SweepFile) -> str:
     """Names a warm-up by all that acts on it but its seed."""
-    acting = {key: value for key, value in flat_settings(shared).items() if not _late(key, after) and key != "seed"}
-    text = json.dumps([branch, {key: value for key, value in acting.items() if key not in _FREE}], sort_keys=True)
+    acting = {
+        key: value for key, value in flat_settings(shared).items() if not _late(key, file.after) and key != "seed"
+    }
+    text = json.dumps([file.branch, {key: value for key, value in acting.items() if key not in _FREE}], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
