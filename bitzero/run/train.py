@@ -47,7 +47,7 @@ def train(cfg: Config, home: pathlib.Path) -> int:
     """
     began = time.monotonic()
     with workdir.owned(home), Progress() as progress, Stop(progress.say) as stop:
-        workdir.settle_config(home, cfg)
+        workdir.settle_config(home, cfg, progress.say)
         os.nice(cfg.run.nice)
         with sandbox_of(cfg) as sandbox, Stream(cfg, sandbox) as stream:
             device.configure()

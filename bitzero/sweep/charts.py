@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from bitzero.sweep.results import Mean, Row, Summary
+from bitzero.sweep.results import Mean, Row, Summary, at_precisions
 
 logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it narrates its font cache
 
@@ -77,13 +77,12 @@ def levels(table: Sequence[Row]) -> bytes | None:
 def asked(table: Sequence[Row], point: str, column: str) -> tuple[list[tuple[float, float]], tuple[float, float]]:
     """(stored bits, mean of ``column`` over seeds) of every level a point was asked at, and as it was trained."""
     rows = [row for row in table if row["name"] == point]
-    found: dict[str, list[tuple[float, float]]] = {}
-    for row in rows:
-        for level in row.get("levels") or []:
-            found.setdefault(level["name"], []).append((level["stored_bits"], level[column]))
-    means = [(float(np.mean([x for x, _ in pairs])), float(np.mean([y for _, y in pairs]))) for pairs in found.values()]
-    own = (float(np.mean([row["stored_bits"] for row in rows])), float(np.mean([row[column] for row in rows])))
-    return sorted(means), own
+    over = lambda found: (_mean_of(found, "stored_bits"), _mean_of(found, column))
+    return sorted(over(found) for found in at_precisions(table, point).values()), over(rows)
+
+
+def _mean_of(rows: Sequence[Row], column: str) -> float:
+    return float(np.mean([row[column] for row in rows]))
 
 
 def maps(table: Sequence[Row]) -> bytes | None:

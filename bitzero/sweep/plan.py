@@ -25,10 +25,6 @@ from bitzero.run import experiment, workdir
 Settings = dict[str, str]  # dotted key → its value as a command line says it
 
 _OWN = ("seed", "run.until")  # settings that the sweep itself makes
-# How much of the machine a run takes, and where it pauses: another value asks for no other result.
-_FREE = frozenset(
-    ("run.minutes", "run.nice", "run.keep", "run.until", "tasks.nice", "tasks.workers", "sandbox.workers")
-)
 _ALWAYS = {"run.keep": "1"}  # a sweep leaves many runs, and each would keep three states
 _EARLY = ("precision.decay",)  # acts in the warm-up, whatever the file says: signals are averaged in every phase
 _RAMP = ("warmup.ramp_start", "warmup.ramp_end", "precision", "model.weights")  # what acts from the ramp on
@@ -99,6 +95,7 @@ class Plan:
     reference: str  # the point that others are compared with; there may be none of that name
     points: list[Point]
     jobs: list[Job]  # warm-ups directly before the first point that needs them; all points of a seed together
+    notes: list[str] = dataclasses.field(default_factory=list)  # what was left out of settings of runs already there
 
     def runs(self) -> list[Job]:
         """The jobs that are points."""
@@ -121,9 +118,8 @@ def read_plan(order: Order) -> Plan:
         order=order, title=path.stem, about=(module.__doc__ or "").strip(), home=home, branch=file.branch,
         reference=_reference(module, path, file.points), points=file.points, jobs=list(_jobs(order, file, home)),
     )  # fmt: skip
-    for job in plan.runs():
-        settle(job)
-    return plan
+    left_out = dict.fromkeys(line for job in plan.runs() for line in settle(job))
+    return dataclasses.replace(plan, notes=list(left_out))
 
 
 def _sweep_file(
@@ -142,24 +138,22 @@ def _sweep_file(
     return SweepFile(path=path, everywhere=everywhere, branch=branch, after=after, points=points)
 
 
-def settle(job: Job) -> None:
-    """Raises ``ConfigError`` where the directory of ``job`` holds a run of other settings."""
+def settle(job: Job) -> list[str]:
+    """Raises ``ConfigError`` where the directory of ``job`` holds a run of other settings.
+
+    Returns a line for every setting of an older program that is left out.
+    """
     file = job.home / "config.json"
     if not file.exists():
-        return
-    before, now, usual = _flat(workdir.read_json(file)), flat_settings(job.cfg), flat_settings(Config())
-    for key, value in now.items():
-        was = before.get(key, usual[key])  # a key that this program did not know then
-        if key not in _FREE and was != value:
+        return []
+    before, lines = configuration.stored_settings(workdir.read_json(file), str(file))
+    for key, value in configuration.flat_settings(job.cfg).items():
+        if configuration.acts_on_results(key) and before[key] != value:
             raise ConfigError(
-                f"{job.home} was made with config.{key}={was!r}, the sweep now says {value!r}; "
+                f"{job.home} was made with config.{key}={before[key]!r}, the sweep now says {value!r}; "
                 "give the point another name, or choose another --workdir"
             )
-
-
-def flat_settings(cfg: Config) -> dict[str, Any]:
-    """Dotted key → value of every setting."""
-    return _flat(dataclasses.asdict(cfg))
+    return lines
 
 
 def run_command(order: Order, job: Job) -> list[str]:
@@ -344,9 +338,11 @@ def _check_branch(cfg: Config, branch: int, *, touches_ramp: bool) -> None:
 def _short_hash(shared: Config, file: SweepFile) -> str:
     """Names a warm-up by all that acts on it but its seed."""
     acting = {
-        key: value for key, value in flat_settings(shared).items() if not _late(key, file.after) and key != "seed"
+        key: value
+        for key, value in configuration.flat_settings(shared).items()
+        if not _late(key, file.after) and key != "seed" and configuration.acts_on_results(key)
     }
-    text = json.dumps([file.branch, {key: value for key, value in acting.items() if key not in _FREE}], sort_keys=True)
+    text = json.dumps([file.branch, acting], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -357,10 +353,3 @@ def _late(key: str, after: Iterable[str]) -> bool:
 
 def _under(key: str, prefixes: Iterable[str]) -> bool:
     return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    leaves: dict[str, Any] = {}
-    for name, value in tree.items():
-        leaves |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return leaves

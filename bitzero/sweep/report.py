@@ -2,17 +2,16 @@
 
 import base64
 import html
-import os
-import pathlib
 import shlex
 import shutil
 from collections.abc import Iterable, Sequence
 
 import tensorboardX
 
-from bitzero.run.workdir import RunError
+from bitzero.config import flat_settings
+from bitzero.run.workdir import RunError, replace_file
 from bitzero.sweep import charts, results
-from bitzero.sweep.plan import Plan, flat_settings, run_command, sweep_command
+from bitzero.sweep.plan import Plan, run_command, sweep_command
 from bitzero.sweep.results import CONTROL, Advantage, Mean, Row, Summary
 
 _STYLE = """
@@ -38,8 +37,8 @@ def write(plan: Plan, table: Sequence[Row]) -> None:
     """Writes ``report.html``, ``report.png`` and ``tb/`` in the sweep's directory; raises ``RunError``."""
     curves = charts.curves(results.summarise(plan, table), plan.reference)
     try:
-        _replace(plan.home / "report.png", curves)
-        _replace(plan.home / "report.html", page(plan, table, curves).encode())
+        replace_file(plan.home / "report.png", curves)
+        replace_file(plan.home / "report.html", page(plan, table, curves).encode())
         _hparams(plan, table)
     except OSError as error:
         raise RunError(f"cannot write the report in {plan.home}: {error.strerror}; free space and run again") from None
@@ -107,11 +106,8 @@ def _levels(table: Sequence[Row]) -> list[str]:
     for column, form, scale, title in (("nats", ".4f", 1.0, "nats"), ("accuracy", ".1f", 100.0, "right, %")):
         cells = []
         for point, series in dict.fromkeys((row["name"], row["series"]) for row in table):
-            found: dict[str, list[float]] = {}
-            for row in table:
-                for level in (row.get("levels") or []) if row["name"] == point else []:
-                    found.setdefault(level["name"], []).append(level[column])
-            means = (results.mean(found.get(name, [])) for name in names)
+            found = results.at_precisions(table, point)
+            means = (results.mean([level[column] for level in found.get(name, [])]) for name in names)
             cells.append([point, series, *(_mean(one, form, scale) for one in means)])
         parts.append(_table((f"point: {title}", "series", *names), cells))
     return parts
@@ -169,13 +165,6 @@ def _hparams(plan: Plan, table: Sequence[Row]) -> None:
             settings |= {key: configs[title][key] for key in varied}
             figures = {tag: float(row[name]) for tag, name in tags.items() if row.get(name) is not None}
             writer.add_hparams(settings, figures, name=f"{row['name']}-seed{row['seed']}")
-
-
-def _replace(file: pathlib.Path, content: bytes) -> None:
-    """Writes ``file`` in one step: a reader sees the old content or the new."""
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    draft.write_bytes(content)
-    os.replace(draft, file)
 
 
 def _e(text: str) -> str:

@@ -6,8 +6,8 @@ averaged. Intervals are Student's t over seeds: they say how far another draw of
 
 import csv
 import dataclasses
+import io
 import math
-import os
 import pathlib
 import statistics
 from collections.abc import Iterable, Sequence
@@ -107,18 +107,13 @@ def rows(plan: Plan) -> list[Row]:
 
 
 def write_csv(file: pathlib.Path, table: Iterable[Row]) -> None:
-    """``sweep.csv``: a line a run; a figure that was not measured is empty."""
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        with open(draft, "w", newline="") as handle:
-            writer = csv.writer(handle, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            for row in table:
-                writer.writerow(["" if row.get(name) is None else row[name] for name in COLUMNS])
-        os.replace(draft, file)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise RunError(f"cannot write {file}: {error.strerror}; free space and run the same command again") from None
+    """``sweep.csv``: a line a run; a figure that was not measured is empty. Raises ``RunError``."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in table:
+        writer.writerow(["" if row.get(name) is None else row[name] for name in COLUMNS])
+    workdir.replace_file(file, text.getvalue().encode())
 
 
 def summarise(plan: Plan, table: Sequence[Row]) -> list[Summary]:
@@ -160,6 +155,15 @@ def student(freedom: int) -> float:
 def figures(table: Iterable[Row], name: str, column: str) -> dict[int, float]:
     """Seed → figure of the point ``name``; runs without that figure are left out."""
     return {row["seed"]: row[column] for row in table if row["name"] == name and row.get(column) is not None}
+
+
+def at_precisions(table: Iterable[Row], name: str) -> dict[str, list[Row]]:
+    """Precision that the weights of the point ``name`` were asked at → what was found there, one a seed."""
+    found: dict[str, list[Row]] = {}
+    for row in table:
+        for asked in (row.get("levels") or []) if row["name"] == name else []:
+            found.setdefault(asked["name"], []).append(asked)
+    return found
 
 
 def change(table: Sequence[Row], name: str, reference: str, column: str = "nats") -> Mean | None:

@@ -48,6 +48,8 @@ def main(order: Order, *, dry_run: bool = False) -> int:
     """
     plan = read_plan(order)
     with View() as view:
+        for line in plan.notes:
+            view.say(line)
         for line in describe_plan(plan) if dry_run else []:
             view.say(line)
         if dry_run:

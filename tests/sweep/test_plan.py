@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from bitzero.config import ConfigError
+from bitzero.config import ConfigError, stored
 from bitzero.sweep.plan import Order, describe_plan, read_plan, run_command
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -127,6 +127,21 @@ def test_changed_settings_of_a_point_that_was_begun(tmp_path):
     assert "config.precision.decay=0.95, the sweep now says 0.5" in problem(
         tmp_path, HEAD + AFTER + POINTS, overrides=(("precision.decay", "0.5"),)
     )
+
+
+def test_settings_of_an_older_program_are_left_out_with_one_line(tmp_path, monkeypatch):
+    job = next(job for job in read_plan(order(tmp_path)).runs() if job.point.name == "fisher-2.5")
+    job.home.mkdir(parents=True)
+    tree = dataclasses.asdict(job.cfg)
+    tree["tasks"]["shuffle"] = 7
+    (job.home / "config.json").write_text(json.dumps(tree))
+    assert "has the setting config.tasks.shuffle, which this program does not know" in problem(
+        tmp_path, HEAD + AFTER + POINTS
+    )
+    monkeypatch.setitem(stored.OLD_SETTINGS, "tasks.shuffle", "programs are always shuffled")
+    assert read_plan(order(tmp_path)).notes == [
+        "config.tasks.shuffle is left out, it is no longer a setting: programs are always shuffled"
+    ]
 
 
 def test_no_sweep_file(tmp_path):
