@@ -29,9 +29,6 @@ CONTROL = "random"  # the series that a signal has to beat
 ENOUGH = 2.0  # seed standard deviations
 _AVERAGED = ("stored_bits", "entropy_bits", "nats", "accuracy", "tokens_per_second", "minutes")
 _TRAINING = ("full", "ramp", "integer", "selfplay")  # activities of `run.json` that are training steps
-# 97.5 % quantiles of Student's t for 1 … 10 degrees of freedom (Abramowitz and Stegun 1964, table 26.10).
-_T975 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
-_Z975 = 1.959963984540054
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -138,18 +135,12 @@ def mean(values: Sequence[float]) -> Mean | None:
 
 
 def student(freedom: int) -> float:
-    """97.5 % quantile of Student's t; by table up to 10 degrees of freedom, then to 1e-4 by the expansion around the
-    normal quantile (Abramowitz and Stegun 1964, 26.7.5)."""
+    """97.5 % quantile of Student's t; raises ``ValueError`` below one degree of freedom."""
     if freedom < 1:
         raise ValueError(f"{freedom} degrees of freedom")
-    if freedom <= len(_T975):
-        return _T975[freedom - 1]
-    z, v = _Z975, float(freedom)
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    fourth = (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160
-    return z + first / v + second / v**2 + third / v**3 + fourth / v**4
+    from scipy import stats  # not above: its import takes about a second, and a sweep starts without a report
+
+    return float(stats.t.ppf(0.975, freedom))
 
 
 def figures(table: Iterable[Row], name: str, column: str) -> dict[int, float]:

@@ -267,7 +267,7 @@ def test_wider_models_of_the_budget_sweep_are_of_equal_size(tmp_path):
         assert 2.0 * weights(f"wider-{budget:g}") == budget * weights("ternary")
 
 
-def test_a_plan_needs_no_jax():
-    code = "import sys; from bitzero.sweep import runner; assert not {'jax', 'matplotlib'} & set(sys.modules)"
+def test_a_plan_needs_no_jax_and_nothing_of_a_report():
+    code = "import sys; from bitzero.sweep import runner; assert not {'jax', 'matplotlib', 'scipy'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -126,7 +126,7 @@ def test_change_is_paired_by_seed(table):
     """Differences −0.1, −0.2, −0.1: mean −2/15, standard deviation √(1/300), t of 2 degrees of freedom 4.3027."""
     found = results.change(table, "fisher-2.5", "ternary")
     assert found.n == 3 and found.value == pytest.approx(-2 / 15)
-    assert found.half == pytest.approx(4.3027 * math.sqrt(1 / 300) / math.sqrt(3))
+    assert found.half == pytest.approx(4.3027 * math.sqrt(1 / 300) / math.sqrt(3), rel=1e-4)
     single = results.change(table, "wide", "ternary")
     assert single.value == pytest.approx(-0.03) and single.half is None and single.n == 1
     assert results.change(table, "wide", "nothing") is None
@@ -187,7 +187,12 @@ def test_no_spread_at_all():
 )
 def test_student_quantiles(freedom, quantile):
     """Abramowitz and Stegun, table 26.10."""
-    assert results.student(freedom) == pytest.approx(quantile, abs=1e-4)
+    assert round(results.student(freedom), 4) == quantile
+
+
+def test_no_seed_is_no_interval():
+    with pytest.raises(ValueError, match="0 degrees of freedom"):
+        results.student(0)
 
 
 def test_size_compares_models_of_other_widths(plan, table):
