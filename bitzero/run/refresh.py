@@ -39,7 +39,9 @@ def budget(state: TrainState, cfg: Config) -> float:
     if held.policy == "by_level":
         more = held.level_bits * (1 + int(state.frontier)) * (1 - float(state.mastery))
         return min(held.budget + more, configuration.budget_limit(cfg))
-    return held.budget
+    if held.policy in ("fixed", "refresh"):
+        return held.budget
+    raise ValueError(f"precision.policy={held.policy}")
 
 
 def refresh(state: TrainState, cfg: Config) -> TrainState:

@@ -215,8 +215,10 @@ def chunk(sitting: Sitting, state: TrainState) -> TrainState:
     with spent(sitting, f"compile {phase}" if sitting.meters.fresh else phase):
         if phase == "selfplay":
             state, values = loop.run_chunk(state, batch, cfg, sitting.door)
-        else:
+        elif phase in ("full", "ramp", "integer"):
             state, values = warmup.run_chunk(state, batch, cfg, phase)
+        else:
+            raise ValueError(f"no step of phase {phase}")
         step = int(state.step)  # waits for the device
         jax.effects_barrier()
     if sitting.door.error:
