@@ -35,7 +35,7 @@ from bitzero.run import device
 from bitzero.run.experiment import read_config
 from bitzero.sandbox import Limits, Sandbox
 from bitzero.selfplay import loop, verify, warmup
-from bitzero.state import Supervised
+from bitzero.state import Judged, Supervised
 
 STEPS = 8  # of a timed warm-up chunk
 
@@ -153,7 +153,7 @@ def play(cfg: Config, stream: Stream, sandbox: Sandbox, repeats: int) -> dict[st
     state, slots = jax.jit(loop.admit)(key, state, proposals, {k: jnp.asarray(v) for k, v in verdict.items()})
     answers = solve(key, weights, slots, cfg)
     shape = (cfg.selfplay.num_tasks, cfg.selfplay.group_size)
-    judged = loop.Judged(
+    judged = Judged(
         reward=jnp.zeros(shape).at[:, 0].set(1.0), counted=jnp.ones(shape, bool), trivial=jnp.zeros(shape[:1], bool)
     )
     state, credit = loop.advantage(state, slots, judged, cfg)

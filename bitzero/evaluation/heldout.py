@@ -20,7 +20,7 @@ from bitzero.generator.programs import Program
 from bitzero.model import transformer
 from bitzero.selfplay import objective
 from bitzero.tasks import tokens
-from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, TooLong
+from bitzero.tasks.kinds import TASK_KINDS, TooLong
 from bitzero.tasks.sequences import training_sequence
 
 ROWS = 16  # sequences of a batch
@@ -49,7 +49,7 @@ def answers(found: Sequence[Program], cfg: Config) -> Answers:
     single = dataclasses.replace(cfg, tasks=dataclasses.replace(cfg.tasks, packed=1))
     rows: list[tuple[list[int], list[bool]]] = [([], [])]
     for program in found:
-        for form in (DEDUCTION, ABDUCTION, INDUCTION):
+        for form in range(len(TASK_KINDS)):
             rng = random.Random(f"heldout/{program.hash}/{form}")
             try:
                 ids, mask = training_sequence(form, program, rng, single)

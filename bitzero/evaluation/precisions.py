@@ -11,7 +11,7 @@ from bitzero.evaluation.questions import Heldout
 from bitzero.model import precision
 from bitzero.sandbox import Sandbox
 from bitzero.state import TrainState
-from bitzero.tasks.kinds import DEDUCTION, task_from_program
+from bitzero.tasks.kinds import DEDUCTION, TASK_KINDS
 
 
 def measure(state: TrainState, cfg: Config, heldout_programs: Heldout, sandbox: Sandbox) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def measure(state: TrainState, cfg: Config, heldout_programs: Heldout, sandbox: 
     """
     found = heldout.programs(heldout_programs, cfg)
     held = heldout.answers(found, cfg)
-    tasks = [task_from_program(program, DEDUCTION, cfg) for program in found]
+    tasks = [TASK_KINDS[DEDUCTION].task_of_program(program, cfg) for program in found]
     rows: list[dict[str, Any]] = []
     for name, model, tiers in levels(state, cfg):
         asked = dataclasses.replace(cfg, model=model)

@@ -15,9 +15,9 @@ from bitzero.generator.programs import Program
 from bitzero.sandbox import Sandbox
 from bitzero.selfplay import buffer
 from bitzero.state import TrainState
-from bitzero.tasks import judge, kinds
+from bitzero.tasks import judge
 from bitzero.tasks.judge import GATES, Proposal, Verdict
-from bitzero.tasks.kinds import INDUCTION, KINDS
+from bitzero.tasks.kinds import names_of
 
 PROPOSALS = 192  # asked for, kinds evenly
 
@@ -28,8 +28,8 @@ def measure(state: TrainState, solver: Solver, references: Sequence[Program], sa
     ``valid`` counts all proposals; ``novel`` (structural hash unseen in history and distinct here), ``distinct`` and
     ``learnable`` (0 < r̄ < 1 over a group of solver rollouts) are shares of the valid ones, None where there is none.
     """
-    asked, prompts = draw_prompts(references, int(state.open_levels), PROPOSALS, solver.cfg.tasks.prompt)
-    verdicts = judge.validate(sandbox, propose(solver, asked, prompts), solver.cfg)
+    asked, prompts = draw_prompts(references, int(state.open_levels), PROPOSALS, solver)
+    verdicts = judge.validate(sandbox, propose(solver, asked, prompts), solver.cfg, solver.kinds)
     accepted = [verdict for verdict in verdicts if verdict.task is not None]
     gates = collections.Counter(GATES[verdict.gate] for verdict in verdicts)
     return {
@@ -41,25 +41,25 @@ def measure(state: TrainState, solver: Solver, references: Sequence[Program], sa
         "gates": dict(sorted(gates.items(), key=lambda item: GATES.index(item[0]))),
         "kinds": {
             name: round(float(np.mean([v.task is not None for v, k in zip(verdicts, asked, strict=True) if k == i])), 4)
-            for i, name in enumerate(KINDS)
+            for i, name in enumerate(names_of(solver.kinds))
         },
         "levels": {str(k): n for k, n in sorted(collections.Counter(v.level for v in accepted).items())},
     }
 
 
 def draw_prompts(
-    references: Sequence[Program], open_levels: int, n: int, width: int
+    references: Sequence[Program], open_levels: int, n: int, solver: Solver
 ) -> tuple[list[int], list[list[int]]]:
     """Kinds and proposer prompts: kinds evenly, levels uniform over the open ones, half with a reference program."""
     rng = random.Random(0)
     asked: list[int] = []
     prompts: list[list[int]] = []
     while len(prompts) < n:
-        kind = len(prompts) % len(KINDS)
-        code = rng.choice(references).code if kind == INDUCTION or rng.random() < 0.5 else None
-        prompt = kinds.propose_prompt(kind, rng.randrange(open_levels), code)
-        if len(prompt) <= width:
-            asked.append(kind)
+        kind = solver.kinds[len(prompts) % len(solver.kinds)]
+        code = rng.choice(references).code if not kind.writes_program or rng.random() < 0.5 else None
+        prompt = kind.proposer_prompt(rng.randrange(open_levels), code)
+        if len(prompt) <= solver.cfg.tasks.prompt:
+            asked.append(kind.number)
             prompts.append(prompt)
     return asked, prompts
 
@@ -72,7 +72,7 @@ def propose(solver: Solver, asked: Sequence[int], prompts: Sequence[Sequence[int
     )
     proposals = []
     for kind, prompt, ids in zip(asked, prompts, drawn, strict=True):
-        code, inputs = kinds.proposal_of(kind, prompt, ids) or (None, ())
+        code, inputs = solver.kinds[kind].parse_proposal(prompt, ids) or (None, ())
         proposals.append(Proposal(kind=kind, code=code, inputs=inputs))
     return proposals
 
@@ -97,7 +97,7 @@ def _learnable(solver: Solver, accepted: Sequence[Verdict], sandbox: Sandbox) ->
         return np.zeros(0, bool)
     play = solver.cfg.selfplay
     answers = questions.ask(solver, tasks, samples=play.group_size, temperature=play.temperature, seed=3)
-    rate = questions.right(sandbox, tasks, answers).mean(axis=1)
+    rate = questions.right(sandbox, tasks, answers, solver.kinds).mean(axis=1)
     return (rate > 0) & (rate < 1)
 
 

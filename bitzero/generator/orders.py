@@ -15,10 +15,9 @@ import numpy as np
 from bitzero.config import Config
 from bitzero.generator import programs
 from bitzero.generator.programs import Program
-from bitzero.tasks import kinds, levels, tokens
-from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, PROPOSE, Task, TooLong, task_from_program
+from bitzero.tasks import levels, tokens
+from bitzero.tasks.kinds import DEDUCTION, PROPOSE, TASK_KINDS, Task, TooLong, usable_in_ring
 from bitzero.tasks.sequences import training_sequence
-from bitzero.tasks.trivial import is_trivial
 
 HELDOUT_UNIT = -1  # the unit number that held-out programs are drawn under
 PHASES = {"warmup": 0, "selfplay": 1 << 40, "tasks": 1 << 41}  # keep the units of the phases apart
@@ -101,7 +100,7 @@ def _fitting(
         item = first + turn * RETRY
         turn += 1
         made = programs.generate(
-            cfg.seed, number, item, level, pairs=cfg.tasks.pairs, fuel=cfg.tasks.fuel, inverse=form == ABDUCTION
+            cfg.seed, number, item, level, pairs=cfg.tasks.pairs, fuel=cfg.tasks.fuel, inverse=_asks_inputs(form)
         )
         if made.hash in seen and turn < REDRAWS:
             continue
@@ -132,9 +131,12 @@ def _easier(
 
 def draw_form(rng: random.Random, cfg: Config) -> int:
     """A kind or PROPOSE, by the shares of `config.warmup`."""
-    warm = cfg.warmup
-    shares = (warm.deduction, warm.abduction, warm.induction, warm.propose)
-    return rng.choices((DEDUCTION, ABDUCTION, INDUCTION, PROPOSE), shares)[0]
+    shares = [*(kind.training_share(cfg.warmup) for kind in TASK_KINDS), cfg.warmup.propose]
+    return rng.choices([*range(len(TASK_KINDS)), PROPOSE], shares)[0]
+
+
+def _asks_inputs(form: int) -> bool:
+    return form != PROPOSE and TASK_KINDS[form].inverse
 
 
 def rows(cfg: Config, unit: Unit, step: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -171,30 +173,22 @@ def heldout(cfg: Config, split: str, level: int, start: int, stop: int) -> list[
 def task(cfg: Config, step: int, place: int, open_levels: int) -> Task:
     """Generator task `place` for self-play's ring: kinds in turn, levels evenly, within the lengths a rollout has."""
     number = PHASES["tasks"] + step
-    kind = place % len(kinds.KINDS)
+    kind = TASK_KINDS[place % len(TASK_KINDS)]
     rng = random.Random(f"task/{cfg.seed}/{number}/{place}")
     level = rng.randrange(open_levels)
     turn = 0
     while True:
         made = programs.generate(
-            cfg.seed, number, place + turn * RETRY, level, pairs=cfg.tasks.pairs, inverse=kind == ABDUCTION
+            cfg.seed, number, place + turn * RETRY, level, pairs=cfg.tasks.pairs, inverse=kind.inverse
         )
-        found = task_from_program(made, kind, cfg)
-        if usable(cfg, found):
+        found = kind.task_of_program(made, cfg)
+        if usable_in_ring(found, cfg):
             return found
         turn += 1
         if turn % TRIES == 0:
             level = max(0, level - 1)
         if turn > 100 * TRIES:
             raise TooLong("config.tasks.prompt or config.tasks.record holds no generated task; make them larger")
-
-
-def usable(cfg: Config, found: Task) -> bool:
-    """Whether the task fits the ring and a prompt in either mode, and no trivial answer solves it."""
-    fits = len(kinds.record(found)) <= cfg.tasks.record and len(kinds.solve_prompt(found, True)) <= cfg.tasks.prompt
-    if found.kind == INDUCTION:
-        fits = fits and len(tokens.encode(found.code)) < cfg.tasks.completion
-    return fits and not is_trivial(found)
 
 
 def tasks(cfg: Config, step: int, open_levels: int, start: int, stop: int) -> list[dict[str, Any]]:

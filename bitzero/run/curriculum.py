@@ -13,7 +13,7 @@ from bitzero.evaluation import questions
 from bitzero.evaluation.questions import Heldout
 from bitzero.sandbox import Sandbox
 from bitzero.state import TrainState
-from bitzero.tasks.kinds import DEDUCTION, task_from_program
+from bitzero.tasks.kinds import DEDUCTION
 from bitzero.tasks.levels import NUM_LEVELS
 
 
@@ -25,7 +25,7 @@ def unlocks(step: int, cfg: Config) -> bool:
 def dev_accuracy(solver: questions.Solver, level: int, heldout: Heldout, sandbox: Sandbox) -> float:
     """Share of the level's dev deductions answered right, decoding freely and greedily."""
     tasks = [
-        task_from_program(program, DEDUCTION, solver.cfg)
+        solver.kinds[DEDUCTION].task_of_program(program, solver.cfg)
         for program in heldout("dev", level, solver.cfg.tasks.dev_items)
     ]
     return float(questions.right(sandbox, tasks, questions.ask(solver, tasks)).mean())

@@ -34,7 +34,6 @@ from bitzero.run.workdir import RunError
 from bitzero.sandbox import Sandbox
 from bitzero.selfplay.verify import Door
 from bitzero.state import TrainState
-from bitzero.tasks.kinds import KINDS
 
 
 def main(cfg: Config, home: pathlib.Path) -> int:
@@ -72,7 +71,7 @@ def evaluate(sitting: Sitting, state: TrainState) -> dict[str, Any] | None:
     for group in table_questions(stream.heldout, cfg, int(state.open_levels)):
         if sitting.stop.asked:
             return None
-        sitting.progress.say(f"asking L{group.level} {KINDS[group.kind]} ({len(group.tasks)} items)")
+        sitting.progress.say(f"asking L{group.level} {group.kind.name} ({len(group.tasks)} items)")
         answered.append((group, *measure_row(group, now, before, sitting.sandbox)))
     rows = [row for _, row, _, _ in answered]
     result: dict[str, Any] = {

@@ -21,6 +21,7 @@ from bitzero.selfplay.measure import measure
 from bitzero.selfplay.update import optimiser, update
 from bitzero.state import Credit, Judged, Played, Proposals, Rollout, Slots, Supervised, TrainState
 from bitzero.tasks import tokens
+from bitzero.tasks.kinds import TASK_KINDS, Kinds, tags_of
 
 Metrics = dict[str, Float[Array, ""]]
 PROPOSER, SOLVER = 0, 1  # roles: columns of the baselines
@@ -49,7 +50,7 @@ def step(state: TrainState, items: Supervised, cfg: Config, door: verify.Door) -
     """One self-play step; returns the state, the host's stop bit and the metrics."""
     keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(state.key, state.retries), state.step), 4)
     weights = quant.materialise(state.params, state.precision, cfg.model)
-    proposals = propose(keys[0], state, weights, cfg)
+    proposals = propose(keys[0], state, weights, cfg, door.kinds)
     verdict = verify.propose_door(
         door, proposals.prompt, proposals.rollout.tokens, proposals.kind, proposals.level, state.step, state.trace_mode
     )
@@ -65,7 +66,7 @@ def step(state: TrainState, items: Supervised, cfg: Config, door: verify.Door) -
     state, credit = advantage(state, slots, judged, cfg)
     state, metrics = learn(state, proposals, slots, answers, judged, credit, items, cfg)
     state = dataclasses.replace(state, precision=precision.advance(state.precision, cfg.precision.ramp_steps))
-    metrics |= measure(state, proposals, slots, answers, judged, credit, cfg)
+    metrics |= measure(state, proposals, slots, answers, judged, credit, door.kinds)
     metrics["selfplay/ran"] = jnp.float32(1)
     return state, verdict["stop"] | answer_verdict["stop"], metrics
 
@@ -80,16 +81,20 @@ def start(state: TrainState, tasks: dict[str, Any], cfg: Config) -> TrainState:
     return jax.tree.map(jnp.copy, fresh)
 
 
-def propose(key: PRNGKeyArray, state: TrainState, weights: dict[str, Any], cfg: Config) -> Proposals:
+def propose(
+    key: PRNGKeyArray, state: TrainState, weights: dict[str, Any], cfg: Config, kinds: Kinds = TASK_KINDS
+) -> Proposals:
     """N proposals, kinds in turn, half of them at the frontier level and half at any open one."""
     count = cfg.selfplay.num_tasks
     pick_key, level_key, half_key, ref_key, sample_key = jax.random.split(key, 5)
-    kind = (jnp.arange(count) + state.step) % 3
+    kind = (jnp.arange(count) + state.step) % len(kinds)
     any_level = jax.random.randint(level_key, (count,), 0, state.open_levels)
     level = jnp.where(jax.random.bernoulli(half_key, 0.5, (count,)), state.frontier, any_level)
-    reference = state.ring.record[buffer.pick(state.ring, pick_key, jnp.minimum(kind, 1))]
-    shown = jax.random.bernoulli(ref_key, 0.5, (count,)) | (kind == 2)  # induction is about the program it is shown
-    prompt = proposal_prompts(kind, level, reference, shown, cfg.tasks.prompt)
+    lender = jnp.asarray([k.lender for k in kinds])[kind]
+    reference = state.ring.record[buffer.pick(state.ring, pick_key, lender)]
+    needed = jnp.asarray([not k.writes_program for k in kinds])[kind]  # the proposal is about the program shown
+    shown = jax.random.bernoulli(ref_key, 0.5, (count,)) | needed
+    prompt = proposal_prompts(kind, level, reference, shown, cfg.tasks.prompt, kinds)
     sampled = rollout.sample(
         sample_key, weights, prompt, cfg.model,
         max_new=cfg.tasks.completion, temperature=cfg.selfplay.temperature,
@@ -103,6 +108,7 @@ def proposal_prompts(
     record: Integer[Array, "N R"],
     shown: Bool[Array, " N"],
     width: int,
+    kinds: Kinds = TASK_KINDS,
 ) -> Int[Array, "N P"]:
     """`<propose><kind><level> [<prog> CODE] <prog|in>`, left-padded; CODE is that of the record (`kinds.record`)."""
     n = kind.shape[0]
@@ -111,9 +117,9 @@ def proposal_prompts(
     fits = code_length <= width - 5
     body = jnp.where(shown & fits, code_length + 1, 0)  # <prog> and CODE
     tags = jnp.stack(
-        [jnp.full((n,), tokens.PROPOSE), jnp.asarray(tokens.KIND_TAGS)[kind], jnp.asarray(tokens.LEVELS)[level]], axis=1
+        [jnp.full((n,), tokens.PROPOSE), jnp.asarray(tags_of(kinds))[kind], jnp.asarray(tokens.LEVELS)[level]], axis=1
     )
-    last = jnp.where(kind == 2, tokens.IN, tokens.PROG)
+    last = jnp.asarray([k.opener for k in kinds])[kind]
     at = jnp.arange(width)[None] - (width - 4 - body)[:, None]  # index within the prompt; negative is padding
     from_record = jnp.take_along_axis(record, jnp.clip(at - 2, 0, record.shape[1] - 1), axis=1)
     middle = jnp.where(at == 3, tokens.PROG, from_record)
@@ -174,8 +180,11 @@ def advantage(state: TrainState, slots: Slots, judged: Judged, cfg: Config) -> t
     base = objective.observe(state.baselines, paid, slots.kind, PROPOSER, proposer_counts, sp.ema)
     base = objective.observe(base, flat(judged.reward), rows, SOLVER, flat(judged.counted), sp.ema)
     if sp.advantage == "task_relative":
-        propose_advantage = objective.task_relative(paid, slots.kind, proposer_counts, sp.min_sigma)
-        solve_advantage = objective.task_relative(flat(judged.reward), rows, flat(judged.counted), sp.min_sigma)
+        num_kinds = base.mean.shape[0]
+        propose_advantage = objective.task_relative(paid, slots.kind, proposer_counts, num_kinds, sp.min_sigma)
+        solve_advantage = objective.task_relative(
+            flat(judged.reward), rows, flat(judged.counted), num_kinds, sp.min_sigma
+        )
     else:
         mean, sigma = objective.mean_and_sigma(base, slots.kind, PROPOSER, sp.min_sigma)
         propose_advantage = jnp.where(proposer_counts, (paid - mean) / sigma, 0.0)

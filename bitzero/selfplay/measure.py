@@ -3,12 +3,11 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from bitzero.config import Config
 from bitzero.selfplay import buffer, verify
 from bitzero.state import Credit, Judged, Proposals, Rollout, Slots, TrainState
+from bitzero.tasks.kinds import Kinds, names_of
+from bitzero.tasks.levels import NUM_LEVELS
 from bitzero.tasks.tokens import EOS
-
-KINDS = ("deduction", "abduction", "induction")
 
 
 def share(hit: Bool[Array, "*B"], of: Bool[Array, "*B"]) -> Float[Array, ""]:
@@ -28,11 +27,11 @@ def measure(
     answers: Rollout,
     judged: Judged,
     credit: Credit,
-    cfg: Config,
+    kinds: Kinds,
 ) -> dict[str, Float[Array, ""]]:
     """All metrics of the step but those of the update."""
     return {
-        **_tasks(slots, judged, credit),
+        **_tasks(slots, judged, credit, kinds),
         **_lengths(proposals.rollout, answers, judged),
         **{f"gates/{name}": jnp.sum(slots.gate == i).astype(jnp.float32) for i, name in enumerate(verify.GATES)},
         "selfplay/ring_age": buffer.age(state.ring, state.step),
@@ -43,7 +42,7 @@ def measure(
     }
 
 
-def _tasks(slots: Slots, judged: Judged, credit: Credit) -> dict[str, Array]:
+def _tasks(slots: Slots, judged: Judged, credit: Credit, kinds: Kinds) -> dict[str, Array]:
     own, rate = slots.own, credit.rate
     everyone = jnp.ones_like(own)
     spread = jnp.max(judged.reward, axis=1) > jnp.min(judged.reward, axis=1)
@@ -61,10 +60,10 @@ def _tasks(slots: Slots, judged: Judged, credit: Credit) -> dict[str, Array]:
         "selfplay/reward_propose": jnp.mean(credit.propose_reward),
         "selfplay/reward_solve": mean(judged.reward, judged.counted),
     }
-    for i, kind in enumerate(KINDS):
+    for i, kind in enumerate(names_of(kinds)):
         metrics[f"selfplay/solve_{kind}"] = mean(rate, slots.kind == i)
         metrics[f"selfplay/valid_{kind}"] = share(own, slots.kind == i)
-    for level in range(6):
+    for level in range(NUM_LEVELS):
         metrics[f"selfplay/accepted_L{level}"] = jnp.sum(own & (slots.level == level)).astype(jnp.float32)
     return metrics
 

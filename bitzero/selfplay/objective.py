@@ -91,9 +91,9 @@ def proposer_reward(
     return jnp.where(valid, jnp.where(trivial, 0.0, value), -1.0)
 
 
-def empty_baselines() -> Baselines:
-    """No reward seen yet."""
-    zeros = jnp.zeros((3, 2))
+def empty_baselines(num_kinds: int) -> Baselines:
+    """No reward seen yet, of any of the kinds of task."""
+    zeros = jnp.zeros((num_kinds, 2))
     return Baselines(mean=zeros, square=zeros, weight=zeros)
 
 
@@ -106,7 +106,8 @@ def observe(
     decay: float,
 ) -> Baselines:
     """Baselines after the rewards of one role in one step; a kind without a counted reward keeps its own."""
-    member = (kind[None] == jnp.arange(3)[:, None]) & counted[None]
+    num_kinds = base.mean.shape[0]
+    member = (kind[None] == jnp.arange(num_kinds)[:, None]) & counted[None]
     count = jnp.sum(member, axis=1)
     mean = jnp.sum(member * rewards[None], axis=1) / jnp.maximum(count, 1)
     square = jnp.sum(member * jnp.square(rewards)[None], axis=1) / jnp.maximum(count, 1)
@@ -114,7 +115,7 @@ def observe(
         jnp.where(count > 0, decay * old[:, role] + (1 - decay) * new, old[:, role])
     )
     return Baselines(
-        mean=blend(base.mean, mean), square=blend(base.square, square), weight=blend(base.weight, jnp.ones(3))
+        mean=blend(base.mean, mean), square=blend(base.square, square), weight=blend(base.weight, jnp.ones(num_kinds))
     )
 
 
@@ -152,13 +153,13 @@ def policy_loss(
 
 
 def task_relative(
-    rewards: Float[Array, " B"], kind: Int[Array, " B"], counted: Bool[Array, " B"], floor: float
+    rewards: Float[Array, " B"], kind: Int[Array, " B"], counted: Bool[Array, " B"], num_kinds: int, floor: float
 ) -> Float[Array, " B"]:
     """(R − μ)/σ over the batch's counted rewards of the same kind and role: AZR's task-relative REINFORCE++.
 
     AZR weights μ and σ by token, which favours short wrong and long right answers; these are per sequence.
     """
-    member = (kind[None] == jnp.arange(3)[:, None]) & counted[None]
+    member = (kind[None] == jnp.arange(num_kinds)[:, None]) & counted[None]
     count = jnp.maximum(jnp.sum(member, axis=1), 1)
     mean = jnp.sum(member * rewards[None], axis=1) / count
     variance = jnp.sum(member * jnp.square(rewards[None] - mean[:, None]), axis=1) / count

@@ -14,12 +14,11 @@ from bitzero.selfplay import buffer, objective, schedule
 from bitzero.selfplay.gradients import count, gradients
 from bitzero.selfplay.update import optimiser, update
 from bitzero.state import Supervised, TrainState
+from bitzero.tasks.kinds import DEDUCTION, PROPOSE, TASK_KINDS
+from bitzero.tasks.levels import NUM_LEVELS
 
-FORMS = ("deduction", "abduction", "induction", "propose")
-NUM_LEVELS = 6
 
-
-def init_state(cfg: Config) -> TrainState:
+def init_state(cfg: Config, num_kinds: int = len(TASK_KINDS)) -> TrainState:
     """Random weights and empty buffers for ``cfg.seed``."""
     init_key, key = jax.random.split(jax.random.key(cfg.seed))
     params, tiers = transformer.init(init_key, cfg.model)
@@ -32,7 +31,7 @@ def init_state(cfg: Config) -> TrainState:
         opt_state=optimiser(cfg).init(params),
         ring=buffer.empty_ring(cfg),
         history=buffer.empty_set(cfg.selfplay.history),
-        baselines=objective.empty_baselines(),
+        baselines=objective.empty_baselines(num_kinds),
         reference=None,
         key=key,
         frontier=zero,
@@ -85,8 +84,9 @@ def _accuracy(hits: Array, target: Array, items: Supervised) -> dict[str, Any]:
         count = jnp.sum(target & of)
         return jnp.where(count > 0, jnp.sum(hits & of) / jnp.maximum(count, 1), -1.0)
 
-    metrics = {f"loss/token_accuracy_{form}": share(kind == i) for i, form in enumerate(FORMS)}
-    metrics |= {f"loss/token_accuracy_L{i}": share((level == i) & (kind == 0)) for i in range(NUM_LEVELS)}
+    forms = {kind.name: kind.number for kind in TASK_KINDS} | {"propose": PROPOSE}
+    metrics = {f"loss/token_accuracy_{form}": share(kind == i) for form, i in forms.items()}
+    metrics |= {f"loss/token_accuracy_L{i}": share((level == i) & (kind == DEDUCTION)) for i in range(NUM_LEVELS)}
     metrics["perf/target_share"] = jnp.mean(target.astype(jnp.float32))
     metrics["perf/filled"] = jnp.mean((items.tokens != 0).astype(jnp.float32))
     return metrics

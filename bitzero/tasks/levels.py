@@ -8,6 +8,9 @@ helper functions, at most 40 events.
 
 import dataclasses
 import random
+import re
+
+from bitzero.sandbox import Parsed
 
 NUM_LEVELS = 6
 EVENTS = (8, 8, 8, 8, 16, 40)  # executed changes of variables that a level may have
@@ -60,6 +63,35 @@ def structure(facts: Facts) -> int:
     if facts.statements or facts.operations > 2:
         return 1
     return 0
+
+
+_OPERATION = re.compile(r"(?<=[\w\])}'])(?:[\[(.]| (?:[-+*/%<>=!&|^]+|and|or|in|is|not in|is not) )")
+_LOOP = re.compile(r"^( *)(?:for|while) ", re.MULTILINE)
+_TIER_1 = frozenset(("True", "False", "len", "max", "min", "range", "sorted", "sum", ".append", ".count"))
+_TIER_2 = re.compile(r"//|%|\b(?:enumerate|zip|tuple|dict)\(|[{]")
+
+
+def level_of_text(program: Parsed) -> int:
+    """Level of a proposed program: the curriculum's structure rule and vocabulary tier, read off the text.
+
+    Events are not measured (the sandbox reports fuel, not changes of variables), so long runs stay at their structure.
+    """
+    source = program.source
+    indents = {match.group(1) for match in _LOOP.finditer(source)}
+    facts = Facts(
+        statements=max(0, program.statements - 1),
+        operations=len(_OPERATION.findall(source.partition(":\n")[2])),
+        tier=1 if set(program.names) <= _TIER_1 and not _TIER_2.search(source) else 2,
+        comprehensions=0,
+        branches=program.branches,  # comprehensions are among them
+        loops=program.loops,
+        depth=len(indents),
+        whiles=len(re.findall(r"^ *while ", source, re.MULTILINE)),
+        builds=0,
+        helpers=source.count("\ndef ") + source.startswith("def ") - 1,
+        events=0,
+    )
+    return max(structure(facts), TIER_LEVEL[facts.tier])
 
 
 def mix(rng: random.Random, open_levels: int, frontier: int) -> int:

@@ -8,7 +8,7 @@ import pytest
 from bitzero.config import Config, Eval, Model
 from bitzero.evaluation import proposing, questions
 from bitzero.selfplay import buffer, warmup
-from bitzero.tasks import kinds
+from bitzero.tasks import tokens
 from bitzero.tasks.kinds import INDUCTION
 
 CFG = Config(
@@ -22,10 +22,10 @@ def state():
     return warmup.init_state(CFG)
 
 
-def test_proposer_prompts_take_kinds_in_turn_and_show_a_program_to_induction(test_programs):
-    asked, prompts = proposing.draw_prompts(test_programs, 3, 12, CFG.tasks.prompt)
+def test_proposer_prompts_take_kinds_in_turn_and_show_a_program_to_induction(state, test_programs):
+    asked, prompts = proposing.draw_prompts(test_programs, 3, 12, questions.solver(state, CFG))
     assert asked == [0, 1, 2] * 4
-    codes = [kinds.tokens.encode(program.code) for program in test_programs]
+    codes = [tokens.encode(program.code) for program in test_programs]
     for kind, prompt in zip(asked, prompts, strict=True):
         if kind == INDUCTION:
             assert any(prompt[4:-1] == code for code in codes)

@@ -16,7 +16,7 @@ from bitzero.generator import programs
 from bitzero.run.checkpoint import digest
 from bitzero.sandbox import Sandbox
 from bitzero.selfplay import loop, objective, verify, warmup
-from bitzero.state import Played, Rollout, Supervised
+from bitzero.state import Judged, Played, Proposals, Rollout, Supervised
 from bitzero.tasks import kinds, tokens
 
 CFG = Config(
@@ -146,7 +146,7 @@ def slots_and_verdict(gates):
     """A state, the proposals and the door's verdict for proposals that met ``gates``; hash i for proposal i."""
     n, state = len(gates), fresh()
     rollout = Rollout(tokens=jnp.zeros((n, 4), jnp.int32), logprobs=jnp.zeros((n, 4)), mask=jnp.ones((n, 4), bool))
-    proposals = loop.Proposals(
+    proposals = Proposals(
         prompt=jnp.zeros((n, CFG.tasks.prompt), jnp.int32),
         kind=jnp.arange(n) % 3,
         level=jnp.zeros(n, jnp.int32),
@@ -181,7 +181,7 @@ def test_a_rejected_proposal_gives_its_slot_to_a_task_of_the_ring():
 def judged(reward, counted=None):
     reward = jnp.asarray(reward, jnp.float32)
     counted = jnp.ones(reward.shape, bool) if counted is None else jnp.asarray(counted)
-    return loop.Judged(reward=reward, counted=counted, trivial=jnp.zeros(len(reward), bool))
+    return Judged(reward=reward, counted=counted, trivial=jnp.zeros(len(reward), bool))
 
 
 @pytest.mark.parametrize("form", ["group", "task_relative"])

@@ -54,12 +54,12 @@ def test_group_advantages_sum_to_zero(seed):
 def test_task_relative_advantages_are_whitened_by_kind_and_by_sequence():
     reward = jnp.array([1.0, 0.0, 5.0, 5.0])
     kind = jnp.array([0, 0, 1, 1])
-    got = objective.task_relative(reward, kind, jnp.ones(4, bool), 0.1)
+    got = objective.task_relative(reward, kind, jnp.ones(4, bool), 3, 0.1)
     np.testing.assert_allclose(got, [1.0, -1.0, 0.0, 0.0], atol=1e-5)  # kind 1 has no spread: 0 ÷ floor
 
 
 def test_baselines_follow_each_kind_and_role_apart():
-    base = objective.empty_baselines()
+    base = objective.empty_baselines(3)
     reward, kind = jnp.array([1.0, 0.0, -1.0]), jnp.array([0, 0, 2])
     base = objective.observe(base, reward, kind, 1, jnp.ones(3, bool), 0.9)
     mean, sigma = objective.mean_and_sigma(base, kind, 1, 0.1)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitzero.config import Config
-from bitzero.tasks import kinds, sequences, tokens, trivial
-from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, PROPOSE, Task
+from bitzero.tasks import kinds, sequences, tokens
+from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, PROPOSE, TASK_KINDS, Task
 from bitzero.tasks.tokens import EOS, decode, encode
 
 CFG = Config()
@@ -224,7 +224,7 @@ def test_sequences_fit_and_end_with_a_target(form, seed):
 @pytest.mark.parametrize("kind", [DEDUCTION, ABDUCTION, INDUCTION])
 def test_rules_and_answers_are_aligned(kind):
     made = induction(tuple("12345"), tuple("23456")) if kind == INDUCTION else task(kind)
-    assert len(trivial.trivial_answers(made)) == len(trivial.trivial_rules(kind))
+    assert len(TASK_KINDS[kind].trivial_answers(made)) == len(TASK_KINDS[kind].trivial_rules())
 
 
 @pytest.mark.parametrize("kind", [DEDUCTION, ABDUCTION, INDUCTION])
@@ -232,38 +232,42 @@ def test_further_arguments_do_not_move_the_rules(kind):
     four = tuple(f"{n}, 20, 30, 40" for n in range(5))
     made = task(kind, inputs=four, outputs=tuple("56789"), shown=3)
     three = task(kind, inputs=tuple(given[:-4] for given in four), outputs=tuple("56789"), shown=3)
-    count = len(trivial.trivial_rules(kind))
-    assert len(trivial.trivial_answers(made)) > count == len(trivial.trivial_answers(three))
-    place = trivial.trivial_rules(kind).index("output as argument 2, others 0" if kind == ABDUCTION else "argument 2")
+    rules, answers = TASK_KINDS[kind].trivial_rules(), TASK_KINDS[kind].trivial_answers
+    assert len(answers(made)) > len(rules) == len(answers(three))
+    place = rules.index("output as argument 2, others 0" if kind == ABDUCTION else "argument 2")
     wanted = {DEDUCTION: "30", ABDUCTION: "0, 0, 5, 0", INDUCTION: "def f(a0, a1, a2, a3):\n    return a2"}
-    assert trivial.trivial_answers(made)[place] == wanted[kind]
+    assert answers(made)[place] == wanted[kind]
+
+
+def by_rule(kind):
+    return dict(zip(TASK_KINDS[kind].trivial_rules(), TASK_KINDS[kind].trivial_answers(task(kind)), strict=True))
 
 
 def test_trivial_answers_by_hand():
-    answers = dict(zip(trivial.trivial_rules(ABDUCTION), trivial.trivial_answers(task(ABDUCTION)), strict=True))
+    answers = by_rule(ABDUCTION)
     assert answers["all []"] == "[], []"
     assert answers["output as argument 0, others 0"] == "[0, 2], 0"
     assert answers["output as argument 1, others ''"] == "'', [0, 2]"
     assert answers["output as argument 2, others 0"] == ""
-    answers = dict(zip(trivial.trivial_rules(DEDUCTION), trivial.trivial_answers(task(DEDUCTION)), strict=True))
+    answers = by_rule(DEDUCTION)
     assert (answers["argument 0"], answers["argument 1"], answers["argument 2"]) == ("[1, 2]", "0", "")
 
 
 def test_trivial_tasks_are_recognised():
-    assert trivial.is_trivial(task(DEDUCTION, inputs=("[1], 2",), outputs=("[1]",)))
-    assert trivial.is_trivial(task(DEDUCTION, inputs=("3, 2",), outputs=("True",)))
-    assert not trivial.is_trivial(task(DEDUCTION, inputs=("3, 2",), outputs=("5",)))
+    deduction, abduction, pairs = TASK_KINDS
+    assert deduction.is_trivial(task(DEDUCTION, inputs=("[1], 2",), outputs=("[1]",)))
+    assert deduction.is_trivial(task(DEDUCTION, inputs=("3, 2",), outputs=("True",)))
+    assert not deduction.is_trivial(task(DEDUCTION, inputs=("3, 2",), outputs=("5",)))
     doubled = task(ABDUCTION, inputs=("[1], 2",), outputs=("[1]",))
-    assert not trivial.is_trivial(doubled)
-    assert trivial.is_trivial(doubled, run=lambda given: "[1]" if given == "[1], 0" else None)
-    assert trivial.is_trivial(induction(tuple("12345"), tuple("12345")))  # identity
-    assert trivial.is_trivial(induction(tuple("12345"), tuple("00700")))  # hidden outputs are equal
-    assert trivial.is_trivial(induction(tuple("12345"), tuple("01201")))  # hidden outputs were all shown
-    assert not trivial.is_trivial(induction(tuple("12345"), tuple("23456")))
+    assert not abduction.is_trivial(doubled)
+    assert pairs.is_trivial(induction(tuple("12345"), tuple("12345")))  # identity
+    assert pairs.is_trivial(induction(tuple("12345"), tuple("00700")))  # hidden outputs are equal
+    assert pairs.is_trivial(induction(tuple("12345"), tuple("01201")))  # hidden outputs were all shown
+    assert not pairs.is_trivial(induction(tuple("12345"), tuple("23456")))
 
 
 def test_the_lookup_program_knows_the_shown_pairs_only():
-    program = trivial.trivial_answers(induction(("1", "[2], 'x'", "3", "4", "5"), tuple("23456")))[-1]
+    program = TASK_KINDS[INDUCTION].trivial_answers(induction(("1", "[2], 'x'", "3", "4", "5"), tuple("23456")))[-1]
     scope: dict = {}
     exec(program, scope)  # written by this test's own task
     assert [scope["f"](1), scope["f"]([2], "x"), scope["f"](3), scope["f"](4)] == [2, 3, 4, 4]
