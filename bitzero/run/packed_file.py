@@ -30,7 +30,7 @@ def save(path: pathlib.Path, tree: dict[str, Any], cfg: Config, *, step: int, op
     arrays, shapes = packing.flatten(tree)
     header = {
         "format": FORMAT, "step": step, "operand": operand, "trace": trace, "shapes": shapes,
-        "config": dataclasses.asdict(cfg), "commit": device.commit(),
+        "config": dataclasses.asdict(cfg), "commit": device.source_commit(),
     }  # fmt: skip
     arrays[_HEADER] = np.frombuffer(json.dumps(header).encode(), np.uint8)
     content = io.BytesIO()

@@ -13,7 +13,7 @@ from bitzero.run.progress import Status
 from bitzero.run.sitting import Sitting
 from bitzero.state import Supervised, TrainState
 
-PHASES = {  # as people read them
+PHASE_NAMES = {  # as people read them
     "full": "warm-up",
     "ramp": "warm-up (ramp)",
     "integer": "warm-up (ternary)",
@@ -33,7 +33,7 @@ class RanChunk:
     seconds: float  # wall time, compiling included
 
 
-def record(sitting: Sitting, chunk: RanChunk) -> None:
+def report_chunk(sitting: Sitting, chunk: RanChunk) -> None:
     """Metrics and the live line of the steps of ``chunk``."""
     meters, seconds, ran = sitting.meters, chunk.seconds, chunk.step - chunk.first
     if not ran:
@@ -41,69 +41,71 @@ def record(sitting: Sitting, chunk: RanChunk) -> None:
     for at, text in sitting.door.samples:
         sitting.metrics.text(at, "selfplay/samples", f"```\n{text}\n```")
     sitting.door.samples.clear()
-    meters.means = sitting.metrics.chunk(chunk.first, chunk.values, ran=ran, each=chunk.phase == "selfplay")
+    meters.chunk_means = sitting.metrics.chunk(chunk.first, chunk.values, ran=ran, each=chunk.phase == "selfplay")
     tokens = trained_tokens(sitting, chunk.batch, ran)
     meters.ledger.tokens += tokens
-    scalars = executor(sitting)
-    door = door_seconds(sitting)
-    meters.rate = 0.0 if meters.fresh else seconds / ran  # a chunk that compiles says nothing about the next
-    if not meters.fresh:
+    scalars = sandbox_scalars(sitting)
+    door = new_door_seconds(sitting)
+    meters.step_seconds = (
+        0.0 if meters.compiles_next else seconds / ran
+    )  # a chunk that compiles says nothing about the next
+    if not meters.compiles_next:
         scalars |= {"perf/tokens_s": tokens / seconds, "perf/step_ms": 1000 * seconds / ran}
-    if chunk.phase == "selfplay" and not meters.fresh:
+    if chunk.phase == "selfplay" and not meters.compiles_next:
         scalars |= {f"perf/verify_{name}_ms": 1000 * spent / ran for name, spent in door.items()}
         scalars["perf/verify_share"] = sum(door.values()) / seconds
         for name, spent in door.items():
             meters.ledger.spend(f"verify {name}", spent)
     sitting.metrics.scalars(chunk.step, scalars)
-    meters.fresh = False
-    sitting.progress.show(status(sitting, chunk.phase, chunk.step, tokens / seconds))
+    meters.compiles_next = False
+    sitting.progress.show(chunk_status(sitting, chunk.phase, chunk.step, tokens / seconds))
 
 
-def weigh(sitting: Sitting, state: TrainState) -> None:
+def report_weights(sitting: Sitting, state: TrainState) -> None:
     """Figures of the quantised weights after a chunk, and how far the scales moved in it."""
     figures, scales = (
         weight_figures.figures(state, sitting.cfg.model),
         weight_figures.scales(state.params, sitting.cfg.model),
     )
-    if sitting.meters.scales:
-        figures["quant/alpha_drift"] = weight_figures.drift(sitting.meters.scales, scales)
+    if sitting.meters.last_scales:
+        figures["quant/alpha_drift"] = weight_figures.drift(sitting.meters.last_scales, scales)
     sitting.metrics.scalars(int(state.step), figures)
-    sitting.meters.scales = scales
+    sitting.meters.last_scales = scales
 
 
-def status(sitting: Sitting, phase: str, step: int, tokens_s: float) -> Status:
+def chunk_status(sitting: Sitting, phase: str, step: int, tokens_s: float) -> Status:
     """The live line after ``step``."""
     cfg, meters = sitting.cfg, sitting.meters
     end = configuration.steps_in_all(cfg) if phase == "selfplay" else cfg.warmup.steps
     return Status(
-        phase=PHASES[phase],
+        phase=PHASE_NAMES[phase],
         step=step,
         total=end,
         tokens_s=tokens_s,
-        loss=meters.means.get("loss/total"),
+        loss=meters.chunk_means.get("loss/total"),
         accuracy={int(level): share for level, share in sorted(meters.ledger.accuracy.items())},
-        valid=meters.means.get("selfplay/valid_rate"),
-        left_s=meters.rate * (end - step) if meters.rate else None,
+        valid=meters.chunk_means.get("selfplay/valid_rate"),
+        left_s=meters.step_seconds * (end - step) if meters.step_seconds else None,
     )
 
 
 def trained_tokens(sitting: Sitting, batch: Supervised, ran: int) -> int:
     """Tokens of the last ``ran`` updates: the generator's sequences and, in self-play, all completions."""
-    play, means = sitting.cfg.selfplay, sitting.meters.means
+    play, means = sitting.cfg.selfplay, sitting.meters.chunk_means
     sampled = play.num_tasks * means.get("selfplay/length_propose", 0.0)
     sampled += play.num_tasks * play.group_size * means.get("selfplay/length_solve", 0.0)
     return int(np.count_nonzero(np.asarray(batch.tokens[:ran]))) + round(ran * sampled)
 
 
-def door_seconds(sitting: Sitting) -> dict[str, float]:
+def new_door_seconds(sitting: Sitting) -> dict[str, float]:
     """Wall seconds inside each host callback since the last call of this function."""
     now = dict(sitting.door.seconds)
-    since = {name: seconds - sitting.meters.door_before.get(name, 0.0) for name, seconds in now.items()}
-    sitting.meters.door_before = now
+    since = {name: seconds - sitting.meters.last_door_seconds.get(name, 0.0) for name, seconds in now.items()}
+    sitting.meters.last_door_seconds = now
     return since
 
 
-def executor(sitting: Sitting) -> dict[str, float]:
+def sandbox_scalars(sitting: Sitting) -> dict[str, float]:
     """The sandbox's counters of this sitting, and how often a generated label disagreed with it."""
     counts = {name: value for name, value in sitting.sandbox.report().items() if type(value) is int}
     counts |= {"audited": sitting.stream.audited, "disagreements": sitting.stream.disagreements}
@@ -111,12 +113,12 @@ def executor(sitting: Sitting) -> dict[str, float]:
     return {f"executor/{name}": float(value) for name, value in counts.items()}
 
 
-def write_run(sitting: Sitting, state: TrainState) -> None:
+def write_run_json(sitting: Sitting, state: TrainState) -> None:
     """``run.json``: where the run stands, what it cost, on what it ran."""
     ledger = sitting.meters.ledger
     now = time.monotonic() - sitting.began
-    ledger.seconds += now - sitting.meters.counted
-    sitting.meters.counted = now
+    ledger.seconds += now - sitting.meters.counted_seconds
+    sitting.meters.counted_seconds = now
     playing = ledger.spent.get("selfplay", 0.0)
     verifying = sum(seconds for name, seconds in ledger.spent.items() if name.startswith("verify "))
     workdir.write_json(
@@ -139,6 +141,6 @@ def write_run(sitting: Sitting, state: TrainState) -> None:
             "audited_programs": sitting.stream.audited,
             "audit_disagreements": sitting.stream.disagreements,
             "sandbox": sitting.sandbox.report(),
-            "machine": device.describe(),
+            "machine": device.describe_machine(),
         },
     )

@@ -34,9 +34,9 @@ def owned(path: pathlib.Path) -> Iterator[pathlib.Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise RunError(
-                f"another run is using {path}{_owner(lock)}; wait for it, or choose another --workdir"
+                f"another run is using {path}{_owner_text(lock)}; wait for it, or choose another --workdir"
             ) from None
-        with _io_as_sentence(path):
+        with _errors_as_sentence(path):
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
@@ -73,7 +73,7 @@ def replace_file(file: pathlib.Path, content: bytes) -> None:
     Raises ``RunError`` when the disk refuses; the old file is untouched then.
     """
     draft = file.with_name(f".{file.name}.{os.getpid()}")
-    with _io_as_sentence(file):
+    with _errors_as_sentence(file):
         try:
             with open(draft, "wb") as handle:
                 handle.write(content)
@@ -96,14 +96,14 @@ def read_json(file: pathlib.Path) -> Any:
 
 
 @contextlib.contextmanager
-def _io_as_sentence(path: pathlib.Path) -> Iterator[None]:
+def _errors_as_sentence(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise RunError(f"cannot write to {path}: {error.strerror}; free space or choose another --workdir") from None
 
 
-def _owner(lock: typing.TextIO) -> str:
+def _owner_text(lock: typing.TextIO) -> str:
     lock.seek(0)
     pid = lock.read().strip()
     return f" (process {pid})" if pid.isdigit() else ""
