@@ -13,7 +13,7 @@ _LOG_EVERY_S = 10.0  # seconds between lines where the output is not a terminal
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Status:
-    """What the line says; None is not known yet and left out."""
+    """What the live line says; a field that is None is not known yet and left out of it."""
 
     phase: str
     step: int

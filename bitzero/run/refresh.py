@@ -56,14 +56,17 @@ def reallocate(state: TrainState, cfg: Config) -> TrainState:
         precision.gains(state.params, cfg.model),
         now, age, granted, cfg,
     )  # fmt: skip
-    new = {name: _changed_block(layers[name], now[name], tiers[name]) for name in layers}
+    new = {name: _with_tiers(layers[name], now[name], tiers[name]) for name in layers}
     ages = {name: jnp.asarray(np.where(tiers[name] != now[name], 0, age[name])) for name in layers}
     held = dataclasses.replace(state.allocation, age=ages, budget=jnp.float32(granted))
     return dataclasses.replace(state, precision={**state.precision, "layers": new}, allocation=held)
 
 
-def _changed_block(block: dict[str, Any], old: np.ndarray, new: np.ndarray) -> dict[str, Any]:
-    """λ_r is 0 where a block leaves the ternary grid. A step from 4 to 8 bits is taken at once: see WORKSPACE.md."""
+def _with_tiers(block: dict[str, Any], old: np.ndarray, new: np.ndarray) -> dict[str, Any]:
+    """The ``precision`` leaves of one matrix with tiers ``new``: λ_r is 0 where a block leaves the ternary grid.
+
+    A step from 4 to 8 bits is taken at once: see WORKSPACE.md.
+    """
     ramp = np.where((old == 0) & (new > 0), 0.0, np.where(new == 0, 1.0, np.asarray(block["ramp"])))
     return {"tier": jnp.asarray(new), "ramp": jnp.asarray(ramp, jnp.float32)}
 

@@ -34,7 +34,7 @@ class RanChunk:
 
 
 def report_chunk(sitting: Sitting, chunk: RanChunk) -> None:
-    """Metrics and the live line of the steps of ``chunk``."""
+    """Writes the metrics of the steps of ``chunk`` and shows the live line."""
     meters, seconds, ran = sitting.meters, chunk.seconds, chunk.step - chunk.first
     if not ran:
         return
@@ -55,14 +55,14 @@ def report_chunk(sitting: Sitting, chunk: RanChunk) -> None:
         scalars |= {f"perf/verify_{name}_ms": 1000 * spent / ran for name, spent in door.items()}
         scalars["perf/verify_share"] = sum(door.values()) / seconds
         for name, spent in door.items():
-            meters.ledger.spend(f"verify {name}", spent)
+            meters.ledger.add_seconds(f"verify {name}", spent)
     sitting.metrics.scalars(chunk.step, scalars)
     meters.compiles_next = False
     sitting.progress.show(chunk_status(sitting, chunk.phase, chunk.step, tokens / seconds))
 
 
 def report_weights(sitting: Sitting, state: TrainState) -> None:
-    """Figures of the quantised weights after a chunk, and how far the scales moved in it."""
+    """Writes figures of the quantised weights after a chunk, and how far the scales moved in it."""
     figures, scales = (
         weight_figures.figures(state, sitting.cfg.model),
         weight_figures.scales(state.params, sitting.cfg.model),
@@ -114,7 +114,7 @@ def sandbox_scalars(sitting: Sitting) -> dict[str, float]:
 
 
 def write_run_json(sitting: Sitting, state: TrainState) -> None:
-    """``run.json``: where the run stands, what it cost, on what it ran."""
+    """Writes ``run.json``: where the run stands, what it cost, on what it ran. Raises ``RunError``."""
     ledger = sitting.meters.ledger
     now = time.monotonic() - sitting.began
     ledger.seconds += now - sitting.meters.counted_seconds

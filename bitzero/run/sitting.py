@@ -29,7 +29,7 @@ class Ledger:
     accuracy: dict[str, float] = dataclasses.field(default_factory=dict)  # level → last dev accuracy
     spent: dict[str, float] = dataclasses.field(default_factory=dict)  # activity → seconds
 
-    def spend(self, activity: str, seconds: float) -> None:
+    def add_seconds(self, activity: str, seconds: float) -> None:
         """Adds ``seconds`` to an activity."""
         self.spent[activity] = self.spent.get(activity, 0.0) + seconds
 
@@ -70,7 +70,7 @@ def timed_as(sitting: Sitting, activity: str) -> Iterator[None]:
     """Adds the wall seconds of its body to an activity of the ledger."""
     began = time.monotonic()
     yield
-    sitting.meters.ledger.spend(activity, time.monotonic() - began)
+    sitting.meters.ledger.add_seconds(activity, time.monotonic() - began)
 
 
 def open_sandbox(cfg: Config) -> Sandbox:

@@ -56,7 +56,7 @@ def main(cfg: Config, home: pathlib.Path) -> int:
                 state, ledger = restore_or_init(cfg, store, progress)
                 cfg = configuration.with_operand(cfg, ledger.operand)
                 door = Door(sandbox, cfg)
-                stop.also(door.request_stop)
+                stop.call_when_asked(door.request_stop)
                 with Metrics(home / "tb", int(state.step)) as metrics:
                     sitting = Sitting(
                         cfg=cfg, home=home, store=store, stream=stream, sandbox=sandbox, door=door, metrics=metrics,
@@ -100,9 +100,9 @@ def random_state(cfg: Config) -> TrainState:
 
 
 def train_chunks(sitting: Sitting, state: TrainState) -> int:
-    """Chunks until the run is done or the sitting ends."""
+    """Trains chunk by chunk until the run is done or the sitting ends; the value is the exit code."""
     cfg, total = sitting.cfg, configuration.steps_in_all(sitting.cfg)
-    sitting.stop.after(cfg.run.minutes)
+    sitting.stop.ask_after(cfg.run.minutes)
     if int(state.step) == total:
         sitting.progress.say("this run is finished; evaluating it again")
     while int(state.step) < total and not sitting.stop.asked:
@@ -125,7 +125,7 @@ def train_chunks(sitting: Sitting, state: TrainState) -> int:
 
 
 def finish_run(sitting: Sitting, state: TrainState) -> int:
-    """What follows the last step: the held-out table, ``run.json``, the parameter hash."""
+    """What follows the last step: the held-out table, ``run.json``, the parameter hash; the value is the exit code."""
     write_run_json(sitting, state)
     result, cfg = None, sitting.cfg
     if not sitting.stop.asked:
@@ -135,7 +135,7 @@ def finish_run(sitting: Sitting, state: TrainState) -> int:
     if result is None:
         sitting.progress.say(f"{sitting.stop.asked}: training is done and saved; the same command evaluates it")
         return 0
-    sitting.meters.ledger.spend("evaluation", result["seconds"])
+    sitting.meters.ledger.add_seconds("evaluation", result["seconds"])
     write_run_json(sitting, state)
     sitting.progress.say(f"parameter hash {digest(state.params)}")
     sitting.progress.say(f"{clock_text(sitting.meters.ledger.seconds)} in all · {sitting.home}")

@@ -79,7 +79,7 @@ class SweepJob:
 
     @property
     def result(self) -> pathlib.Path:
-        """The file whose presence says that this run is finished and its figures are taken down."""
+        """The file of its figures; where it is, the run is finished."""
         return self.home / "result.json"
 
 
@@ -348,7 +348,7 @@ def _short_hash(shared: Config, file: SweepFile) -> str:
 
 
 def _acts_after_branch(key: str, after: Iterable[str]) -> bool:
-    """Whether a setting acts only after the branch."""
+    """Whether the setting ``key`` acts only after the branch, by the file's ``AFTER_BRANCH``."""
     return _is_under(key, after) and key not in _EARLY
 
 

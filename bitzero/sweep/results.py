@@ -87,7 +87,7 @@ def write_result(job: SweepJob) -> None:
 
 
 def ran_to_its_end(job: SweepJob) -> bool:
-    """Whether ``job`` ran to its end, its figures taken down or not."""
+    """Whether ``job`` ran to its end, whether or not its ``result.json`` is written; raises ``RunError``."""
     if job.result.exists():
         return True
     if job.point is None or not all((job.home / name).exists() for name in ("eval.json", "run.json")):
@@ -166,7 +166,7 @@ def paired_change(table: Sequence[Row], name: str, reference: str, column: str =
 
 
 def paired_advantage(table: Sequence[Row], series: str, x: float | None = None) -> Advantage | None:
-    """By how much ``series`` is better than the control at ``x``, or over every x both have (a mean a seed).
+    """By how many nats ``series`` is better than the control at ``x``, or over every x both have (a mean a seed).
 
     None where they share no x, or no seed that has them all.
     """

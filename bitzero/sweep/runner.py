@@ -88,7 +88,7 @@ class Sweep:
         self.waiting: list[SweepJob] = []
         self.seconds: dict[bool, list[float]] = {True: [], False: []}  # is a point → wall seconds of finished jobs
         self.shares = core_shares(plan.order.jobs)
-        stop.also(self.terminate)
+        stop.call_when_asked(self.terminate)
 
     def run(self) -> None:
         """Starts jobs as cores and warm-ups allow until none is left or the sitting is asked to end."""
@@ -108,7 +108,7 @@ class Sweep:
             self.view.show(self.status())
 
     def finish(self) -> int:
-        """Says how it ended and reports what there is; the exit code."""
+        """Says how the sweep ended and reports the runs there are; the value is the exit code."""
         if self.stop.asked:
             done = sum(job.result.exists() for job in self.plan.jobs)
             self.view.say(
@@ -202,11 +202,11 @@ class Sweep:
             process.terminate()
 
     def _ended(self, one: RunningJob) -> None:
-        """Takes down what a run that ended found, or why it failed."""
+        """Writes the result of a run that ended, or says why it failed."""
         job, code = one.job, one.process.returncode
         del self.running[job.title]
         seconds = time.monotonic() - one.began
-        why = f"exit code {code}: {last_line(one.log)}" if code else _take_down(job)
+        why = f"exit code {code}: {last_line(one.log)}" if code else _write_result(job)
         if why and not self.stop.asked:
             self._fail(job.title, f"{why} ({one.log})")
         elif job.result.exists():
@@ -274,18 +274,18 @@ def core_shares(jobs: int) -> list[set[int]]:
 
 
 def _left_behind(job: SweepJob) -> str:
-    """Takes down a run whose end its sweep did not live to see; '' or why it cannot be done."""
+    """Writes the result of a run that ended after its sweep was killed; '' or why it cannot be done."""
     try:
         over = results.ran_to_its_end(job)
     except RunError as error:
         return str(error)
     except (KeyError, TypeError) as error:
         return f"its results lack {error}"
-    return _take_down(job) if over else ""
+    return _write_result(job) if over else ""
 
 
-def _take_down(job: SweepJob) -> str:
-    """Takes down the figures of a run that ended well; '' or why it cannot be done."""
+def _write_result(job: SweepJob) -> str:
+    """Writes the result of a run that ended well; '' or why it cannot be done."""
     try:
         results.write_result(job)
     except RunError as error:

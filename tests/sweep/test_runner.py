@@ -222,7 +222,7 @@ def test_what_is_finished_is_not_run_again(fake, tmp_path, capsys):
     logs = [
         path for path in (tmp_path / "home" / "points").glob("*/*/log.txt") if path.parts[-3] in ("ternary", "long")
     ]
-    (tmp_path / "home" / "points" / "long" / "seed0" / "result.json").unlink()  # killed before it was taken down
+    (tmp_path / "home" / "points" / "long" / "seed0" / "result.json").unlink()  # killed before it was written
     before, first = {path: path.read_text() for path in logs}, table(tmp_path / "home")
     fake()
     assert len(logs) == 4 and {path: path.read_text() for path in logs} == before
