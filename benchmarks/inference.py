@@ -60,7 +60,7 @@ def main() -> None:
     from bitzero.run import device
 
     result = {"config": given.config, "prompt_tokens": given.prompt, "new_tokens": given.new}
-    result |= {"size": size, "rows": rows, "machine": device.describe()}
+    result |= {"size": size, "rows": rows, "machine": device.describe_machine()}
     given.out.write_text(json.dumps(result, indent=1) + "\n")
 
 

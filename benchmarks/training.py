@@ -56,7 +56,7 @@ def main() -> None:
             parts = play(cfg, stream, sandbox, given.repeats)
     result = {
         "config": given.config, "warmup": qat, "precision": tiers, "selfplay_seconds": parts,
-        "machine": device.describe(),
+        "machine": device.describe_machine(),
     }  # fmt: skip
     show(result)
     path = ROOT / "benchmarks" / "results" / "training.json"

@@ -41,10 +41,19 @@ from bitzero.config.derived import (
     steps_in_all,
     with_operand,
 )  # fmt: skip
+from bitzero.config.stored import (
+    OLD_SETTINGS,
+    acts_on_results,
+    acts_on_training,
+    flat_settings,
+    stored_settings,
+    without_old,
+)
 
 __all__ = [
     "BLOCK_ROWS",
     "INDEX_BITS",
+    "OLD_SETTINGS",
     "TERNARY_BITS",
     "Config",
     "ConfigError",
@@ -57,9 +66,12 @@ __all__ = [
     "SelfPlay",
     "Tasks",
     "Warmup",
+    "acts_on_results",
+    "acts_on_training",
     "budget_limit",
     "called",
     "default",
+    "flat_settings",
     "freeze",
     "kernel_shapes",
     "largest_budget",
@@ -70,7 +82,9 @@ __all__ = [
     "refresh_period",
     "spends",
     "steps_in_all",
+    "stored_settings",
     "with_operand",
+    "without_old",
 ]  # fmt: skip
 
 

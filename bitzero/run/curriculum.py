@@ -17,7 +17,7 @@ from bitzero.tasks.kinds import DEDUCTION
 from bitzero.tasks.levels import NUM_LEVELS
 
 
-def unlocks(step: int, cfg: Config) -> bool:
+def is_dev_step(step: int, cfg: Config) -> bool:
     """Whether dev accuracy is read before update number ``step``."""
     return step > 0 and step % cfg.tasks.unlock_every == 0
 
@@ -31,7 +31,9 @@ def dev_accuracy(solver: questions.Solver, level: int, heldout: Heldout, sandbox
     return float(questions.right(sandbox, tasks, questions.ask(solver, tasks)).mean())
 
 
-def unlock(state: TrainState, cfg: Config, heldout: Heldout, sandbox: Sandbox) -> tuple[TrainState, dict[int, float]]:
+def unlock_levels(
+    state: TrainState, cfg: Config, heldout: Heldout, sandbox: Sandbox
+) -> tuple[TrainState, dict[int, float]]:
     """The state with ``frontier`` and ``open_levels`` after a dev measurement, and the accuracies measured.
 
     The frontier is the lowest level not yet mastered (dev accuracy ≥ ``unlock_at``); mastering level k − 1 opens level
@@ -54,7 +56,7 @@ def unlock(state: TrainState, cfg: Config, heldout: Heldout, sandbox: Sandbox) -
     return state, measured
 
 
-def choose_mode(
+def choose_answer_mode(
     state: TrainState, cfg: Config, heldout: Heldout, sandbox: Sandbox
 ) -> tuple[TrainState, dict[str, float]]:
     """The state with the better ``trace_mode`` over the dev deductions of the open levels, and both accuracies."""
