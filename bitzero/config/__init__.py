@@ -70,8 +70,12 @@ __all__ = [
     "refresh_period",
     "spends",
     "steps_in_all",
+    "updated",
     "with_operand",
 ]  # fmt: skip
+
+
+DROPPED = frozenset({"tasks.fuel"})  # settings of older runs that no longer exist
 
 
 def default() -> ml_collections.ConfigDict:
@@ -85,6 +89,17 @@ def freeze(config: ml_collections.ConfigDict | dict[str, Any]) -> Config:
     for problem in problems(cfg):
         raise ConfigError(problem)
     return cfg
+
+
+def updated(tree: dict[str, Any]) -> dict[str, Any]:
+    """An older run's settings as those of today: what was dropped since is left out, what was added has its default."""
+    now = dataclasses.asdict(Config())
+    for group, values in tree.items():
+        if isinstance(values, dict) and isinstance(now.get(group), dict):
+            now[group] |= {name: value for name, value in values.items() if f"{group}.{name}" not in DROPPED}
+        elif group not in DROPPED:
+            now[group] = values
+    return now
 
 
 def called(kind: type) -> str:

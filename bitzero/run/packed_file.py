@@ -54,7 +54,11 @@ def load(path: pathlib.Path, *, batch_size: int = 1) -> Solver:
             if header["format"] != FORMAT:
                 raise RunError(f"{path} has format {header['format']}, this program reads {FORMAT}")
             tree = packing.unflatten({name: file[name] for name in file.files if name != _HEADER}, header["shapes"])
-        cfg, operand, trace = configuration.freeze(header["config"]), header["operand"], header["trace"]
+        cfg, operand, trace = (
+            configuration.freeze(configuration.updated(header["config"])),
+            header["operand"],
+            header["trace"],
+        )
         if operand not in quant.OPERANDS or not isinstance(trace, bool):
             raise ValueError(f"operand {operand!r} and trace {trace!r} mean nothing")
         packing.check(tree, cfg.model)

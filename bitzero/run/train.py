@@ -21,7 +21,7 @@ from bitzero import config as configuration
 from bitzero.config import Config
 from bitzero.evaluation import heldout
 from bitzero.evaluation.questions import abstract
-from bitzero.generator.stream import GeneratorFailed, Stream, Unit
+from bitzero.generator.stream import BatchOrder, GeneratorFailed, Stream
 from bitzero.model import precision, weight_figures
 from bitzero.run import curriculum, device, evaluate, refresh, workdir
 from bitzero.run.checkpoint import Checkpoints, digest
@@ -152,7 +152,7 @@ def boundary(sitting: Sitting, state: TrainState) -> TrainState:
     with spent(sitting, "dev"):
         if curriculum.unlocks(step, cfg):
             for guess in coming(cfg, state, chunks=1):  # right wherever no level opens
-                sitting.stream.request(guess)
+                sitting.stream.request_batch(guess)
             state, measured = curriculum.unlock(state, cfg, sitting.stream.heldout, sitting.sandbox)
             sitting.ledger.accuracy |= {str(level): share for level, share in measured.items()}
             sitting.metrics.scalars(step, {f"eval/dev_L{level}": share for level, share in measured.items()})
@@ -236,10 +236,10 @@ def chunk(sitting: Sitting, state: TrainState) -> TrainState:
     return state
 
 
-def unit(cfg: Config, state: TrainState, start: int) -> Unit:
+def unit(cfg: Config, state: TrainState, start: int) -> BatchOrder:
     """The generator order of the chunk that begins at ``start``; the levels are those of ``state``."""
     playing = start >= cfg.warmup.steps
-    return Unit(
+    return BatchOrder(
         step=start,
         steps=cfg.run.chunk,
         batch_size=cfg.selfplay.supervised_batch if playing else cfg.warmup.batch_size,
@@ -250,7 +250,7 @@ def unit(cfg: Config, state: TrainState, start: int) -> Unit:
     )
 
 
-def coming(cfg: Config, state: TrainState, chunks: int = AHEAD + 1) -> list[Unit]:
+def coming(cfg: Config, state: TrainState, chunks: int = AHEAD + 1) -> list[BatchOrder]:
     """Orders of the state's chunk and the next ones; none past the next dev measurement, whose outcome is unknown."""
     start = int(state.step) - int(state.step) % cfg.run.chunk
     known = min((start // cfg.tasks.unlock_every + 1) * cfg.tasks.unlock_every, configuration.steps_in_all(cfg))
@@ -262,9 +262,9 @@ def take(sitting: Sitting, state: TrainState) -> Supervised:
     done = int(state.step) % sitting.cfg.run.chunk  # steps of this chunk that an earlier sitting ran
     wanted, *later = coming(sitting.cfg, state)
     for one in (wanted, *later):
-        sitting.stream.request(one)
+        sitting.stream.request_batch(one)
     with spent(sitting, "generator"):
-        batch = sitting.stream.take(wanted)
+        batch = sitting.stream.take_batch(wanted)
     # A wrong shape would not fail: it would silently compile another program.
     chex.assert_shape([batch.tokens, batch.mask], (wanted.steps, wanted.batch_size, wanted.context))
     return Supervised(

@@ -13,7 +13,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
-from bitzero.config import Config, ConfigError
+from bitzero.config import Config, ConfigError, updated
 
 # What a later sitting may change without becoming another experiment: how long it sits, how much of the machine it
 # takes, and how much it asks in the end. A group's name stands for all its keys.
@@ -53,7 +53,7 @@ def settle_config(path: pathlib.Path, cfg: Config) -> None:
     file = path / "config.json"
     now = dataclasses.asdict(cfg)
     if file.exists():
-        before = read_json(file)
+        before = updated(read_json(file))
         changed = [key for key in _differences(before, now) if key not in _FREE and key.split(".")[0] not in _FREE]
         if changed:
             key = changed[0]

@@ -22,7 +22,7 @@ from bitzero.tasks.kinds import (
     solve_prompt,
     split_args,
 )
-from bitzero.tasks.levels import TIER_LEVEL, Facts, structure
+from bitzero.tasks.levels import VOCABULARY_LEVEL, Facts, structure
 from bitzero.tasks.probes import probes
 from bitzero.tasks.tokens import encode
 from bitzero.tasks.trivial import trivial_answers
@@ -253,12 +253,12 @@ def _fit(_: Sandbox, drafts: list[_Draft], cfg: Config) -> None:
 
 _OPERATION = re.compile(r"(?<=[\w\])}'])(?:[\[(.]| (?:[-+*/%<>=!&|^]+|and|or|in|is|not in|is not) )")
 _LOOP = re.compile(r"^( *)(?:for|while) ", re.MULTILINE)
-_TIER_1 = frozenset(("True", "False", "len", "max", "min", "range", "sorted", "sum", ".append", ".count"))
-_TIER_2 = re.compile(r"//|%|\b(?:enumerate|zip|tuple|dict)\(|[{]")
+_VOCABULARY_1 = frozenset(("True", "False", "len", "max", "min", "range", "sorted", "sum", ".append", ".count"))
+_VOCABULARY_2 = re.compile(r"//|%|\b(?:enumerate|zip|tuple|dict)\(|[{]")
 
 
 def level_of(program: Parsed) -> int:
-    """Level of a proposed program: the curriculum's structure rule and vocabulary tier, read off the text.
+    """Level of a proposed program: the curriculum's structure rule and vocabulary, read off the text.
 
     Events are not measured (the sandbox reports fuel, not changes of variables), so long runs stay at their structure.
     """
@@ -267,7 +267,7 @@ def level_of(program: Parsed) -> int:
     facts = Facts(
         statements=max(0, program.statements - 1),
         operations=len(_OPERATION.findall(source.partition(":\n")[2])),
-        tier=1 if set(program.names) <= _TIER_1 and not _TIER_2.search(source) else 2,
+        vocabulary=1 if set(program.names) <= _VOCABULARY_1 and not _VOCABULARY_2.search(source) else 2,
         comprehensions=0,
         branches=program.branches,  # comprehensions are among them
         loops=program.loops,
@@ -277,7 +277,7 @@ def level_of(program: Parsed) -> int:
         helpers=source.count("\ndef ") + source.startswith("def ") - 1,
         events=0,
     )
-    return max(structure(facts), TIER_LEVEL[facts.tier])
+    return max(structure(facts), VOCABULARY_LEVEL[facts.vocabulary])
 
 
 # ---- trivial ----
