@@ -29,7 +29,7 @@ import rich.console
 import rich.table
 
 from bitzero.config import Config, with_operand
-from bitzero.generator.stream import Stream, Unit
+from bitzero.generator.stream import BatchOrder, Stream
 from bitzero.model import precision, quant
 from bitzero.run import device
 from bitzero.run.experiment import read_config
@@ -65,10 +65,10 @@ def main() -> None:
 
 def batch_of(stream: Stream, cfg: Config, phase: str, steps: int, rows: int) -> Supervised:
     """Generator sequences, as training takes them."""
-    unit = Unit(
+    order = BatchOrder(
         step=0, steps=steps, batch_size=rows, context=cfg.tasks.context, open_levels=3, frontier=0, phase=phase
     )  # fmt: skip
-    batch = stream.take(unit)
+    batch = stream.take_batch(order)
     return Supervised(tokens=batch.tokens, mask=batch.mask, kind=batch.kind, level=batch.level)
 
 

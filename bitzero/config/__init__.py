@@ -88,6 +88,9 @@ __all__ = [
 ]  # fmt: skip
 
 
+DROPPED = frozenset({"tasks.fuel"})  # settings of older runs that no longer exist
+
+
 def default() -> ml_collections.ConfigDict:
     """The defaults as a locked ``ConfigDict``, for an experiment file to edit."""
     return ml_collections.ConfigDict(dataclasses.asdict(Config())).lock()

@@ -127,7 +127,6 @@ class Tasks:
     pairs: int = 6  # inputs a generated program is run on
     packed: int = 2  # pairs of one program in a training example; more would be answered by analogy
     shown: int = 3  # pairs an induction task shows; the others are hidden
-    fuel: int = 2_000  # ticks a generated program may use
     open_levels: int = 3  # L0 … are open from the start
     unlock_every: int = 400  # steps between dev measurements
     unlock_at: float = 0.7  # dev accuracy of the frontier that opens the next level

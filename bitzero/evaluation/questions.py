@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray, UInt16
 
 from bitzero.config import Config, Model, with_operand
-from bitzero.generator.programs import Program
+from bitzero.generator.programs import Program, Split
 from bitzero.model import quant
 from bitzero.sandbox import Sandbox
 from bitzero.selfplay import rollout, schedule, warmup
@@ -19,7 +19,7 @@ from bitzero.state import TrainState
 from bitzero.tasks import judge, tokens
 from bitzero.tasks.kinds import TASK_KINDS, Kinds, Task
 
-Heldout = Callable[[str, int, int], list[Program]]  # (split, level, n) → the first n programs
+Heldout = Callable[[Split, int, int], list[Program]]  # (split, level, n) → the first n programs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from bitzero import config as configuration
 from bitzero.config import Config
 from bitzero.evaluation import heldout
 from bitzero.evaluation.questions import abstract
-from bitzero.generator.stream import GeneratorFailed, Stream, Unit
+from bitzero.generator.stream import BatchOrder, GeneratorFailed, Stream
 from bitzero.model import precision, weight_figures
 from bitzero.run import curriculum, device, evaluate, refresh, workdir
 from bitzero.run.checkpoint import Checkpoints, digest
@@ -147,8 +147,8 @@ def cross_boundary(sitting: Sitting, state: TrainState) -> TrainState:
     cfg, step = sitting.cfg, int(state.step)
     with timed_as(sitting, "dev"):
         if curriculum.is_dev_step(step, cfg):
-            for guess in upcoming_units(cfg, state, chunks=1):  # right wherever no level opens
-                sitting.stream.request(guess)
+            for guess in upcoming_orders(cfg, state, chunks=1):  # right wherever no level opens
+                sitting.stream.request_batch(guess)
             state, measured = curriculum.unlock_levels(state, cfg, sitting.stream.heldout, sitting.sandbox)
             sitting.meters.ledger.accuracy |= {str(level): share for level, share in measured.items()}
             sitting.metrics.scalars(step, {f"eval/dev_L{level}": share for level, share in measured.items()})
@@ -238,10 +238,10 @@ def train_chunk(sitting: Sitting, state: TrainState) -> TrainState:
     return state
 
 
-def unit_at(cfg: Config, state: TrainState, start: int) -> Unit:
+def order_at(cfg: Config, state: TrainState, start: int) -> BatchOrder:
     """The generator order of the chunk that begins at ``start``; the levels are those of ``state``."""
     playing = start >= cfg.warmup.steps
-    return Unit(
+    return BatchOrder(
         step=start,
         steps=cfg.run.chunk,
         batch_size=cfg.selfplay.supervised_batch if playing else cfg.warmup.batch_size,
@@ -252,21 +252,21 @@ def unit_at(cfg: Config, state: TrainState, start: int) -> Unit:
     )
 
 
-def upcoming_units(cfg: Config, state: TrainState, chunks: int = AHEAD + 1) -> list[Unit]:
+def upcoming_orders(cfg: Config, state: TrainState, chunks: int = AHEAD + 1) -> list[BatchOrder]:
     """Orders of the state's chunk and the next ones; none past the next dev measurement, whose outcome is unknown."""
     start = int(state.step) - int(state.step) % cfg.run.chunk
     known = min((start // cfg.tasks.unlock_every + 1) * cfg.tasks.unlock_every, configuration.steps_in_all(cfg))
-    return [unit_at(cfg, state, at) for at in range(start, min(start + chunks * cfg.run.chunk, known), cfg.run.chunk)]
+    return [order_at(cfg, state, at) for at in range(start, min(start + chunks * cfg.run.chunk, known), cfg.run.chunk)]
 
 
 def take_sequences(sitting: Sitting, state: TrainState) -> Supervised:
     """The sequences of the steps from the state's to the end of its chunk, shape [k, B, T]."""
     done = int(state.step) % sitting.cfg.run.chunk  # steps of this chunk that an earlier sitting ran
-    wanted, *later = upcoming_units(sitting.cfg, state)
+    wanted, *later = upcoming_orders(sitting.cfg, state)
     for one in (wanted, *later):
-        sitting.stream.request(one)
+        sitting.stream.request_batch(one)
     with timed_as(sitting, "generator"):
-        batch = sitting.stream.take(wanted)
+        batch = sitting.stream.take_batch(wanted)
     # A wrong shape would not fail: it would silently compile another program.
     chex.assert_shape([batch.tokens, batch.mask], (wanted.steps, wanted.batch_size, wanted.context))
     return Supervised(
