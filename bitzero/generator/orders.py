@@ -18,7 +18,7 @@ from bitzero.generator import programs
 from bitzero.generator.programs import Program, Split
 from bitzero.tasks import levels, tokens
 from bitzero.tasks.kinds import DEDUCTION, PROPOSE, TASK_KINDS, Task, TooLong, usable_in_ring
-from bitzero.tasks.sequences import training_sequence
+from bitzero.tasks.sequences import training_example
 
 Phase = Literal["warmup", "selfplay"]  # of the training batches
 # A program is drawn under (batch, index). The batch is the step plus its phase's offset, so that no two phases meet.
@@ -88,7 +88,7 @@ def draw_example(cfg: Config, order: BatchOrder, step: int, index: int, seen: se
     """Example `index` of a step, at most `cfg.tasks.context` long; its program is none of those `seen`, by hash."""
     batch = PHASE_OFFSETS[order.phase] + step
     rng = random.Random(f"example/{cfg.seed}/{batch}/{index}")
-    level = levels.mix(rng, order.open_levels, order.frontier)
+    level = levels.draw_level(rng, order.open_levels, order.frontier)
     draw = _Draw(cfg, batch, index, draw_form(rng, cfg), rng, seen)
     return _first_that_fits(draw, level) or _of_a_lower_level(draw, level, order.open_levels)
 
@@ -121,7 +121,7 @@ def _first_that_fits(draw: _Draw, level: int) -> PackedExample | None:
             shown = programs.generate(cfg.seed, draw.batch, index + REFERENCE_OFFSET, level, pairs=cfg.tasks.pairs)
             reference = shown.code
         try:
-            ids, mask = training_sequence(draw.form, program, draw.rng, cfg, reference=reference)
+            ids, mask = training_example(draw.form, program, draw.rng, cfg, reference=reference)
         except TooLong:
             tries -= 1
             continue

@@ -9,7 +9,7 @@ from typing import Any
 
 from bitzero.config import Config
 from bitzero.config.defaults import Operand
-from bitzero.evaluation.heldout import Answers
+from bitzero.evaluation.heldout import AnswerRows
 from bitzero.generator.stream import Stream
 from bitzero.run.checkpoint import Checkpoints
 from bitzero.run.metrics import Metrics
@@ -45,7 +45,7 @@ class Meters:
     compiles_next: bool = True  # the next chunk compiles, so its time says nothing about the rate
     chunk_means: dict[str, float] = dataclasses.field(default_factory=dict)  # of the last chunk
     last_scales: dict[str, Any] = dataclasses.field(default_factory=dict)  # α of every matrix at the last report
-    heldout_answers: Answers | None = None  # what a refresh is measured on, made at the first one
+    heldout_answers: AnswerRows | None = None  # what a refresh is measured on, made at the first one
     last_door_seconds: dict[str, float] = dataclasses.field(default_factory=dict)  # by callback, at the last report
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from bitzero import config as configuration
 from bitzero.config import Config
 from bitzero.evaluation import heldout
-from bitzero.evaluation.questions import abstract
+from bitzero.evaluation.questions import checkpoint_structure
 from bitzero.generator.stream import BatchOrder, GeneratorFailed, Stream
 from bitzero.model import precision, weight_figures
 from bitzero.run import curriculum, device, evaluate, refresh, workdir
@@ -71,7 +71,7 @@ def main(cfg: Config, home: pathlib.Path) -> int:
 
 def restore_or_init(cfg: Config, store: Checkpoints, progress: Progress) -> tuple[TrainState, Ledger]:
     """The newest good checkpoint, or random weights."""
-    found = store.latest(abstract(cfg))
+    found = store.latest(checkpoint_structure(cfg))
     if found:
         state, meta = found
         progress.say(f"resuming at step {int(state.step):,} of {configuration.steps_in_all(cfg):,}")
@@ -158,12 +158,12 @@ def cross_boundary(sitting: Sitting, state: TrainState) -> TrainState:
     if step == cfg.warmup.steps:
         state = settle_answer_mode(sitting, state)
         tasks = sitting.stream.tasks(cfg.selfplay.seed_tasks, step, open_levels=int(state.open_levels))
-        rows = verify.pack(tasks, bool(state.trace_mode), cfg)
-        state = loop.start(state, rows, cfg)
+        rows = verify.ring_rows(tasks, bool(state.trace_mode), cfg)
+        state = loop.start_selfplay(state, rows, cfg)
         # Here, for self-play leaves the workers time.
         evaluate.request_heldout_programs(sitting.stream, cfg, int(state.open_levels))
         sitting.meters.compiles_next = True
-    if step in schedule.boundaries(cfg):
+    if step in schedule.phase_boundaries(cfg):
         sitting.meters.compiles_next = True
     return device.on_first_device(state)
 
@@ -174,11 +174,11 @@ def allocate_bits(sitting: Sitting, state: TrainState) -> TrainState:
     new = refresh.reallocate(state, cfg)
     values = refresh.allocation_changes(state, new)
     if cfg.precision.policy != "fixed":  # which allocates once, at the first ternary step, and never refreshes
-        held = sitting.meters.heldout_answers = sitting.meters.heldout_answers or heldout.answers(
-            heldout.programs(sitting.stream.heldout, cfg), cfg
+        held = sitting.meters.heldout_answers = sitting.meters.heldout_answers or heldout.answer_rows(
+            heldout.dev_programs(sitting.stream.heldout, cfg), cfg
         )
         kl = functools.partial(
-            heldout.divergence, state.params, state.precision, held=held, model=cfg.model,
+            heldout.divergence_of_precisions, state.params, state.precision, held=held, model=cfg.model,
         )  # fmt: skip
         values["precision/kl_of_refresh"] = kl(new.precision)
         values["precision/kl_when_faded_in"] = kl(precision.advance(new.precision, 1))
@@ -298,7 +298,7 @@ def restore_healthy(sitting: Sitting, state: TrainState) -> TrainState:
             f"training collapsed at step {step:,} for the third time (non-finite loss); lower the learning rate; "
             f"checkpoints up to step {max(sitting.store.steps(), default=0):,} are in {sitting.store.path}"
         )
-    found = sitting.store.latest(abstract(sitting.cfg), accept=lambda good: int(good.bad_steps) == 0)
+    found = sitting.store.latest(checkpoint_structure(sitting.cfg), accept=lambda good: int(good.bad_steps) == 0)
     good = found[0] if found else device.on_first_device(random_state(sitting.cfg))
     sitting.store.drop_after(int(good.step))
     sitting.progress.say(

@@ -46,10 +46,10 @@ def level_of_facts(facts: Facts) -> int | None:
     if facts.events > MAX_EVENTS:
         return None
     by_events = 0 if facts.events <= EVENTS[0] else 4 if facts.events <= EVENTS[4] else 5
-    return max(structure(facts), by_events, VOCABULARY_LEVEL[facts.vocabulary])
+    return max(level_of_structure(facts), by_events, VOCABULARY_LEVEL[facts.vocabulary])
 
 
-def structure(facts: Facts) -> int:
+def level_of_structure(facts: Facts) -> int:
     """Level that the structure alone asks for."""
     if facts.whiles or facts.depth > 1 or facts.helpers or facts.builds:
         return 5
@@ -91,10 +91,10 @@ def level_of_text(program: Parsed) -> int:
         helpers=source.count("\ndef ") + source.startswith("def ") - 1,
         events=0,
     )
-    return max(structure(facts), VOCABULARY_LEVEL[facts.vocabulary])
+    return max(level_of_structure(facts), VOCABULARY_LEVEL[facts.vocabulary])
 
 
-def mix(rng: random.Random, open_levels: int, frontier: int) -> int:
+def draw_level(rng: random.Random, open_levels: int, frontier: int) -> int:
     """A level for one item: half uniform over the open ones, half at the frontier.
 
     The mixed curriculum of Zaremba & Sutskever (1410.4615), which they found better than a merely rising difficulty.

@@ -75,7 +75,7 @@ def door(sandbox):
 
 
 def fresh():
-    return loop.start(warmup.init_state(CFG), verify.pack(generator_tasks(18), True, CFG), CFG)
+    return loop.start_selfplay(warmup.init_state(CFG), verify.ring_rows(generator_tasks(18), True, CFG), CFG)
 
 
 @pytest.fixture(scope="module")
@@ -132,8 +132,8 @@ def test_a_stop_asked_for_ends_the_chunk_after_the_step(door):
 
 
 def test_proposal_prompts_on_the_device_are_those_of_the_host():
-    tasks = [task for task in generator_tasks(18) if len(verify.pack([task], True, CFG)["kind"])][:6]
-    packed = verify.pack(tasks, True, CFG)
+    tasks = [task for task in generator_tasks(18) if len(verify.ring_rows([task], True, CFG)["kind"])][:6]
+    packed = verify.ring_rows(tasks, True, CFG)
     kind, level = jnp.array([0, 1, 2, 0, 1, 2]), jnp.array([0, 1, 2, 3, 4, 5])
     shown = jnp.array([True, False, True, False, True, True])
     got = loop.proposal_prompts(kind, level, jnp.asarray(packed["record"]), shown, CFG.tasks.prompt)
@@ -209,11 +209,11 @@ def test_faults_are_masked_out_of_the_solver():
 
 def test_kl_to_the_frozen_integers_starts_at_zero(door):
     cfg = dataclasses.replace(CFG, selfplay=dataclasses.replace(CFG.selfplay, kl=0.5))
-    state = loop.start(warmup.init_state(cfg), verify.pack(generator_tasks(6), True, cfg), cfg)
+    state = loop.start_selfplay(warmup.init_state(cfg), verify.ring_rows(generator_tasks(6), True, cfg), cfg)
     rows = Rollout(tokens=jnp.full((4, 4), 300), logprobs=jnp.full((4, 4), -6.2), mask=jnp.ones((4, 4), bool))
     played = Played(prompt=jnp.full((4, 5), 301), rollout=rows, advantage=jnp.ones(4))
     batch = played, played, jax.tree.map(lambda a: a[0], supervised(1))
-    counts = objective.counts_of(batch, 1)
+    counts = objective.token_counts(batch, 1)
     _, metrics = objective.selfplay_loss(state.params, None, batch, state=state, counts=counts, cfg=cfg)
     np.testing.assert_allclose(metrics["loss/kl"], 0.0, atol=1e-6)
 
