@@ -5,35 +5,28 @@ children; what travels back is canonical text. AZR's seven executor defects (ine
 truncation, spliced answers, evaluation in the trainer, missing bans, leaking state) are regressions in the tests.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 from bitzero.config import Config
-from bitzero.sandbox import Job, Outcome, Parsed, Sandbox, literal_job
+from bitzero.sandbox import Job, Outcome, Parsed, Sandbox, literal_job, loosely_equal
+from bitzero.tasks import behaviour
 from bitzero.tasks.alpha import hash_text, split_text
-from bitzero.tasks.kinds import TASK_KINDS, Kinds, Ran, Task, TaskKind, split_args
+from bitzero.tasks.draft import DUPLICATE, GATES, INFRA, OK, Draft, Proposal, alive
+from bitzero.tasks.kinds import TASK_KINDS, Kinds, Task, split_args
 from bitzero.tasks.kinds.task import write_record
 from bitzero.tasks.levels import level_of_text as level_of
+from bitzero.tasks.minimise import minimise
 from bitzero.tasks.probes import draw_probes
+from bitzero.tasks.telling import check_probes
 from bitzero.tasks.tokens import encode
 
-# In order of precedence; the index is the code that travels.
-GATES = (
-    *("ok", "format", "syntax", "forbidden", "timeout", "memory", "exception", "nondeterministic", "oversize"),
-    *("trivial", "duplicate", "heldout", "infra", "confidence"),
-)
-OK, DUPLICATE, INFRA = GATES.index("ok"), GATES.index("duplicate"), GATES.index("infra")
-ROUNDS = 3  # of minimisation, one statement a round
+__all__ = [
+    "DUPLICATE", "GATES", "INFRA", "MAX_ARGS", "OK", "Proposal", "Verdict", "hash64", "level_of", "validate",
+]  # fmt: skip
+
 MAX_ARGS = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Proposal:
-    """What a proposer emitted, cut at the tags; `code` None where the form was wrong."""
-
-    kind: int
-    code: str | None
-    inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,72 +35,44 @@ class Verdict:
 
     gate: int  # index into GATES; 0 is ok
     task: Task | None = None  # for ok
-    program_hash: int = 0  # 64 bits of the alpha-canonical program, never 0 for ok
-    task_hash: int = 0  # 64 bits of (kind, program, inputs), never 0 for ok
-    confidence: float = 0.0  # 1 - chance that the gold is not the program's only value
+    program_hash: int = 0  # 64 bits of what the program does (``behaviour``), never 0 for ok
+    task_hash: int = 0  # 64 bits of (kind, behaviour, inputs), never 0 for ok
+    confidence: float = 0.0  # (1 − chance that runs hid nondeterminism) × coverage of the hidden pairs
     level: int = 0
 
 
-@dataclass
-class _Draft:
-    """A proposal on its way through the gates."""
-
-    proposal: Proposal
-    kind: TaskKind
-    gate: int = OK
-    inputs: tuple[str, ...] = ()  # canonical
-    probes: tuple[str, ...] = ()
-    parsed: Parsed | None = None
-    outcomes: list[Outcome] = field(default_factory=list)  # of inputs, then of probes
-    task: Task | None = None
-    confidence: float = 0.0
-
-    def reject(self, gate: str) -> None:
-        self.gate = GATES.index(gate)
-
-    @property
-    def program(self) -> Parsed:
-        assert self.parsed is not None
-        return self.parsed
-
-    @property
-    def made_task(self) -> Task:
-        assert self.task is not None
-        return self.task
-
-    def given(self) -> list[Outcome]:
-        return self.outcomes[: len(self.inputs)]
-
-    def ran(self) -> list[Ran]:
-        """Every run that gave a value, on inputs and probes."""
-        return [
-            Ran(given, str(outcome.value))
-            for given, outcome in zip(self.inputs + self.probes, self.outcomes, strict=True)
-            if outcome.kind == "ok"
-        ]
+Stage = Callable[[Sandbox, list[Draft], Config], None]
 
 
-Stage = Callable[[Sandbox, list[_Draft], Config], None]
+def validate(
+    sandbox: Sandbox,
+    proposals: Sequence[Proposal],
+    cfg: Config,
+    kinds: Kinds = TASK_KINDS,
+    heldout: Collection[int] = frozenset(),
+) -> list[Verdict]:
+    """One verdict per proposal, in order. Never raises for what a proposal does; sandbox faults are `infra`.
 
-
-def validate(sandbox: Sandbox, proposals: Sequence[Proposal], cfg: Config, kinds: Kinds = TASK_KINDS) -> list[Verdict]:
-    """One verdict per proposal, in order. Never raises for what a proposal does; sandbox faults are `infra`."""
-    drafts = [_Draft(proposal, kinds[proposal.kind]) for proposal in proposals]
-    stages: tuple[Stage, ...] = (_form, _parse, _literals, _execute, _minimise, _fit, _trivial, _novel, _confident)
+    ``heldout`` are the behaviours (``behaviour_hash``) of programs that no proposal may have.
+    """
+    drafts = [Draft(proposal, kinds[proposal.kind]) for proposal in proposals]
+    known = functools.partial(_novel, heldout=heldout)
+    stages: tuple[Stage, ...] = (
+        *(_form, _parse, _literals, _execute, _probe, _minimise, _fit, _trivial, _behave, known, _confident),
+    )
     for stage in stages:
-        alive = [draft for draft in drafts if draft.gate == OK]
-        if alive:
-            stage(sandbox, alive, cfg)
+        if left := alive(drafts):
+            stage(sandbox, left, cfg)
     return [_verdict(draft) for draft in drafts]
 
 
-def _verdict(draft: _Draft) -> Verdict:
+def _verdict(draft: Draft) -> Verdict:
     if draft.gate != OK or draft.task is None:
         return Verdict(gate=draft.gate)
     return Verdict(
         gate=OK,
         task=draft.task,
-        program_hash=hash64(draft.program.canonical),
+        program_hash=draft.behaviour,
         task_hash=_task_hash(draft),
         confidence=draft.confidence,
         level=draft.task.level,
@@ -119,14 +84,14 @@ def hash64(text: str) -> int:
     return hash_text(text) or 1
 
 
-def _task_hash(draft: _Draft) -> int:
-    return hash64("\0".join((str(draft.proposal.kind), draft.program.canonical, *draft.inputs)))
+def _task_hash(draft: Draft) -> int:
+    return hash64("\0".join((str(draft.proposal.kind), f"{draft.behaviour:x}", *draft.inputs)))
 
 
 # ---- the stages ----
 
 
-def _form(_: Sandbox, drafts: list[_Draft], cfg: Config) -> None:
+def _form(_: Sandbox, drafts: list[Draft], cfg: Config) -> None:
     """Number of argument lists and arguments; induction inputs must differ."""
     for draft in drafts:
         proposal = draft.proposal
@@ -139,7 +104,7 @@ def _form(_: Sandbox, drafts: list[_Draft], cfg: Config) -> None:
             draft.reject("format")
 
 
-def _parse(sandbox: Sandbox, drafts: list[_Draft], _: Config) -> None:
+def _parse(sandbox: Sandbox, drafts: list[Draft], _: Config) -> None:
     for draft, parsed in zip(drafts, sandbox.parse([str(d.proposal.code) for d in drafts]), strict=True):
         if isinstance(parsed, Parsed):
             draft.parsed = parsed
@@ -147,7 +112,7 @@ def _parse(sandbox: Sandbox, drafts: list[_Draft], _: Config) -> None:
             draft.reject("syntax" if parsed.kind in ("ok", "exception") else parsed.kind)
 
 
-def _literals(sandbox: Sandbox, drafts: list[_Draft], _: Config) -> None:
+def _literals(sandbox: Sandbox, drafts: list[Draft], _: Config) -> None:
     """Canonical text of every argument; all of a batch go through one child, as no program runs there."""
     lists = [[split_args(given) or () for given in draft.proposal.inputs] for draft in drafts]
     texts = tuple(dict.fromkeys(piece for pieces in lists for args in pieces for piece in args))
@@ -159,7 +124,7 @@ def _literals(sandbox: Sandbox, drafts: list[_Draft], _: Config) -> None:
             draft.reject("syntax" if worst.kind == "exception" else worst.kind)
             continue
         draft.inputs = tuple(", ".join(str(found[piece].value) for piece in args) for args in pieces)
-        if len(set(draft.inputs)) < len(draft.inputs):
+        if _repeats(draft.inputs):
             draft.reject("format")
         elif draft.kind.writes_program:
             draft.probes = draw_probes(draft.inputs[0], hash64(draft.program.canonical))
@@ -170,9 +135,9 @@ def _worst(outcomes: Sequence[Outcome]) -> Outcome:
     return min(outcomes, key=lambda outcome: order.index(outcome.kind) if outcome.kind != "ok" else len(order))
 
 
-def _execute(sandbox: Sandbox, drafts: list[_Draft], _: Config) -> None:
+def _execute(sandbox: Sandbox, drafts: list[Draft], _: Config) -> None:
     """Every input under several hash seeds; the outputs become the gold."""
-    jobs = [Job(id=i, code=d.program.source, inputs=d.inputs + d.probes) for i, d in enumerate(drafts)]
+    jobs = [Job(id=i, code=d.program.source, inputs=d.texts) for i, d in enumerate(drafts)]
     for draft, outcomes in zip(drafts, sandbox.validate(jobs), strict=True):
         draft.outcomes = outcomes
         worst = _worst(draft.given())
@@ -181,57 +146,30 @@ def _execute(sandbox: Sandbox, drafts: list[_Draft], _: Config) -> None:
         draft.confidence = min(outcome.confidence for outcome in draft.given())
 
 
-def _minimise(sandbox: Sandbox, drafts: list[_Draft], cfg: Config) -> None:
-    """Removes statements whose absence no input or probe can tell; the program shown is the program that counts."""
-    open_ = [draft for draft in drafts if draft.kind.writes_program]
-    changed: list[_Draft] = []
-    for _ in range(ROUNDS):
-        open_ = _delete_one(sandbox, open_)
-        changed += [draft for draft in open_ if draft not in changed]
-    changed = [draft for draft in changed if draft.gate == OK]
+def _repeats(inputs: Sequence[str]) -> bool:
+    """Whether two argument lists are one input to a program: equal under Python's ==, as 4 and 4.0 are."""
+    lists = [f"[{given}]" for given in inputs]
+    return any(loosely_equal(a, b) for i, a in enumerate(lists) for b in lists[:i])
+
+
+def _probe(sandbox: Sandbox, drafts: list[Draft], _: Config) -> None:
+    """No constant in disguise, no argument that does nothing."""
+    probed = [draft for draft in drafts if draft.kind.writes_program]
+    check_probes(sandbox, probed, [hash64(draft.program.canonical) for draft in probed])
+
+
+def _minimise(sandbox: Sandbox, drafts: list[Draft], cfg: Config) -> None:
+    """Statements that do nothing go; what is left must give the same value under every seed again."""
+    changed = minimise(sandbox, [draft for draft in drafts if draft.kind.writes_program])
+    before = [draft.given()[0].value for draft in changed]
     if changed:
-        before = [draft.given()[0].value for draft in changed]
         _execute(sandbox, changed, cfg)
-        for draft, value in zip(changed, before, strict=True):
-            if draft.gate == OK and draft.given()[0].value != value:
-                draft.reject("nondeterministic")
+    for draft, value in zip(changed, before, strict=True):
+        if draft.gate == OK and draft.given()[0].value != value:
+            draft.reject("nondeterministic")
 
 
-def _delete_one(sandbox: Sandbox, drafts: list[_Draft]) -> list[_Draft]:
-    """One round; returns the drafts that became shorter."""
-    candidates = [_deletions(draft) for draft in drafts]
-    jobs = [
-        Job(id=f"{i}:{j}", code=code, inputs=draft.inputs + draft.probes)
-        for i, draft in enumerate(drafts)
-        for j, code in enumerate(candidates[i])
-    ]
-    results = iter(sandbox.run(jobs)) if jobs else iter(())
-    shorter: list[tuple[_Draft, str]] = []
-    for draft, codes in zip(drafts, candidates, strict=True):
-        same = [code for code in codes if _signature(next(results)) == _signature(draft.outcomes)]
-        if same:
-            shorter.append((draft, min(same, key=len)))
-    parsed = sandbox.parse([code for _, code in shorter]) if shorter else []
-    kept = []
-    for (draft, _), found in zip(shorter, parsed, strict=True):
-        if isinstance(found, Parsed):
-            draft.parsed = found
-            kept.append(draft)
-    return kept
-
-
-def _deletions(draft: _Draft) -> list[str]:
-    """Candidates worth a run: without its last `return` a program that has a value certainly changes."""
-    head, _, last = draft.program.source.rpartition("\n")
-    ends = last.startswith("    return ") and draft.given()[0].value != "None"
-    return [code for code in draft.program.deletions if not (ends and code == head)]
-
-
-def _signature(outcomes: Sequence[Outcome]) -> list[tuple[str, str | None, str | None]]:
-    return [(outcome.kind, outcome.value, outcome.exc) for outcome in outcomes]
-
-
-def _fit(_: Sandbox, drafts: list[_Draft], cfg: Config) -> None:
+def _fit(_: Sandbox, drafts: list[Draft], cfg: Config) -> None:
     """Makes the task; its prompt, its answer and its record must fit their lengths."""
     for draft in drafts:
         outputs = tuple(str(outcome.value) for outcome in draft.given())
@@ -247,7 +185,7 @@ def _fit(_: Sandbox, drafts: list[_Draft], cfg: Config) -> None:
         draft.task = task
 
 
-def _trivial(sandbox: Sandbox, drafts: list[_Draft], _: Config) -> None:
+def _trivial(sandbox: Sandbox, drafts: list[Draft], _: Config) -> None:
     """No task that a trivial answer solves, by its texts and runs or by running the trivial answers."""
     jobs = []
     for i, draft in enumerate(drafts):
@@ -258,26 +196,44 @@ def _trivial(sandbox: Sandbox, drafts: list[_Draft], _: Config) -> None:
             jobs.append(Job(id=i, code=str(check.code), inputs=check.inputs))
     for job, outcomes in zip(jobs, sandbox.run(jobs) if jobs else [], strict=True):
         draft = drafts[int(job.id)]
-        if draft.kind.solved_trivially(draft.made_task, outcomes):
+        if any(outcome.kind == "timeout" for outcome in outcomes) or draft.kind.solved_trivially(
+            draft.made_task, outcomes
+        ):  # one that did not end could be the one that solves it
             draft.reject("trivial")
 
 
 # ---- novelty and confidence ----
 
 
-def _novel(_: Sandbox, drafts: list[_Draft], __: Config) -> None:
-    """No task twice in a batch (history is checked on the device), no program of the test or dev split."""
+def _behave(sandbox: Sandbox, drafts: list[Draft], _: Config) -> None:
+    """What each program does on fixed inputs of its arguments' types."""
+    signatures = [behaviour.signature_of(draft.inputs[0]) for draft in drafts]
+    jobs = [
+        Job(id=i, code=behaviour.rows_program(draft.program.source), inputs=behaviour.fixed_inputs(signature))
+        for i, (draft, signature) in enumerate(zip(drafts, signatures, strict=True))
+    ]
+    for draft, signature, outcomes in zip(drafts, signatures, sandbox.run(jobs), strict=True):
+        parts = [(outcome.kind, outcome.value or "") for outcome in outcomes]
+        draft.behaviour = behaviour.behaviour_hash(signature, parts, draft.program.canonical)
+
+
+def _novel(_: Sandbox, drafts: list[Draft], __: Config, heldout: Collection[int]) -> None:
+    """No task twice in a batch (history is checked on the device), nothing of the test or dev split, however spelt."""
     seen: set[int] = set()
     for draft in drafts:
         key = _task_hash(draft)
         if key in seen:
             draft.reject("duplicate")
-        elif split_text(draft.program.canonical) != "train":
+        elif split_text(draft.program.canonical) != "train" or draft.behaviour in heldout:
             draft.reject("heldout")
         seen.add(key)
 
 
-def _confident(_: Sandbox, drafts: list[_Draft], cfg: Config) -> None:
+def _confident(_: Sandbox, drafts: list[Draft], cfg: Config) -> None:
+    """How sure the gold is: agreeing runs may hide an order, and few hidden pairs may be met by another program."""
     for draft in drafts:
+        hidden = len(draft.made_task.hidden_outputs)
+        coverage = (hidden + 1) / (hidden + 2) if draft.kind.answers_with_program else 1.0
+        draft.confidence *= coverage
         if draft.confidence < cfg.selfplay.min_confidence:
             draft.reject("confidence")

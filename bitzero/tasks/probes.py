@@ -1,37 +1,75 @@
 """Other inputs of the same types as a given one, drawn from a hash, by rewriting the canonical text alone.
 
-A probe tells a constant from a function and a dead statement from a live one. The given text comes back from the
-sandbox in canonical form, but stands for what a model wrote: it is rewritten as text and never evaluated.
+A probe tells a constant from a function, a dead statement from a live one and an argument that matters from one that
+does not. The given text comes back from the sandbox in canonical form, but stands for what a model wrote: it is
+rewritten as text and never evaluated.
 """
 
 import random
 import re
+from typing import NamedTuple
 
-from bitzero.tasks.kinds import split_args
+from bitzero.tasks.kinds.task import split_args
 
-PROBES = 3  # per program
+WHOLE_PROBES = 2  # with every argument changed, beside one for each argument with that one changed
 _TOKEN = re.compile(r"'(?:[^'\\]|\\.)*'|\d+|True|False")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_TRIES = 8
 
 
-def draw_probes(given: str, seed: int) -> tuple[str, ...]:
-    """`PROBES` argument lists like `given`, in general distinct from it; a function of the arguments alone."""
+class Probe(NamedTuple):
+    """One argument list, and which arguments differ from the given one."""
+
+    text: str
+    changed: tuple[int, ...]
+
+
+def draw_probes(given: str, seed: int) -> tuple[Probe, ...]:
+    """``WHOLE_PROBES`` lists with every argument changed, then one for each argument; a function of its arguments."""
     rng = random.Random(seed)
     args = split_args(given) or ()
-    return tuple(", ".join(_resized(_redrawn(arg, rng), rng) for arg in args) for _ in range(PROBES))
+    whole = tuple(range(len(args)))
+    return tuple(_probe(args, places, rng) for places in (*(whole,) * WHOLE_PROBES, *((k,) for k in whole)))
 
 
-def _redrawn(text: str, rng: random.Random) -> str:
-    """Numbers of as many digits, other letters, other truth values."""
-    return _TOKEN.sub(lambda match: _other(match.group(), rng), text)
+def more_probes(given: str, seed: int, places: tuple[int, ...], count: int) -> tuple[Probe, ...]:
+    """``count`` further lists with these arguments changed."""
+    rng = random.Random(f"{seed}/{places}")
+    return tuple(_probe(split_args(given) or (), places, rng) for _ in range(count))
 
 
-def _other(token: str, rng: random.Random) -> str:
+def _probe(args: tuple[str, ...], places: tuple[int, ...], rng: random.Random) -> Probe:
+    near = rng.random() < 0.5  # an index that moves by one stays in its list
+    return Probe(", ".join(_changed(arg, rng, near) if k in places else arg for k, arg in enumerate(args)), places)
+
+
+def _changed(arg: str, rng: random.Random, near: bool) -> str:
+    """Another value of the argument's type; of a type with one value, or none of this rewriting's, a plain one."""
+    for _ in range(_TRIES):
+        other = _resized(_TOKEN.sub(lambda match: _other(match.group(), rng, near), arg), rng)
+        if other != arg:
+            return other
+    digits = [str(rng.randrange(10)) for _ in range(3)]
+    plain = {
+        "[]": f"[{', '.join(digits)}]",
+        "()": f"({', '.join(digits)})",
+        "{}": f"{{{digits[0]}: {digits[1]}}}",
+        "set()": f"{{{digits[0]}}}",
+        "None": digits[0],
+    }
+    word = "".join(rng.choices(_LETTERS, k=3))
+    return plain.get(arg, f"'{word}'" if arg[0] in "'\"b" else "1.5")
+
+
+def _other(token: str, rng: random.Random, near: bool) -> str:
+    """Numbers of as many digits or close by, other letters, other truth values."""
     if token[0] == "'":
         return "".join(_letter(char, token, rng) for char in token) if "\\" not in token else token
-    if token[0].isdigit():
-        return str(rng.randrange(10 ** min(len(token), 6)))
-    return rng.choice(("True", "False"))
+    if not token[0].isdigit():
+        return rng.choice(("True", "False"))
+    if near and len(token) < 6:
+        return str(max(0, int(token) + rng.choice((-2, -1, 1, 2))))
+    return str(rng.randrange(10 ** min(len(token), 6)))
 
 
 def _letter(char: str, word: str, rng: random.Random) -> str:
