@@ -29,9 +29,9 @@ QUARTER = BLOCK_K // 4
 BLOCK_ROWS = 16  # output rows that share a tier
 TILE_ROWS = 64  # rows are padded to a multiple, so that every kernel's tile is full
 FACTORS = (4, 32)  # m of the 4-bit and of the 8-bit tier
-_PLANES = {4: 2, 32: 4}  # base-4 digits of a residual
+PLANES = {4: 2, 32: 4}  # base-4 digits of a residual
 OFFSET = {4: 8, 32: 128}  # makes a residual's digits non-negative
-_LIMIT = {4: 7, 32: 127}
+LIMIT = {4: 7, 32: 127}
 
 
 class PackingError(ValueError):
@@ -133,8 +133,8 @@ def _planes(residual: Residual, n: int, k: int) -> dict[int, Planes]:
         if m not in FACTORS:
             raise PackingError(f"a tier factor must be one of {FACTORS}, not {m}")
         mine = factors == m
-        if np.abs(values[mine].astype(np.int32)).max() > _LIMIT[m]:
-            raise PackingError(f"residuals of m = {m} must be within ±{_LIMIT[m]}")
+        if np.abs(values[mine].astype(np.int32)).max() > LIMIT[m]:
+            raise PackingError(f"residuals of m = {m} must be within ±{LIMIT[m]}")
         planes[m] = Planes(
             digits=jnp.asarray(_digits(values[mine], m)), block=jnp.asarray(block[mine].astype(np.int32))
         )
@@ -147,7 +147,7 @@ def _digits(values: np.ndarray, m: int) -> np.ndarray:
     rows = np.zeros((values.shape[0] * BLOCK_ROWS, padded(k, BLOCK_K)), np.int32)
     rows[:, :k] = values.reshape(-1, k)
     shifted = rows + OFFSET[m]
-    return np.stack([pack_codes(((shifted >> 2 * p) & 3).astype(np.uint8)) for p in range(_PLANES[m])])
+    return np.stack([pack_codes(((shifted >> 2 * p) & 3).astype(np.uint8)) for p in range(PLANES[m])])
 
 
 def unpack(packed: Packed) -> Int8[Array, "N K"]:
@@ -161,7 +161,7 @@ def unpack_residual(packed: Packed) -> dict[int, tuple[Int8[Array, "blocks 16 K"
     _, k = packed.shape
     found = {}
     for m, planes in packed.residual.items():
-        weights = 4 ** jnp.arange(_PLANES[m], dtype=jnp.int32).reshape(-1, 1, 1)
+        weights = 4 ** jnp.arange(PLANES[m], dtype=jnp.int32).reshape(-1, 1, 1)
         whole = jnp.sum(unpack_codes(planes.digits).astype(jnp.int32) * weights, axis=0) - OFFSET[m]
         found[m] = (whole[:, :k].astype(jnp.int8).reshape(-1, BLOCK_ROWS, k), planes.block)
     return found
@@ -195,7 +195,7 @@ def with_capacity(packed: Packed, m: int, blocks: int) -> Planes:
     if m in packed.residual:
         planes = packed.residual[m]
     else:
-        nothing = jnp.zeros((_PLANES[m], 0, packed.codes.shape[-1]), jnp.uint8)
+        nothing = jnp.zeros((PLANES[m], 0, packed.codes.shape[-1]), jnp.uint8)
         planes = Planes(digits=nothing, block=jnp.zeros((0,), jnp.int32))
     spare = blocks - planes.block.size
     if spare < 0:
@@ -219,7 +219,7 @@ def check(packed: Packed) -> None:
     for m, planes in packed.residual.items():
         numbers = np.asarray(planes.block)
         rows = BLOCK_ROWS * numbers.shape[-1]
-        _same(f"digits of m = {m}", planes.digits, (*stacked, _PLANES[m], rows, width), np.uint8)
+        _same(f"digits of m = {m}", planes.digits, (*stacked, PLANES[m], rows, width), np.uint8)
         _same(f"blocks of m = {m}", numbers, (*stacked, numbers.shape[-1]), np.int32)
     promoted = [np.asarray(planes.block).reshape(-1, planes.block.shape[-1]) for planes in packed.residual.values()]
     for layer in zip(*promoted, strict=True):
@@ -235,7 +235,7 @@ def _same(name: str, found: Any, shape: tuple[int, ...], dtype: Any) -> None:
 
 def largest(packed: Packed) -> int:
     """The largest |m·T + R| that the matrix can hold."""
-    return max((m + _LIMIT[m] for m in packed.residual), default=1)
+    return max((m + LIMIT[m] for m in packed.residual), default=1)
 
 
 def nbytes(packed: Packed) -> int:

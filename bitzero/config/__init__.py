@@ -19,18 +19,26 @@ from bitzero.config.defaults import (
     Eval,
     Executor,
     Model,
+    Operand,
     Optimiser,
     Precision,
     Run,
     SelfPlay,
+    Signal,
     Tasks,
+    Tier,
     Warmup,
 )  # fmt: skip
 from bitzero.config.derived import (
     BLOCK_ROWS,
     INDEX_BITS,
+    NUM_LEVELS,
+    OPERANDS,
+    PAD,
     TERNARY_BITS,
+    VOCAB_SIZE,
     budget_limit,
+    kernel_parts,
     kernel_shapes,
     largest_budget,
     last_fall,
@@ -45,22 +53,30 @@ from bitzero.config.derived import (
 __all__ = [
     "BLOCK_ROWS",
     "INDEX_BITS",
+    "NUM_LEVELS",
+    "OPERANDS",
+    "PAD",
     "TERNARY_BITS",
+    "VOCAB_SIZE",
     "Config",
     "ConfigError",
     "Eval",
     "Executor",
     "Model",
+    "Operand",
     "Optimiser",
     "Precision",
     "Run",
     "SelfPlay",
+    "Signal",
     "Tasks",
+    "Tier",
     "Warmup",
     "budget_limit",
     "called",
     "default",
     "freeze",
+    "kernel_parts",
     "kernel_shapes",
     "largest_budget",
     "last_fall",
@@ -122,6 +138,8 @@ def _build(kind: type, tree: dict[str, Any], where: str) -> Any:
             if not isinstance(value, dict):
                 raise ConfigError(f"{here} is a group of settings, not {value!r}")
             values[name] = _build(typing.cast(type, want), value, here)
+        elif typing.get_origin(want) is typing.Literal:
+            values[name] = _choose(typing.get_args(want), value, here)
         elif want is float and type(value) is int:
             values[name] = float(value)
         elif type(value) is not want:
@@ -131,3 +149,12 @@ def _build(kind: type, tree: dict[str, Any], where: str) -> Any:
         else:
             values[name] = value
     return kind(**values)
+
+
+def _choose(choices: tuple[Any, ...], value: Any, where: str) -> Any:
+    """``value``, which must be one of the choices."""
+    if type(value) is not type(choices[0]):
+        raise ConfigError(f"{where} must be {called(type(choices[0]))}, not {value!r}")
+    if value not in choices:
+        raise ConfigError(f"{where} must be one of {', '.join(map(str, choices))}; it is {value!r}")
+    return value

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from bitzero.config import Model
+from bitzero.config import OPERANDS, Model
 from bitzero.model import quant
 
 
@@ -44,7 +44,7 @@ def operand(model: Model) -> str:
         return model.compute
     cache = _cache()
     file = cache / f"operand-{hashlib.sha256(repr(model).encode()).hexdigest()[:16]}" if cache else None
-    if file and file.is_file() and (known := file.read_text().strip()) in quant.OPERANDS:
+    if file and file.is_file() and (known := file.read_text().strip()) in OPERANDS:
         return known
     measured = quant.measure_operand(model)
     if file:

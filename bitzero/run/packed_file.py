@@ -15,7 +15,7 @@ import numpy as np
 from bitzero import config as configuration
 from bitzero.config import Config
 from bitzero.evaluation.questions import Solver
-from bitzero.model import packing, quant
+from bitzero.model import packing
 from bitzero.run import device
 from bitzero.run.workdir import RunError
 
@@ -59,9 +59,9 @@ def load(path: pathlib.Path, *, batch_size: int = 1) -> Solver:
             header["operand"],
             header["trace"],
         )
-        if operand not in quant.OPERANDS or not isinstance(trace, bool):
+        if operand not in configuration.OPERANDS or not isinstance(trace, bool):
             raise ValueError(f"operand {operand!r} and trace {trace!r} mean nothing")
-        packing.check(tree, cfg.model)
+        packing.check_tree(tree, cfg.model)
         return Solver(weights=tree, trace=trace, cfg=configuration.with_operand(cfg, operand), batch_size=batch_size)
     except RunError:
         raise

@@ -52,11 +52,11 @@ def record(
 def weigh(sitting: Sitting, state: TrainState) -> None:
     """Figures of the quantised weights after a chunk, and how far the scales moved in it."""
     figures, scales = (
-        weight_figures.figures(state, sitting.cfg.model),
-        weight_figures.scales(state.params, sitting.cfg.model),
+        weight_figures.state_figures(state, sitting.cfg.model),
+        weight_figures.matrix_scales(state.params, sitting.cfg.model),
     )
     if sitting.scales:
-        figures["quant/alpha_drift"] = weight_figures.drift(sitting.scales, scales)
+        figures["quant/alpha_drift"] = weight_figures.largest_scale_change(sitting.scales, scales)
     sitting.metrics.scalars(int(state.step), figures)
     sitting.scales = scales
 

@@ -9,11 +9,13 @@ dicts built in loops, helper functions, at most 40 events, vocabulary 3. A vocab
 import dataclasses
 import random
 
-NUM_LEVELS = 6
+from bitzero.config import NUM_LEVELS
+
 EVENTS = (8, 8, 8, 8, 16, 40)  # executed changes of variables that a level may have
 MAX_EVENTS = EVENTS[-1]
 VOCABULARIES = (1, 1, 2, 2, 3, 3)  # the vocabulary of each level
 VOCABULARY_LEVEL = {1: 0, 2: 2, 3: 4}  # the first level with each vocabulary
+assert len(EVENTS) == len(VOCABULARIES) == NUM_LEVELS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
