@@ -60,7 +60,7 @@ def _tier_factors(packed: list[Packed]) -> list[int]:
 def _with_capacities(packed: Packed, capacities: dict[int, int]) -> Packed:
     """The matrix with room for ``capacities[m]`` blocks of each tier; unused ones point beyond the last block."""
     return dataclasses.replace(
-        packed, residual={m: layout.with_capacity(packed, m, capacity) for m, capacity in capacities.items()}
+        packed, residual={m: layout.planes_with_capacity(packed, m, capacity) for m, capacity in capacities.items()}
     )
 
 
@@ -70,7 +70,7 @@ def to_dense(tree: dict[str, Any], operand: Operand) -> dict[str, Any]:
     def dense(leaf: Any) -> Any:
         if not _is_packed(leaf):
             return leaf
-        return quant.Dense(codes=jax.vmap(layout.whole)(leaf).astype(quant.float_type(operand)), scale=leaf.scale)
+        return quant.Dense(codes=jax.vmap(layout.integers_of)(leaf).astype(quant.float_type(operand)), scale=leaf.scale)
 
     return jax.tree.map(dense, tree, is_leaf=_is_packed)
 
@@ -83,6 +83,7 @@ def weight_bytes(params: dict[str, Any]) -> tuple[int, int]:
 
 
 def _is_packed(leaf: Any) -> bool:
+    """Told to ``jax.tree``, which would go on into the parts of a packed matrix."""
     return isinstance(leaf, Packed)
 
 
@@ -99,7 +100,7 @@ def check_tree(tree: dict[str, Any], model: Model) -> None:
         leaf = found[name]
         shape, numbers = leaf.shape, leaf
         if _is_packed(leaf):
-            layout.check(leaf)
+            layout.check_packed(leaf)
             shape, numbers = (*leaf.codes.shape[:-2], *leaf.shape), leaf.scale
         if shape != wanted[name].shape or _is_packed(leaf) != name.endswith("kernel"):
             raise ValueError(f"{name} is {list(shape)} there, {list(wanted[name].shape)} in its model")

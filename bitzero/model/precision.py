@@ -43,6 +43,7 @@ def init(cfg: Config) -> Allocation | None:
 
 
 def _zero_blocks(model: Model) -> Blocks:
+    """A zero for every block."""
     return {name: jnp.zeros((model.num_layers, n // BLOCK_ROWS)) for name, (n, _) in kernel_shapes(model).items()}
 
 
@@ -101,6 +102,7 @@ def blocks_of_heads(figures: Float[Array, "L H"], model: Model) -> Float[Array, 
 
 
 def _sum_over_blocks(rows: Float[Array, "L N"]) -> Float[Array, "L blocks"]:
+    """Sums over the 16 rows of each block."""
     return jnp.sum(rows.reshape(*rows.shape[:-1], -1, BLOCK_ROWS), axis=-1)
 
 

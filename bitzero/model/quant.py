@@ -205,6 +205,7 @@ def ternary_linear(x, w, tier, ramp, parts, operand, max_tier):
 
 
 def _ternary_forward(x, w, tier, ramp, parts, operand, max_tier):
+    """y, and what the backward pass needs of it; the arguments are those of ``ternary_linear``."""
     xq, delta = quantise_activations(x)
     codes, scale = forward_codes(w, tier, ramp, parts, max_tier)
     dtype = float_type(operand)
@@ -214,6 +215,7 @@ def _ternary_forward(x, w, tier, ramp, parts, operand, max_tier):
 
 
 def _ternary_backward(parts, operand, max_tier, residuals, g):
+    """The cotangents of x, w, tier and ramp."""
     xq, delta, codes, scale, tier, ramp = residuals
     dx = jnp.einsum(
         "...N,NK->...K", (g * _as_row(scale, g.ndim)).astype(codes.dtype), codes, preferred_element_type=jnp.float32
@@ -280,7 +282,7 @@ def linear(
     ``w`` latent [N, K]: integers with the straight-through gradient, or the ramp where ``lam`` is given. ``Dense``:
     the same integers, materialised. ``Blend``: the ramp, materialised. ``Full``: no quantisation. ``Packed``: the same
     integers, by ``packed_matmul``. ``tier`` and ``ramp`` belong to latents only. Raises TypeError for another type.
-    The many arguments are a layer's arrays, and what is static about it.
+    Eight arguments: the input, the arrays that a weight may come with, and what is static about it.
     """
     if isinstance(w, Packed):
         return _packed_linear(x, w)
@@ -299,6 +301,7 @@ def linear(
 
 
 def _packed_linear(x: Float[Array, "*B K"], w: Packed) -> Float[Array, "*B N"]:
+    """The same integers by ``packed_matmul``, which wants rows and no leading axes."""
     xq, delta = quantise_activations(x)
     y = packed_matmul(xq.reshape(-1, x.shape[-1]).astype(jnp.int8), w, x_scale=delta.reshape(-1))
     return y.reshape(*x.shape[:-1], -1)
@@ -315,11 +318,13 @@ def contraction(spec: str, a: Array, b: Array, dtype: jnp.dtype) -> Array:
 
 
 def _contraction_forward(spec, a, b, dtype):
+    """The result, and the operands in their type."""
     a, b = a.astype(dtype), b.astype(dtype)
     return jnp.einsum(spec, a, b, preferred_element_type=jnp.float32), (a, b)
 
 
 def _contraction_backward(spec, dtype, residuals, g):
+    """The cotangents of both operands, each a product in ``dtype`` too."""
     a, b = residuals
     inputs, out = spec.split("->")
     a_spec, b_spec = inputs.split(",")

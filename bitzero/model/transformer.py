@@ -69,6 +69,7 @@ def tap_mean_square(x: Float[Array, "B T K"], tap: Float[Array, " K"]) -> Float[
 
 
 def _tap_mean_square_backward(x, g):
+    """The cotangent passed on, and the mean square in the place of the tap's."""
     x, sampled_grads = x[::_SAMPLE_EVERY], g[::_SAMPLE_EVERY]
     counts = jnp.any(sampled_grads != 0, axis=-1)
     squares = jnp.sum(jnp.square(x) * counts[..., None], axis=(0, 1)) / jnp.maximum(jnp.sum(counts), 1)
@@ -133,6 +134,7 @@ def attend(
 
 
 def _attend_forward(q, k, v, mask, probe, dtype):
+    """The result, and what the backward pass needs; the letters are those of ``_attend_backward``."""
     b, t, h, d = q.shape
     groups = k.shape[2]
     dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
