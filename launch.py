@@ -60,7 +60,7 @@ def _run(mode: str, cfg: Config, workdir: pathlib.Path) -> int:
     from bitzero.run.workdir import RunError
 
     try:
-        return {"train": train.train, "eval": evaluate.main, "export": export.main}[mode](cfg, workdir)
+        return {"train": train.main, "eval": evaluate.main, "export": export.main}[mode](cfg, workdir)
     except (RunError, ShapeError) as error:
         print(f"launch.py: {error}", file=sys.stderr)
         return 1
@@ -73,7 +73,7 @@ def _sweep() -> int:
     sweep_file, home, bases = (
         pathlib.Path(flag) if flag else None for flag in (FLAGS.sweep, FLAGS.workdir, FLAGS.bases)
     )
-    order = runner.Order(
+    order = runner.SweepOrder(
         spec=FLAGS.config, overrides=tuple(_OVERRIDES), file=sweep_file, home=home, bases=bases,
         seeds=FLAGS.seeds, jobs=FLAGS.jobs,
     )  # fmt: skip

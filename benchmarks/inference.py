@@ -60,7 +60,7 @@ def main() -> None:
     from bitzero.run import device
 
     result = {"config": given.config, "prompt_tokens": given.prompt, "new_tokens": given.new}
-    result |= {"size": size, "rows": rows, "machine": device.describe()}
+    result |= {"size": size, "rows": rows, "machine": device.describe_machine()}
     given.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
@@ -111,11 +111,11 @@ def ask(form: str, path: str, given: argparse.Namespace) -> dict[str, Any]:
     prompts = np.random.default_rng(0).integers(100, 500, (model.batch_size, given.prompt)).tolist()
     if form == "whole":
         one = jax.jit(rollout.sample, static_argnames=("model", "max_new"))
-        questions.sampled = lambda key, weights, prompts, temperature, model, max_new: (
+        questions.sample_completions = lambda key, weights, prompts, temperature, model, max_new: (
             one(key, weights, prompts, model, max_new=max_new, temperature=temperature).tokens
         )
     answer = lambda max_new: np.array(
-        list(questions.complete(model, prompts, max_new=max_new, temperature=0.0, seed=0))
+        list(questions.complete_prompts(model, prompts, max_new=max_new, temperature=0.0, seed=0))
     )
     drawn = answer(given.new)
     first, peak = time.perf_counter() - started, peak_memory()

@@ -35,7 +35,7 @@ from bitzero.run import device
 from bitzero.run.experiment import read_config
 from bitzero.sandbox import Limits, Sandbox
 from bitzero.selfplay import loop, verify, warmup
-from bitzero.state import Supervised
+from bitzero.state import Judged, Supervised
 
 STEPS = 8  # of a timed warm-up chunk
 
@@ -56,7 +56,7 @@ def main() -> None:
             parts = play(cfg, stream, sandbox, given.repeats)
     result = {
         "config": given.config, "warmup": qat, "precision": tiers, "selfplay_seconds": parts,
-        "machine": device.describe(),
+        "machine": device.describe_machine(),
     }  # fmt: skip
     show(result)
     path = ROOT / "benchmarks" / "results" / "training.json"
@@ -139,7 +139,7 @@ def play(cfg: Config, stream: Stream, sandbox: Sandbox, repeats: int) -> dict[st
     cfg = with_operand(cfg, quant.measure_operand(cfg.model))
     door = verify.Door(sandbox, cfg)
     tasks = stream.tasks(cfg.selfplay.seed_tasks, 0, open_levels=3)
-    state = loop.start(warmup.init_state(cfg), verify.pack(tasks, True, cfg), cfg)
+    state = loop.start_selfplay(warmup.init_state(cfg), verify.ring_rows(tasks, True, cfg), cfg)
     chunk = batch_of(stream, cfg, "selfplay", 1, cfg.selfplay.supervised_batch)
     items = jax.tree.map(lambda a: jnp.asarray(a[0]), chunk)
     key = jax.random.key(0)
@@ -153,7 +153,7 @@ def play(cfg: Config, stream: Stream, sandbox: Sandbox, repeats: int) -> dict[st
     state, slots = jax.jit(loop.admit)(key, state, proposals, {k: jnp.asarray(v) for k, v in verdict.items()})
     answers = solve(key, weights, slots, cfg)
     shape = (cfg.selfplay.num_tasks, cfg.selfplay.group_size)
-    judged = loop.Judged(
+    judged = Judged(
         reward=jnp.zeros(shape).at[:, 0].set(1.0), counted=jnp.ones(shape, bool), trivial=jnp.zeros(shape[:1], bool)
     )
     state, credit = loop.advantage(state, slots, judged, cfg)

@@ -24,7 +24,7 @@ class Ring:
 
     prompt: UInt16[Array, "cap P"]  # solver prompt, left-padded
     record: UInt16[Array, "cap R"]  # the whole task as tokens, for the judge
-    kind: Int8[Array, " cap"]  # 0 deduction, 1 abduction, 2 induction
+    kind: Int8[Array, " cap"]  # number of the kind of task
     level: Int8[Array, " cap"]
     born: Int[Array, " cap"]  # step of arrival
     head: Int[Array, ""]  # next slot to write
@@ -44,9 +44,9 @@ class HashSet:
 class Baselines:
     """EMA of reward mean and second moment, per kind (rows) and role (0 propose, 1 solve)."""
 
-    mean: Float[Array, "3 2"]
-    square: Float[Array, "3 2"]
-    weight: Float[Array, "3 2"]  # Σ of the EMA weights, for the bias correction
+    mean: Float[Array, "kinds 2"]
+    square: Float[Array, "kinds 2"]
+    weight: Float[Array, "kinds 2"]  # Σ of the EMA weights, for the bias correction
 
 
 @pytree
@@ -106,7 +106,7 @@ class Supervised:
 
     tokens: UInt16[Array, "*k B T"]  # right-padded with PAD (0)
     mask: Bool[Array, "*k B T"]  # True: this token is a target
-    kind: Int8[Array, "*k B E"]  # of each packed example: 0 deduction, 1 abduction, 2 induction, 3 propose; −1 none
+    kind: Int8[Array, "*k B E"]  # of each packed example: number of its kind, −2 propose; −1 none
     level: Int8[Array, "*k B E"]
 
 

@@ -14,7 +14,7 @@ def refused(**settings):
     config = configuration.default()
     with pytest.raises(ConfigError) as caught:
         for key, value in settings.items():
-            experiment.override(config, key.replace("__", "."), str(value))
+            experiment.override_setting(config, key.replace("__", "."), str(value))
         configuration.freeze(config)
     sentence = str(caught.value)
     assert "\n" not in sentence
@@ -31,7 +31,7 @@ def test_the_defaults_freeze_to_the_dataclasses_and_hash():
 def test_overrides_take_the_type_of_the_default():
     config = configuration.default()
     for key, text in {"seed": "3", "optimiser.lr": "1e-3", "model.remat": "true", "model.compute": "f32"}.items():
-        experiment.override(config, key, text)
+        experiment.override_setting(config, key, text)
     cfg = configuration.freeze(config)
     assert (cfg.seed, cfg.optimiser.lr, cfg.model.remat, cfg.model.compute) == (3, 1e-3, True, "f32")
 

@@ -26,7 +26,7 @@ from bitzero.config.defaults import (
     SelfPlay,
     Signal,
     Tasks,
-    Tier,
+    TierBits,
     Warmup,
 )  # fmt: skip
 from bitzero.config.derived import (
@@ -49,11 +49,20 @@ from bitzero.config.derived import (
     steps_in_all,
     with_operand,
 )  # fmt: skip
+from bitzero.config.stored import (
+    OLD_SETTINGS,
+    acts_on_results,
+    acts_on_training,
+    flat_settings,
+    stored_settings,
+    without_old,
+)
 
 __all__ = [
     "BLOCK_ROWS",
     "INDEX_BITS",
     "NUM_LEVELS",
+    "OLD_SETTINGS",
     "OPERANDS",
     "PAD",
     "TERNARY_BITS",
@@ -70,11 +79,14 @@ __all__ = [
     "SelfPlay",
     "Signal",
     "Tasks",
-    "Tier",
+    "TierBits",
     "Warmup",
+    "acts_on_results",
+    "acts_on_training",
     "budget_limit",
     "called",
     "default",
+    "flat_settings",
     "freeze",
     "kernel_parts",
     "kernel_shapes",
@@ -86,12 +98,10 @@ __all__ = [
     "refresh_period",
     "spends",
     "steps_in_all",
-    "updated",
+    "stored_settings",
     "with_operand",
+    "without_old",
 ]  # fmt: skip
-
-
-DROPPED = frozenset({"tasks.fuel"})  # settings of older runs that no longer exist
 
 
 def default() -> ml_collections.ConfigDict:
@@ -105,17 +115,6 @@ def freeze(config: ml_collections.ConfigDict | dict[str, Any]) -> Config:
     for problem in problems(cfg):
         raise ConfigError(problem)
     return cfg
-
-
-def updated(tree: dict[str, Any]) -> dict[str, Any]:
-    """An older run's settings as those of today: what was dropped since is left out, what was added has its default."""
-    now = dataclasses.asdict(Config())
-    for group, values in tree.items():
-        if isinstance(values, dict) and isinstance(now.get(group), dict):
-            now[group] |= {name: value for name, value in values.items() if f"{group}.{name}" not in DROPPED}
-        elif group not in DROPPED:
-            now[group] = values
-    return now
 
 
 def called(kind: type) -> str:
@@ -139,7 +138,7 @@ def _build(kind: type, tree: dict[str, Any], where: str) -> Any:
                 raise ConfigError(f"{here} is a group of settings, not {value!r}")
             values[name] = _build(typing.cast(type, want), value, here)
         elif typing.get_origin(want) is typing.Literal:
-            values[name] = _choose(typing.get_args(want), value, here)
+            values[name] = _chosen(value, typing.get_args(want), here)
         elif want is float and type(value) is int:
             values[name] = float(value)
         elif type(value) is not want:
@@ -151,8 +150,8 @@ def _build(kind: type, tree: dict[str, Any], where: str) -> Any:
     return kind(**values)
 
 
-def _choose(choices: tuple[Any, ...], value: Any, where: str) -> Any:
-    """``value``, which must be one of the choices."""
+def _chosen(value: Any, choices: tuple[Any, ...], where: str) -> Any:
+    """One of the choices of a ``Literal`` field."""
     if type(value) is not type(choices[0]):
         raise ConfigError(f"{where} must be {called(type(choices[0]))}, not {value!r}")
     if value not in choices:

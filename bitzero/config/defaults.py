@@ -3,16 +3,17 @@
 import dataclasses
 from typing import Literal
 
+# Every choice, once: an experiment that sets anything else is refused, and code that forgets one fails its type check.
 Operand = Literal["f32", "bf16", "int8"]
 Compute = Literal["auto", "f32", "bf16", "int8"]
-Tier = Literal[0, 4, 8]  # bits
 Weights = Literal["ternary", "int4", "full"]
+TierBits = Literal[0, 4, 8]
+Reward = Literal["paper", "code", "balanced"]
+AdvantageForm = Literal["group", "task_relative"]
 Signal = Literal["fisher", "activation", "attention", "magnitude", "static", "random"]
 Scope = Literal["model", "kind"]
 Grain = Literal["block", "matrix"]
 Policy = Literal["fixed", "refresh", "progressive", "by_level"]
-Reward = Literal["paper", "code", "balanced"]
-Advantage = Literal["group", "task_relative"]
 
 
 class ConfigError(ValueError):
@@ -32,8 +33,8 @@ class Model:
     rope_theta: float = 10_000.0
     smear: int = 0  # preceding tokens whose embeddings are mixed into each input: 0 is plain BitNet
     remat: bool = False  # recompute each layer's forward in the backward pass
-    compute: Compute = "auto"  # operand type of the products; auto: measured once
-    max_tier: Tier = 8  # largest residual tier the state may hold
+    compute: Compute = "auto"  # operand type of the products; auto: the fastest, measured once
+    max_tier: TierBits = 8  # largest residual tier the state may hold
     weights: Weights = "ternary"  # controls: int4 (absmax of each row, no ternary base), full (unquantised)
 
 
@@ -86,8 +87,8 @@ class SelfPlay:
     ring: int = 4_096  # tasks kept on the device
     seed_tasks: int = 192  # generator tasks put into the ring before the first step
     history: int = 1 << 17  # entries of the set of seen hashes
-    reward: Reward = "paper"  # of the proposer: AZR's eq. 4, AZR's code, or min(r̄, 1 − r̄) (balanced)
-    advantage: Advantage = "group"  # group (leave-one-out) or task_relative (REINFORCE++ of AZR)
+    reward: Reward = "paper"  # of the proposer: AZR's eq. 4, AZR's code, or min(r̄, 1 − r̄)
+    advantage: AdvantageForm = "group"  # leave-one-out in the group, or REINFORCE++ of AZR
     ema: float = 0.95  # decay of the baselines' mean and σ
     min_sigma: float = 0.1
     min_confidence: float = 0.7  # a task below is rejected and counted
@@ -98,11 +99,11 @@ class Precision:
     """Where bits beyond the ternary base go, and how many; budgets are mean stored bits a ternary-able weight."""
 
     budget: float = 2.0  # 2.0: all ternary; `largest_budget` is the most a model can hold
-    signal: Signal = "fisher"  # what makes a block deserve bits, see `model/precision.py`
-    scope: Scope = "model"  # the budget holds over the whole model, or (kind) over each of the matrices by itself
-    kinds: str = "qkv,o,gate_up,down"  # the matrices of a layer that may be promoted at all
-    grain: Grain = "block"  # what is promoted: a block of 16 rows, or a whole matrix of one layer
-    policy: Policy = "fixed"  # when tiers change, see `run/refresh.py`
+    signal: Signal = "fisher"  # what makes a block deserving
+    scope: Scope = "model"  # the budget holds over the whole model, or over each matrix by itself
+    kinds: str = "qkv,o,gate_up,down"  # matrix kinds that may be promoted at all
+    grain: Grain = "block"  # what is promoted: 16 rows, or a whole matrix of one layer
+    policy: Policy = "fixed"  # when and at which budget tiers are allocated
     phase_steps: int = 400  # steps of a precision phase, counted from λ = 1; masks change only at its end
     refresh_every: int = 1  # phases from one allocation to the next
     start_budget: float = 4.0  # progressive: the budget at λ = 1

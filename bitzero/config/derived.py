@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple, get_args
 
-from bitzero.config.defaults import Config, Model, Operand, Tier
+from bitzero.config.defaults import Config, Model, Operand, TierBits
 
 OPERANDS: tuple[Operand, ...] = get_args(Operand)
 NUM_LEVELS = 6  # of the curriculum
@@ -91,7 +91,7 @@ def budget_limit(cfg: Config) -> float:
     return largest_budget(cfg.model, matrices=None if cfg.precision.scope == "kind" else promotable(cfg))
 
 
-def largest_budget(model: Model, tier: Tier | None = None, matrices: Iterable[str] | None = None) -> float:
+def largest_budget(model: Model, tier: TierBits | None = None, matrices: Iterable[str] | None = None) -> float:
     """Mean stored bits a ternary-able weight with every block at ``tier`` bits (None: at ``max_tier``).
 
     With ``matrices`` every block of these kernels; the others stay ternary.

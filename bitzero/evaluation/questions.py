@@ -16,8 +16,8 @@ from bitzero.model import quant
 from bitzero.sandbox import Sandbox
 from bitzero.selfplay import rollout, schedule, warmup
 from bitzero.state import TrainState
-from bitzero.tasks import judge, kinds, tokens
-from bitzero.tasks.kinds import Task
+from bitzero.tasks import judge, tokens
+from bitzero.tasks.kinds import TASK_KINDS, Kinds, Task
 
 Heldout = Callable[[Split, int, int], list[Program]]  # (split, level, n) → the first n programs
 
@@ -30,9 +30,12 @@ class Solver:
     trace: bool  # deduction answers are asked as a trace
     cfg: Config
     batch_size: int  # questions decoded together; fewer are filled up to it, so that one shape is compiled
+    kinds: Kinds = TASK_KINDS
 
 
-def solver(state: TrainState, cfg: Config, *, trace: bool | None = None, settled: bool = False) -> Solver:
+def solver_of(
+    state: TrainState, cfg: Config, *, trace: bool | None = None, settled: bool = False, kinds: Kinds = TASK_KINDS
+) -> Solver:
     """The model of ``state`` as it is used at its step: λ = 1 from the end of the ramp, below it the blend.
 
     ``settled`` is λ = 1 at any step.
@@ -41,10 +44,10 @@ def solver(state: TrainState, cfg: Config, *, trace: bool | None = None, settled
     lam = None if integers else schedule.lam(state.step, cfg)
     weights = _materialise(state.params, state.precision, cfg.model, lam)
     traced = bool(state.trace_mode) if trace is None else trace
-    return Solver(weights=weights, cfg=cfg, trace=traced, batch_size=cfg.eval.batch_size)
+    return Solver(weights=weights, cfg=cfg, trace=traced, batch_size=cfg.eval.batch_size, kinds=kinds)
 
 
-def abstract(cfg: Config) -> Callable[[int, dict[str, Any]], TrainState]:
+def checkpoint_structure(cfg: Config) -> Callable[[int, dict[str, Any]], TrainState]:
     """What a checkpoint of ``cfg`` holds: step and meta → the state's structure, shapes and types.
 
     From self-play on it may hold the frozen reference policy, in the run's operand type.
@@ -64,18 +67,20 @@ def ask(
     solver: Solver, tasks: Sequence[Task], *, samples: int = 1, temperature: float = 0.0, seed: int = 0
 ) -> list[list[str | None]]:
     """``samples`` answers to each task as text; None where the form is wrong or the prompt does not fit."""
-    prompts = [kinds.solve_prompt(task, solver.trace) for task in tasks]
+    kinds = solver.kinds
+    prompts = [kinds[task.kind].solver_prompt(task, solver.trace) for task in tasks]
     found: list[list[str | None]] = [[] for _ in tasks]
     rows = [i for i, prompt in enumerate(prompts) for _ in range(samples) if len(prompt) <= solver.cfg.tasks.prompt]
-    traced = solver.trace and any(task.kind == kinds.DEDUCTION for task in tasks)  # nothing else is as long
-    longest = solver.cfg.tasks.answer if traced else solver.cfg.tasks.completion
-    completions = complete(solver, [prompts[i] for i in rows], max_new=longest, temperature=temperature, seed=seed)
+    longest = max((kinds[task.kind].longest_answer(solver.cfg, solver.trace) for task in tasks), default=1)
+    completions = complete_prompts(
+        solver, [prompts[i] for i in rows], max_new=longest, temperature=temperature, seed=seed
+    )
     for i, ids in zip(rows, completions, strict=True):
-        found[i].append(kinds.answer_of(tasks[i].kind, ids))
+        found[i].append(kinds[tasks[i].kind].parse_answer(ids))
     return [answers or [None] * samples for answers in found]
 
 
-def complete(
+def complete_prompts(
     solver: Solver, prompts: Sequence[Sequence[int]], *, max_new: int, temperature: float, seed: int
 ) -> Iterator[list[int]]:
     """Sampled completions of ``prompts`` (each at most ``cfg.tasks.prompt`` ids), in their order."""
@@ -84,12 +89,12 @@ def complete(
         part = prompts[start : start + size]
         batch = left_padded([*part, *([part[0]] * (size - len(part)))], width)  # one shape: one compilation
         key = jax.random.fold_in(jax.random.key(seed), start)
-        drawn = sampled(key, solver.weights, batch, temperature, solver.cfg.model, max_new)
+        drawn = sample_completions(key, solver.weights, batch, temperature, solver.cfg.model, max_new)
         for row in np.asarray(drawn)[: len(part)]:
             yield [int(token) for token in row]
 
 
-def sampled(
+def sample_completions(
     key: PRNGKeyArray,
     weights: dict[str, Any],
     prompts: Integer[np.ndarray, "B P"],
@@ -110,9 +115,11 @@ _prefill = jax.jit(rollout.prefill, static_argnames=("model", "max_new"))
 _decode = jax.jit(rollout.decode, static_argnames="model")
 
 
-def right(sandbox: Sandbox, tasks: Sequence[Task], answers: Sequence[Sequence[str | None]]) -> Bool[np.ndarray, "n s"]:
+def correct_answers(
+    sandbox: Sandbox, tasks: Sequence[Task], answers: Sequence[Sequence[str | None]], kinds: Kinds = TASK_KINDS
+) -> Bool[np.ndarray, "n s"]:
     """Which answers the executor finds right; every task must have the same number of answers."""
-    verdicts = judge.judge(sandbox, tasks, [[answer or None for answer in row] for row in answers])
+    verdicts = judge.judge(sandbox, tasks, [[answer or None for answer in row] for row in answers], kinds)
     return np.array([[verdict.correct for verdict in row] for row in verdicts], dtype=bool).reshape(len(tasks), -1)
 
 

@@ -1,27 +1,23 @@
 """Intervals: how sure a measured share or a paired difference is."""
 
-import math
-
 import numpy as np
 from jaxtyping import Bool
-
-_Z95 = 1.959963984540054  # standard normal quantile of 0.975
 
 
 def wilson(hits: int, n: int) -> tuple[float, float]:
     """95 % score interval of a share of ``hits`` in ``n`` (Wilson 1927); (0, 1) for n = 0.
 
-    Unlike the normal interval it stays inside [0, 1] and is honest at 0 and n hits.
+    Unlike the normal interval it stays inside [0, 1] and is honest at 0 and n hits. Raises ``ValueError`` for more
+    hits than ``n``.
     """
     if not 0 <= hits <= n:
         raise ValueError(f"{hits} hits in {n}")
     if n == 0:
         return 0.0, 1.0
-    share, z2 = hits / n, _Z95**2 / n
-    centre = (share + z2 / 2) / (1 + z2)
-    half = _Z95 / (1 + z2) * math.sqrt(share * (1 - share) / n + z2 / (4 * n))
-    # The ends are exact where the formula only rounds to them.
-    return (0.0 if hits == 0 else centre - half), (1.0 if hits == n else centre + half)
+    from scipy import stats  # not above: its import takes about a second, and training needs none of it
+
+    interval = stats.binomtest(hits, n).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def paired_gain(

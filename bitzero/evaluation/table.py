@@ -16,12 +16,10 @@ from bitzero.evaluation import questions
 from bitzero.evaluation.questions import Heldout, Solver
 from bitzero.evaluation.statistics import paired_gain, wilson
 from bitzero.sandbox import Sandbox
-from bitzero.tasks import kinds
-from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, KINDS, Task, task_from_program
+from bitzero.tasks.kinds import TASK_KINDS, Kinds, Task, TaskKind, split_args
 from bitzero.tasks.levels import NUM_LEVELS
-from bitzero.tasks.trivial import trivial_answers, trivial_rules
 
-Right = Bool[np.ndarray, " n"]  # which items were answered right
+Correct = Bool[np.ndarray, " n"]  # which items were answered right
 RULE_ITEMS = 100  # training programs on which the best trivial rule is chosen
 
 
@@ -30,13 +28,13 @@ class Group:
     """The questions of one row."""
 
     level: int
-    kind: int
+    kind: TaskKind
     tasks: list[Task]
     training: list[Task]  # for choosing the trivial rule
     open: bool = True  # the level was trained on; pass@k is not asked of the others
 
 
-AnsweredGroup = tuple[Group, dict[str, Any], Right, Right | None]  # with its row, right now, right before self-play
+AnsweredGroup = tuple[Group, dict[str, Any], Correct, Correct | None]  # with its row, right now, right before self-play
 
 
 def items_by_level(cfg: Config, open_levels: int) -> dict[int, int]:
@@ -45,14 +43,14 @@ def items_by_level(cfg: Config, open_levels: int) -> dict[int, int]:
     return {level: n for level, n in wanted.items() if n}
 
 
-def table_questions(heldout: Heldout, cfg: Config, open_levels: int) -> list[Group]:
-    """The fixed held-out set: the first n test programs of every level, each asked in all three kinds."""
+def table_questions(heldout: Heldout, cfg: Config, open_levels: int, kinds: Kinds = TASK_KINDS) -> list[Group]:
+    """The fixed held-out set: the first n test programs of every level, each asked in every kind."""
     groups = []
     for level, n in items_by_level(cfg, open_levels).items():
         test, training = heldout("test", level, n), heldout("train", level, min(n, RULE_ITEMS))
-        for kind in (DEDUCTION, ABDUCTION, INDUCTION):
-            tasks = [task_from_program(program, kind, cfg) for program in test]
-            rule_tasks = [task_from_program(program, kind, cfg) for program in training]
+        for kind in kinds:
+            tasks = [kind.task_of_program(program, cfg) for program in test]
+            rule_tasks = [kind.task_of_program(program, cfg) for program in training]
             opened = level < open_levels
             groups.append(Group(level=level, kind=kind, tasks=tasks, training=rule_tasks, open=opened))
     return groups
@@ -60,52 +58,59 @@ def table_questions(heldout: Heldout, cfg: Config, open_levels: int) -> list[Gro
 
 def measure_row(
     group: Group, now: Solver, before: Solver | None, sandbox: Sandbox
-) -> tuple[dict[str, Any], Right, Right | None]:
+) -> tuple[dict[str, Any], Correct, Correct | None]:
     """One row of the table, and which items were right now and before self-play (None without such a checkpoint)."""
     cfg, tasks = now.cfg, group.tasks
-    greedy = questions.right(sandbox, tasks, questions.ask(now, tasks))[:, 0]
-    earlier = questions.right(sandbox, tasks, questions.ask(before, tasks))[:, 0] if before else None
+    greedy = questions.correct_answers(sandbox, tasks, questions.ask(now, tasks), now.kinds)[:, 0]
+    earlier = (
+        questions.correct_answers(sandbox, tasks, questions.ask(before, tasks), now.kinds)[:, 0] if before else None
+    )
     low, high = wilson(int(greedy.sum()), len(tasks))
     row: dict[str, Any] = {
         "level": group.level,
-        "kind": KINDS[group.kind],
-        "mode": "trace" if now.trace and group.kind == DEDUCTION else "direct",
+        "kind": group.kind.name,
+        "mode": "trace" if now.trace and group.kind.traced else "direct",
         "n": len(tasks),
-        "accuracy": share(greedy),
+        "accuracy": share_correct(greedy),
         "ci_low": round(low, 4),
         "ci_high": round(high, 4),
-        **trivial_row(group, sandbox),
-        "shuffled": share(shuffled_control(tasks[: cfg.eval.shuffled_items], now, sandbox)),
-        "before_selfplay": None if earlier is None else share(earlier),
+        **trivial_row(group, sandbox, now.kinds),
+        "shuffled": share_correct(shuffled_control(tasks[: cfg.eval.shuffled_items], now, sandbox)),
+        "before_selfplay": None if earlier is None else share_correct(earlier),
     }
     some = tasks[: cfg.eval.passk_items]
     if some and group.open:
         drawn = questions.ask(now, some, samples=cfg.eval.passk, temperature=cfg.selfplay.temperature, seed=1)
-        row[f"pass@{cfg.eval.passk}"] = share(np.asarray(questions.right(sandbox, some, drawn).any(axis=1)))
+        row[f"pass@{cfg.eval.passk}"] = share_correct(
+            np.asarray(questions.correct_answers(sandbox, some, drawn, now.kinds).any(axis=1))
+        )
     return row, greedy, earlier
 
 
-def trivial_row(group: Group, sandbox: Sandbox) -> dict[str, Any]:
+def trivial_row(group: Group, sandbox: Sandbox, kinds: Kinds = TASK_KINDS) -> dict[str, Any]:
     """Accuracy on the test items of the one trivial rule that is best on training programs, and the rule's name."""
-    rules = trivial_rules(group.kind)
-    answers = [trivial_answers(task)[: len(rules)] for task in group.training]
-    best = int(np.argmax(questions.right(sandbox, group.training, answers).mean(axis=0)))
-    answered = [[trivial_answers(task)[best]] for task in group.tasks]
-    return {"trivial": share(questions.right(sandbox, group.tasks, answered)), "trivial_rule": rules[best]}
+    rules = group.kind.trivial_rules()
+    answers = [group.kind.trivial_answers(task)[: len(rules)] for task in group.training]
+    best = int(np.argmax(questions.correct_answers(sandbox, group.training, answers, kinds).mean(axis=0)))
+    answered = [[group.kind.trivial_answers(task)[best]] for task in group.tasks]
+    return {
+        "trivial": share_correct(questions.correct_answers(sandbox, group.tasks, answered, kinds)),
+        "trivial_rule": rules[best],
+    }
 
 
-def shuffled_control(tasks: Sequence[Task], solver: Solver, sandbox: Sandbox) -> Right:
+def shuffled_control(tasks: Sequence[Task], solver: Solver, sandbox: Sandbox) -> Correct:
     """Right answers when each prompt shows another task's program (induction: its pairs) but is judged as its own.
 
     What a model gets right here it gets without reading the program.
     """
     if not tasks:
         return np.zeros(0, bool)
-    shown = [shuffled(task, stranger(tasks, i)) for i, task in enumerate(tasks)]
-    return questions.right(sandbox, tasks, questions.ask(solver, shown))[:, 0]
+    shown = [solver.kinds[task.kind].disguised(task, another_program(tasks, i)) for i, task in enumerate(tasks)]
+    return questions.correct_answers(sandbox, tasks, questions.ask(solver, shown), solver.kinds)[:, 0]
 
 
-def stranger(tasks: Sequence[Task], i: int) -> Task:
+def another_program(tasks: Sequence[Task], i: int) -> Task:
     """The next task after ``i`` with another program and, if there is one, as many arguments."""
     others = [tasks[(i + step) % len(tasks)] for step in range(1, len(tasks))]
     others = [task for task in others if task.code != tasks[i].code] or [tasks[i]]
@@ -113,18 +118,11 @@ def stranger(tasks: Sequence[Task], i: int) -> Task:
     return next((task for task in others if _arity(task) == arity), others[0])
 
 
-def shuffled(task: Task, other: Task) -> Task:
-    """``task`` as its control asks it: the other's program with this task's pair, or the other's pairs."""
-    if task.kind == INDUCTION:
-        return dataclasses.replace(task, inputs=other.inputs, outputs=other.outputs, shown=other.shown)
-    return dataclasses.replace(task, code=other.code)
-
-
 def gains_of_selfplay(answered: Sequence[AnsweredGroup]) -> dict[str, Any]:
     """By kind, what the items gained since before self-play; kinds without an earlier model are left out."""
     found = {}
-    for number, kind in enumerate(KINDS):
-        pairs = [(then, after) for group, _, after, then in answered if group.kind == number and then is not None]
+    for kind in dict.fromkeys(group.kind.name for group, *_ in answered):
+        pairs = [(then, after) for group, _, after, then in answered if group.kind.name == kind and then is not None]
         if pairs:
             then, after = (np.concatenate(side) for side in zip(*pairs, strict=True))
             gain, low, high = paired_gain(then, after)
@@ -138,14 +136,14 @@ def digits_by_item(answered: Sequence[AnsweredGroup]) -> dict[str, dict[str, str
     for group, _, after, then in answered:
         sides = {"right": after} | ({} if then is None else {"before_selfplay": then})
         digits = {name: "".join("1" if hit else "0" for hit in side) for name, side in sides.items()}
-        rows[f"L{group.level} {KINDS[group.kind]}"] = digits
+        rows[f"L{group.level} {group.kind.name}"] = digits
     return rows
 
 
-def share(right: Bool[np.ndarray, "..."]) -> float | None:
+def share_correct(right: Bool[np.ndarray, "..."]) -> float | None:
     """Share of True, to four places; None of nothing."""
     return round(float(right.mean()), 4) if right.size else None
 
 
 def _arity(task: Task) -> int:
-    return len(kinds.split_args(task.inputs[0]) or ())
+    return len(split_args(task.inputs[0]) or ())

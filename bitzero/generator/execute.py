@@ -14,6 +14,7 @@ from typing import Any, Literal
 from bitzero.generator.statements import Candidate, Statement
 from bitzero.generator.templates import BUILTINS, copy_value
 from bitzero.sandbox.values import Oversize, canonical
+from bitzero.tasks import traces
 
 FUEL = 128  # of one run: three times the events of the last level, so that an endless `while` ends soon
 MAX_INT = 10**5  # of a variable; repetitions and ranges take variables only, so no expression allocates more than MBs
@@ -259,12 +260,12 @@ def source_of(candidate: Candidate) -> tuple[str, dict[int, int]]:
 
 
 def trace_text(program: InstrumentedProgram, events: Events, line_of: dict[int, int], names: dict[str, str]) -> str:
-    """`line:var=value` items and the values of the return's parts, joined by `;`."""
+    """The trace of one run: its changes of variables and the values of the return's parts, in their order."""
     items = []
     for report, value in events:
         if report < 0:
             items.append(value)
         else:
             point = program.reports[report]
-            items.append(f"{line_of[id(point.statement)]}:{names[point.name]}={value}")
-    return ";".join(items)
+            items.append(traces.change(line_of[id(point.statement)], names[point.name], value))
+    return traces.join(items)

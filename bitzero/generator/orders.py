@@ -16,10 +16,9 @@ import numpy as np
 from bitzero.config import Config
 from bitzero.generator import programs
 from bitzero.generator.programs import Program, Split
-from bitzero.tasks import kinds, levels, tokens
-from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, PROPOSE, Task, TooLong, task_from_program
-from bitzero.tasks.sequences import training_sequence
-from bitzero.tasks.trivial import is_trivial
+from bitzero.tasks import levels, tokens
+from bitzero.tasks.kinds import DEDUCTION, PROPOSE, TASK_KINDS, Task, TooLong, usable_in_ring
+from bitzero.tasks.sequences import training_example
 
 Phase = Literal["warmup", "selfplay"]  # of the training batches
 # A program is drawn under (batch, index). The batch is the step plus its phase's offset, so that no two phases meet.
@@ -89,7 +88,7 @@ def draw_example(cfg: Config, order: BatchOrder, step: int, index: int, seen: se
     """Example `index` of a step, at most `cfg.tasks.context` long; its program is none of those `seen`, by hash."""
     batch = PHASE_OFFSETS[order.phase] + step
     rng = random.Random(f"example/{cfg.seed}/{batch}/{index}")
-    level = levels.mix(rng, order.open_levels, order.frontier)
+    level = levels.draw_level(rng, order.open_levels, order.frontier)
     draw = _Draw(cfg, batch, index, draw_form(rng, cfg), rng, seen)
     return _first_that_fits(draw, level) or _of_a_lower_level(draw, level, order.open_levels)
 
@@ -113,7 +112,7 @@ def _first_that_fits(draw: _Draw, level: int) -> PackedExample | None:
         index = draw.index + turn * RETRY_STRIDE
         turn += 1
         program = programs.generate(
-            cfg.seed, draw.batch, index, level, pairs=cfg.tasks.pairs, inverse=draw.form == ABDUCTION
+            cfg.seed, draw.batch, index, level, pairs=cfg.tasks.pairs, inverse=_asks_inputs(draw.form)
         )
         if program.hash in draw.seen and turn < REDRAWS:
             continue
@@ -122,7 +121,7 @@ def _first_that_fits(draw: _Draw, level: int) -> PackedExample | None:
             shown = programs.generate(cfg.seed, draw.batch, index + REFERENCE_OFFSET, level, pairs=cfg.tasks.pairs)
             reference = shown.code
         try:
-            ids, mask = training_sequence(draw.form, program, draw.rng, cfg, reference=reference)
+            ids, mask = training_example(draw.form, program, draw.rng, cfg, reference=reference)
         except TooLong:
             tries -= 1
             continue
@@ -143,9 +142,12 @@ def _of_a_lower_level(draw: _Draw, level: int, open_levels: int) -> PackedExampl
 
 def draw_form(rng: random.Random, cfg: Config) -> int:
     """What an example is to be, a task kind or PROPOSE, by the shares of `config.warmup`."""
-    warm = cfg.warmup
-    shares = (warm.deduction, warm.abduction, warm.induction, warm.propose)
-    return rng.choices((DEDUCTION, ABDUCTION, INDUCTION, PROPOSE), shares)[0]
+    shares = [*(kind.training_share(cfg.warmup) for kind in TASK_KINDS), cfg.warmup.propose]
+    return rng.choices([*range(len(TASK_KINDS)), PROPOSE], shares)[0]
+
+
+def _asks_inputs(form: int) -> bool:
+    return form != PROPOSE and TASK_KINDS[form].inverse
 
 
 def pack_step(cfg: Config, order: BatchOrder, step: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -180,30 +182,22 @@ def heldout_candidates(cfg: Config, split: Split, level: int, start: int, stop: 
 def draw_task(cfg: Config, step: int, place: int, open_levels: int) -> Task:
     """Task `place` for self-play's ring: kinds in turn, levels evenly, short enough for a rollout. Raises TooLong."""
     batch = PHASE_OFFSETS["tasks"] + step
-    kind = place % len(kinds.KINDS)
+    kind = TASK_KINDS[place % len(TASK_KINDS)]
     rng = random.Random(f"task/{cfg.seed}/{batch}/{place}")
     level = rng.randrange(open_levels)
     turn = 0
     while True:
         program = programs.generate(
-            cfg.seed, batch, place + turn * RETRY_STRIDE, level, pairs=cfg.tasks.pairs, inverse=kind == ABDUCTION
+            cfg.seed, batch, place + turn * RETRY_STRIDE, level, pairs=cfg.tasks.pairs, inverse=kind.inverse
         )
-        task = task_from_program(program, kind, cfg)
-        if is_usable(cfg, task):
+        task = kind.task_of_program(program, cfg)
+        if usable_in_ring(task, cfg):
             return task
         turn += 1
         if turn % TRIES == 0:
             level = max(0, level - 1)
         if turn > 100 * TRIES:
             raise TooLong("config.tasks.prompt or config.tasks.record holds no generated task; make them larger")
-
-
-def is_usable(cfg: Config, task: Task) -> bool:
-    """Whether the task fits the ring and a prompt in either mode, and no trivial answer solves it."""
-    fits = len(kinds.record(task)) <= cfg.tasks.record and len(kinds.solve_prompt(task, True)) <= cfg.tasks.prompt
-    if task.kind == INDUCTION:
-        fits = fits and len(tokens.encode(task.code)) < cfg.tasks.completion
-    return fits and not is_trivial(task)
 
 
 def draw_tasks(cfg: Config, step: int, open_levels: int, start: int, stop: int) -> list[dict[str, Any]]:

@@ -49,7 +49,7 @@ class Batch:
 
     tokens: np.ndarray  # uint16 [k, B, T] right-padded with PAD
     mask: np.ndarray  # bool [k, B, T] True: this token is a target
-    kind: np.ndarray  # int8 [k, B, E] of each example: deduction 0, abduction 1, induction 2, propose 3; −1 none
+    kind: np.ndarray  # int8 [k, B, E] of each example: number of its kind, −2 propose; −1 none
     level: np.ndarray  # int8 [k, B, E] measured level of each example's program
 
 

@@ -21,12 +21,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from bitzero.config import BLOCK_ROWS, INDEX_BITS, Config, Model, Signal, Tier, kernel_parts, kernel_shapes
+from bitzero.config import BLOCK_ROWS, INDEX_BITS, Config, Model, Signal, TierBits, kernel_parts, kernel_shapes
 from bitzero.model import quant
 from bitzero.state import Allocation
 
 MEASURED_SIGNALS: tuple[Signal, ...] = ("fisher", "activation", "attention")  # the others need no data
-TIERS: tuple[Tier, ...] = typing.get_args(Tier)
+TIERS: tuple[TierBits, ...] = typing.get_args(TierBits)
 Blocks = dict[str, Float[Array, "L blocks"]]  # kernel → a number for every block
 
 
@@ -184,7 +184,7 @@ def advance_ramps(precision: dict[str, Any], steps: int) -> dict[str, Any]:
     return {**precision, "layers": layers}
 
 
-def with_uniform_tier(precision: dict[str, Any], tier: Tier) -> dict[str, Any]:
+def with_uniform_tier(precision: dict[str, Any], tier: TierBits) -> dict[str, Any]:
     """The same collection with every block at ``tier`` bits and all ramps over, to see what a model does at a tier."""
     layers = {
         name: {"tier": jnp.full_like(block["tier"], tier), "ramp": jnp.ones_like(block["ramp"])}

@@ -17,7 +17,7 @@ from absl import logging
 
 from bitzero.run.workdir import RunError
 
-Like = Callable[[int, dict[str, Any]], Any]  # (step, meta of the checkpoint) → arrays or their abstract shapes
+StateTemplate = Callable[[int, dict[str, Any]], Any]  # (step, meta of the checkpoint) → arrays or their abstract shapes
 FORMAT = 2  # raised when the meaning of a saved state changes
 
 
@@ -68,7 +68,7 @@ class Checkpoints:
         """
         if step in self._manager.all_steps():
             self._manager.delete(step)
-        sealed = {"format": FORMAT, "shapes": shapes(state), "sha256": digest(state), "meta": meta}
+        sealed = {"format": FORMAT, "shapes": leaf_shapes(state), "sha256": digest(state), "meta": meta}
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(sealed))
         try:
             self._manager.save(step, args=arguments, force=True)
@@ -79,7 +79,7 @@ class Checkpoints:
             ) from None
         return self.path / str(step)
 
-    def latest(self, like: Like, *, accept: Callable[[Any], bool] = lambda state: True) -> Any:
+    def latest(self, like: StateTemplate, *, accept: Callable[[Any], bool] = lambda state: True) -> Any:
         """The newest readable ``(state, meta)`` that ``accept`` takes, or None where there is no checkpoint.
 
         ``like`` gives structure, shapes and types of the state of a step. A damaged checkpoint is passed over with a
@@ -100,7 +100,7 @@ class Checkpoints:
             raise RunError(f"no checkpoint in {self.path} can be read; start again in another --workdir")
         return None
 
-    def read(self, step: int, like: Like) -> tuple[Any, dict[str, Any]]:
+    def read(self, step: int, like: StateTemplate) -> tuple[Any, dict[str, Any]]:
         """Checkpoint ``step`` as ``(state, meta)``; raises ``RunError`` (damaged) or ``ShapeError`` (another model)."""
         try:
             sealed = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
@@ -108,7 +108,7 @@ class Checkpoints:
         except Exception as error:
             raise RunError(f"checkpoint {self.path / str(step)} is damaged ({_first_line(error)})") from None
         model = like(step, meta)
-        self._same_model(step, version, theirs, shapes(model))
+        self._same_model(step, version, theirs, leaf_shapes(model))
         place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), model)
         try:
@@ -143,7 +143,7 @@ class ShapeError(ValueError):
     """A checkpoint whose arrays are not those of the configuration; the message is one line."""
 
 
-def shapes(state: Any) -> dict[str, str]:
+def leaf_shapes(state: Any) -> dict[str, str]:
     """Path of every leaf → its type and shape, such as ``float32[4,8]``."""
     leaves = jax.tree_util.tree_leaves_with_path(state)
     return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}".replace(" ", "") for path, leaf in leaves}

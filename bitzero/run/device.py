@@ -6,28 +6,28 @@ import os
 import pathlib
 import platform
 import subprocess
-from typing import Any
+from typing import Any, cast
 
 import jax
 
-from bitzero.config import OPERANDS, Model
+from bitzero.config import OPERANDS, Model, Operand
 from bitzero.model import quant
 
 
-def configure() -> None:
+def configure_jax() -> None:
     """Sets JAX up once, before its first computation.
 
     Async dispatch is off because a host callback that waits for a pending input can stall a machine with few cores.
     The compile cache is kept by user and by processor: compiled CPU code is not portable between processors.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    cache = _cache()
+    cache = _cache_directory()
     if cache:  # without one a run only compiles again
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
 
 
-def committed(tree: Any) -> Any:
+def on_first_device(tree: Any) -> Any:
     """``tree`` with every leaf committed to the first device, as a restored checkpoint's are.
 
     A leaf that is not, such as a new tier array, would make JAX compile the step a second time.
@@ -35,32 +35,32 @@ def committed(tree: Any) -> Any:
     return jax.device_put(tree, jax.devices()[0])
 
 
-def operand(model: Model) -> str:
+def choose_operand(model: Model) -> Operand:
     """Operand type of the products: as configured, or the fastest by a measurement made once on this machine.
 
     Kept beside the compile cache, so that two runs on one machine agree even where the measurement is a near tie.
     """
     if model.compute != "auto":
         return model.compute
-    cache = _cache()
+    cache = _cache_directory()
     file = cache / f"operand-{hashlib.sha256(repr(model).encode()).hexdigest()[:16]}" if cache else None
     if file and file.is_file() and (known := file.read_text().strip()) in OPERANDS:
-        return known
+        return cast(Operand, known)
     measured = quant.measure_operand(model)
     if file:
         file.write_text(measured)
     return measured
 
 
-def _cache() -> pathlib.Path | None:
+def _cache_directory() -> pathlib.Path | None:
     """The user's cache directory for this JAX on this device, or None where it cannot be made.
 
     XLA compiles for the cores that the process may use and for its threads, both of which decide bits, and its own
     cache keys know neither: a run could pick up what another one compiled and not be the run it would be by itself.
     """
     home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
-    parallel = f"{_cores()}x{os.environ.get('PJRT_NPROC', 'all')}"
-    cache = home / "bitzero" / f"{jax.__version__}-{jax.default_backend()}-{_processor()}-{parallel}"
+    parallel = f"{_usable_cores()}x{os.environ.get('PJRT_NPROC', 'all')}"
+    cache = home / "bitzero" / f"{jax.__version__}-{jax.default_backend()}-{_processor_name()}-{parallel}"
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError:
@@ -68,26 +68,26 @@ def _cache() -> pathlib.Path | None:
     return cache if os.access(cache, os.W_OK) else None
 
 
-def _cores() -> int:
+def _usable_cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def describe() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     """Processor, cores, threads, devices, versions and commit: what a figure depends on."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
-        "processor": _processor(),
-        "cores": _cores(),
+        "processor": _processor_name(),
+        "cores": _usable_cores(),
         "threads": int(os.environ.get("PJRT_NPROC", 0)),  # of XLA's CPU pool; 0: as many as cores
         "devices": [device.device_kind for device in jax.devices()],
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in packages},
-        "commit": commit(),
+        "commit": source_commit(),
     }
 
 
-def commit() -> str:
+def source_commit() -> str:
     """The commit of the checkout this program runs from, with ``+`` when it was edited; ``unknown`` outside one."""
     here = pathlib.Path(__file__).resolve().parent
     try:
@@ -103,7 +103,7 @@ def commit() -> str:
     return head.stdout.strip() or "unknown"
 
 
-def _processor() -> str:
+def _processor_name() -> str:
     """Model name of the processor as letters, digits and dashes."""
     name = platform.processor() or platform.machine()
     try:

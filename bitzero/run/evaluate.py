@@ -6,7 +6,7 @@ decide nothing: modes and levels were chosen on dev.
 
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import rich.table
@@ -28,102 +28,95 @@ from bitzero.run import device, workdir
 from bitzero.run.checkpoint import Checkpoints
 from bitzero.run.metrics import Metrics
 from bitzero.run.progress import Progress
-from bitzero.run.sitting import Ledger, sandbox_of
+from bitzero.run.sitting import Ledger, Meters, Sitting, open_sandbox
+from bitzero.run.stop import Stop
 from bitzero.run.workdir import RunError
 from bitzero.sandbox import Sandbox
+from bitzero.selfplay.verify import Door
 from bitzero.state import TrainState
-from bitzero.tasks.kinds import KINDS
 
 
 def main(cfg: Config, home: pathlib.Path) -> int:
     """Evaluates the newest checkpoint in ``home``; raises ``RunError`` where there is none."""
     with workdir.owned(home), Progress() as progress:
-        workdir.settle_config(home, cfg)
-        device.configure()
+        workdir.settle_config(home, cfg, progress.say)
+        device.configure_jax()
         with Checkpoints(home / "checkpoints", keep=cfg.run.keep, exempt=[cfg.warmup.steps], say=progress.say) as store:
-            found = store.latest(questions.abstract(cfg))
+            found = store.latest(questions.checkpoint_structure(cfg))
             if not found:
                 raise RunError(f"no checkpoint in {store.path}; train first, with --mode=train")
             state, meta = found
             progress.say(f"evaluating step {int(state.step):,}")
-            with sandbox_of(cfg) as sandbox, Stream(cfg) as stream, Metrics(home / "tb", int(state.step)) as metrics:
-                evaluate(
-                    state, with_operand(cfg, Ledger(**meta).operand), home, store=store, stream=stream, sandbox=sandbox,
-                    progress=progress, metrics=metrics,
+            with open_sandbox(cfg) as sandbox, Stream(cfg) as stream, Metrics(home / "tb", int(state.step)) as metrics:
+                ledger = Ledger(**meta)
+                cfg = with_operand(cfg, ledger.operand)
+                sitting = Sitting(
+                    cfg=cfg, home=home, store=store, stream=stream, sandbox=sandbox, door=Door(sandbox, cfg),
+                    metrics=metrics, progress=progress, stop=Stop(progress.say), meters=Meters(ledger=ledger),
+                    began=time.monotonic(),
                 )  # fmt: skip
+                evaluate_state(sitting, state)
     return 0
 
 
-def evaluate(
-    state: TrainState,
-    cfg: Config,
-    home: pathlib.Path,
-    *,
-    store: Checkpoints,
-    stream: Stream,
-    sandbox: Sandbox,
-    progress: Progress,
-    metrics: Metrics,
-    stopped: Callable[[], bool] = lambda: False,
-) -> dict[str, Any] | None:
+def evaluate_state(sitting: Sitting, state: TrainState) -> dict[str, Any] | None:
     """Asks everything, prints the table, writes ``eval.json`` and ``items.json``; returns the former's value.
 
-    None, and nothing written, if ``stopped`` between two rows.
+    None, and nothing written, if the sitting is asked to end between two rows.
     """
-    began = time.monotonic()
-    now, before = questions.solver(state, cfg), _before_selfplay(state, cfg, store)
+    began, cfg, stream = time.monotonic(), sitting.cfg, sitting.stream
+    now, before = questions.solver_of(state, cfg), _solver_before_selfplay(state, cfg, sitting.store)
     answered: list[AnsweredGroup] = []
-    request_programs(stream, cfg, int(state.open_levels))
+    request_heldout_programs(stream, cfg, int(state.open_levels))
     for group in table_questions(stream.heldout, cfg, int(state.open_levels)):
-        if stopped():
+        if sitting.stop.asked:
             return None
-        progress.say(f"asking L{group.level} {KINDS[group.kind]} ({len(group.tasks)} items)")
-        answered.append((group, *measure_row(group, now, before, sandbox)))
+        sitting.progress.say(f"asking L{group.level} {group.kind.name} ({len(group.tasks)} items)")
+        answered.append((group, *measure_row(group, now, before, sitting.sandbox)))
     rows = [row for _, row, _, _ in answered]
     result: dict[str, Any] = {
-        "commit": device.commit(),
+        "commit": device.source_commit(),
         "step": int(state.step),
         "rows": rows,
-        "proposer": _proposer(state, now, stream, sandbox) if rows else None,
-        "precision": _precisions(state, cfg, stream, sandbox, progress),
+        "proposer": _measure_proposer(state, now, stream, sitting.sandbox) if rows else None,
+        "precision": _measure_precisions(sitting, state),
         "gain_of_selfplay": gains_of_selfplay(answered),
         "seconds": round(time.monotonic() - began, 1),
     }
-    workdir.write_json(home / "eval.json", result)
+    workdir.write_json(sitting.home / "eval.json", result)
     workdir.write_json(
-        home / "items.json", {"seed": cfg.seed, "step": result["step"], "rows": digits_by_item(answered)}
+        sitting.home / "items.json", {"seed": cfg.seed, "step": result["step"], "rows": digits_by_item(answered)}
     )
-    _tell(result, progress)
-    _to_tensorboard(metrics, cfg, result)
+    _print_tables(result, sitting.progress)
+    _write_scalars(sitting.metrics, cfg, result)
     return result
 
 
-def _tell(result: dict[str, Any], progress: Progress) -> None:
+def _print_tables(result: dict[str, Any], progress: Progress) -> None:
     """The tables and what they do not say."""
     if result["rows"]:
         progress.console.print(accuracy_table(result["rows"]))
     if result["precision"]:
         progress.console.print(precision_table(result["precision"]))
-    for sentence in sentences(result):
+    for sentence in summary_sentences(result):
         progress.say(sentence)
 
 
-def _proposer(state: TrainState, now: Solver, stream: Stream, sandbox: Sandbox) -> dict[str, Any]:
+def _measure_proposer(state: TrainState, now: Solver, stream: Stream, sandbox: Sandbox) -> dict[str, Any]:
     levels = range(int(state.open_levels))
     references = [program for level in levels for program in stream.heldout("train", level, 24)]
-    return proposing.measure(state, now, references, sandbox)
+    return proposing.measure_proposer(state, now, references, sandbox)
 
 
-def _precisions(
-    state: TrainState, cfg: Config, stream: Stream, sandbox: Sandbox, progress: Progress
-) -> dict[str, Any] | None:
-    if not cfg.eval.precision_items:
+def _measure_precisions(sitting: Sitting, state: TrainState) -> dict[str, Any] | None:
+    if not sitting.cfg.eval.precision_items:
         return None
-    progress.say(f"asking at several precisions ({sum(heldout.programs_by_level(cfg).values())} dev items each)")
-    return precisions.measure(state, cfg, stream.heldout, sandbox)
+    items = sum(heldout.programs_by_level(sitting.cfg).values())
+    sitting.progress.say(f"asking at several precisions ({items} dev items each)")
+    return precisions.measure_precisions(state, sitting.cfg, sitting.stream.heldout, sitting.sandbox)
 
 
-def request_programs(stream: Stream, cfg: Config, open_levels: int) -> None:
+def request_heldout_programs(stream: Stream, cfg: Config, open_levels: int) -> None:
     """Has the generator make the held-out programs in the background, whenever no training data is wanted."""
     for level, n in items_by_level(cfg, open_levels).items():
         stream.request_heldout("test", level, n)
@@ -143,9 +136,9 @@ def accuracy_table(rows: Sequence[dict[str, Any]]) -> rich.table.Table:
         out.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         out.add_row(
-            f"L{row['level']}", row["kind"], row["mode"], str(row["n"]), _percent(row["accuracy"]),
-            f"{_percent(row['ci_low'])}–{_percent(row['ci_high'])}", _percent(row["trivial"]),
-            _percent(row["shuffled"]), _percent(row.get(passk)), _percent(row["before_selfplay"]),
+            f"L{row['level']}", row["kind"], row["mode"], str(row["n"]), _percent_text(row["accuracy"]),
+            f"{_percent_text(row['ci_low'])}–{_percent_text(row['ci_high'])}", _percent_text(row["trivial"]),
+            _percent_text(row["shuffled"]), _percent_text(row.get(passk)), _percent_text(row["before_selfplay"]),
         )  # fmt: skip
     return out
 
@@ -160,18 +153,20 @@ def precision_table(measured: dict[str, Any]) -> rich.table.Table:
         out.add_column(name, justify="right" if name else "left", no_wrap=True)
     for row in measured["levels"]:
         mark = "*" if row["name"] == measured["trained_as"] else ""
-        out.add_row(row["name"] + mark, f"{row['stored_bits']:.3f}", f"{row['nats']:.4f}", _percent(row["accuracy"]))
+        out.add_row(
+            row["name"] + mark, f"{row['stored_bits']:.3f}", f"{row['nats']:.4f}", _percent_text(row["accuracy"])
+        )
     return out
 
 
-def sentences(result: dict[str, Any]) -> list[str]:
+def summary_sentences(result: dict[str, Any]) -> list[str]:
     """What the table does not say: the proposer, and the gain of self-play by kind."""
     p = result["proposer"]
     if p is None:
         return []
     lines = [
-        f"proposer: {_percent(p['valid'])} % of {p['n']} proposals pass every gate; of these "
-        f"{_percent(p['novel'])} % are new programs and {_percent(p['learnable'])} % learnable"
+        f"proposer: {_percent_text(p['valid'])} % of {p['n']} proposals pass every gate; of these "
+        f"{_percent_text(p['novel'])} % are new programs and {_percent_text(p['learnable'])} % learnable"
     ]
     if p["levels"]:
         lines.append("levels of accepted proposals: " + " ".join(f"L{k} {n}" for k, n in p["levels"].items()))
@@ -183,15 +178,15 @@ def sentences(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _before_selfplay(state: TrainState, cfg: Config, store: Checkpoints) -> Solver | None:
+def _solver_before_selfplay(state: TrainState, cfg: Config, store: Checkpoints) -> Solver | None:
     """The model at the end of warm-up, asked in the same mode; None where the run has not come past it."""
     if int(state.step) <= cfg.warmup.steps or cfg.warmup.steps not in store.steps():
         return None
-    earlier, _ = store.read(cfg.warmup.steps, questions.abstract(cfg))
-    return questions.solver(earlier, cfg, trace=bool(state.trace_mode))
+    earlier, _ = store.read(cfg.warmup.steps, questions.checkpoint_structure(cfg))
+    return questions.solver_of(earlier, cfg, trace=bool(state.trace_mode))
 
 
-def _to_tensorboard(metrics: Metrics, cfg: Config, result: dict[str, Any]) -> None:
+def _write_scalars(metrics: Metrics, cfg: Config, result: dict[str, Any]) -> None:
     scalars = {f"eval/test_L{row['level']}_{row['kind']}": row["accuracy"] for row in result["rows"]}
     if result["proposer"]:
         names = ("valid", "learnable", "novel")
@@ -202,5 +197,5 @@ def _to_tensorboard(metrics: Metrics, cfg: Config, result: dict[str, Any]) -> No
     metrics.hparams(cfg, scalars)
 
 
-def _percent(value: float | None) -> str:
+def _percent_text(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"

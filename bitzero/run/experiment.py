@@ -19,28 +19,28 @@ from bitzero.config import Config, ConfigError
 
 def read_config(spec: str | None, overrides: Iterable[tuple[str, str]] = ()) -> Config:
     """The frozen configuration of ``file[:variant]`` with ``overrides`` (dotted key, text); raises ``ConfigError``."""
-    config = editable(spec)
+    config = editable_config(spec)
     for key, text in overrides:
-        override(config, key, text)
+        override_setting(config, key, text)
     return configuration.freeze(config)
 
 
-def editable(spec: str | None) -> ml_collections.ConfigDict:
+def editable_config(spec: str | None) -> ml_collections.ConfigDict:
     """What ``get_config`` of ``file[:variant]`` returns; raises ``ConfigError``."""
     if not spec:
         raise ConfigError("which experiment? give --config=experiments/azr_small.py")
     name, _, variant = spec.partition(":")
     path = pathlib.Path(name)
-    module = load(path, "experiment")
+    module = load_module(path, "experiment")
     try:
         return module.get_config(variant) if variant else module.get_config()
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     except Exception as error:  # an unknown key (AttributeError), a wrong type (TypeError), no get_config, …
-        raise ConfigError(f"{path}: {sentence(error)}") from None
+        raise ConfigError(f"{path}: {error_sentence(error)}") from None
 
 
-def load(path: pathlib.Path, what: str) -> types.ModuleType:
+def load_module(path: pathlib.Path, what: str) -> types.ModuleType:
     """The Python file ``path`` (a ``what``, such as an experiment) as a module; raises ``ConfigError``."""
     if not path.is_file():
         folder = path.parent if path.parent.is_dir() else pathlib.Path("experiments")
@@ -56,11 +56,11 @@ def load(path: pathlib.Path, what: str) -> types.ModuleType:
         place = f"{path}, line {error.lineno}" if error.lineno else path
         raise ConfigError(f"{place}: {error.msg}") from None
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"{path}: {sentence(error)}") from None
+        raise ConfigError(f"{path}: {error_sentence(error)}") from None
     return module
 
 
-def sentence(error: BaseException) -> str:
+def error_sentence(error: BaseException) -> str:
     """One line of a file's error; a locked ``ConfigDict`` names the unknown key and the nearest one."""
     text = str(error)
     unknown = re.search(r'Key "(\w+)" does not exist', text)
@@ -70,21 +70,21 @@ def sentence(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(text.split())}"
 
 
-def override(config: ml_collections.ConfigDict, key: str, text: str) -> None:
+def override_setting(config: ml_collections.ConfigDict, key: str, text: str) -> None:
     """Sets ``config.<key>`` (dotted) to ``text`` read as the type of its default; raises ``ConfigError``."""
     *path, last = key.split(".")
     node = config
     for depth, part in enumerate([*path, last]):
         if not isinstance(node, ml_collections.ConfigDict) or part not in node:
-            raise ConfigError(unknown_key(".".join([*path, last][: depth + 1]), config))
+            raise ConfigError(unknown_key_sentence(".".join([*path, last][: depth + 1]), config))
         if depth < len(path):
             node = node[part]
     if isinstance(node[last], ml_collections.ConfigDict):
         raise ConfigError(f"config.{key} is a group of settings; set one of: {', '.join(sorted(node[last]))}")
-    node[last] = _parse(f"config.{key}", type(node[last]), text)
+    node[last] = _parse_value(f"config.{key}", type(node[last]), text)
 
 
-def unknown_key(key: str, config: ml_collections.ConfigDict) -> str:
+def unknown_key_sentence(key: str, config: ml_collections.ConfigDict) -> str:
     """One line that names ``key`` (dotted, without ``config.``) and the existing key nearest to it."""
     names = list(configuration.leaves(config.to_dict()))
     groups = {name.rsplit(".", 1)[0] for name in names if "." in name}
@@ -95,13 +95,13 @@ def unknown_key(key: str, config: ml_collections.ConfigDict) -> str:
     return f"unknown key config.{key}" + (f"; did you mean config.{nearest}?" if nearest else "")
 
 
-def _parse(where: str, kind: type, text: str) -> Any:
-    """``text`` from a command line as a value of ``kind``."""
-    if kind is bool:
+def _parse_value(where: str, wanted: type, text: str) -> Any:
+    """``text`` from a command line as a value of that type; raises ``ConfigError``."""
+    if wanted is bool:
         if text.lower() in ("true", "false", "1", "0"):
             return text.lower() in ("true", "1")
         raise ConfigError(f"{where} must be true or false, not {text!r}")
     try:
-        return kind(text)
+        return wanted(text)
     except ValueError:
-        raise ConfigError(f"{where} must be {configuration.called(kind)}, not {text!r}") from None
+        raise ConfigError(f"{where} must be {configuration.called(wanted)}, not {text!r}") from None

@@ -8,14 +8,14 @@ import pathlib
 import jax
 
 from bitzero.config import Config
-from bitzero.evaluation.questions import abstract
+from bitzero.evaluation.questions import checkpoint_structure
 from bitzero.model import packing
 from bitzero.run import device, packed_file, workdir
 from bitzero.run.checkpoint import Checkpoints
 from bitzero.run.workdir import RunError
 from bitzero.selfplay import schedule
 
-NAME = "packed.npz"
+FILE_NAME = "packed.npz"
 
 
 def main(cfg: Config, home: pathlib.Path) -> int:
@@ -26,9 +26,9 @@ def main(cfg: Config, home: pathlib.Path) -> int:
     if not (home / "checkpoints").is_dir():
         raise RunError(f"nothing to export: no checkpoints in {home}; train first")
     with workdir.owned(home):
-        device.configure()
+        device.configure_jax()
         with Checkpoints(home / "checkpoints", keep=cfg.run.keep, exempt=[cfg.warmup.steps]) as store:
-            found = store.latest(abstract(cfg))
+            found = store.latest(checkpoint_structure(cfg))
     if not found:
         raise RunError(f"nothing to export: no checkpoint in {home}; train first")
     state, meta = found
@@ -38,7 +38,7 @@ def main(cfg: Config, home: pathlib.Path) -> int:
     if cfg.model.weights != "ternary":
         raise RunError(f"nothing to pack: model.weights={cfg.model.weights} is a control without ternary weights")
     tree = packing.pack(state.params, state.precision, cfg.model)
-    path = home / NAME
+    path = home / FILE_NAME
     packed_file.save(path, tree, cfg, step=int(state.step), operand=meta["operand"], trace=bool(state.trace_mode))
     matrices, rest = packing.weight_bytes(tree)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))

@@ -13,7 +13,7 @@ _LOG_EVERY_S = 10.0  # seconds between lines where the output is not a terminal
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Status:
-    """What the line says; None is not known yet and left out."""
+    """What the live line says; a field that is None is not known yet and left out of it."""
 
     phase: str
     step: int
@@ -34,7 +34,7 @@ class Status:
         if self.valid is not None:
             parts.append(f"valid proposals {100 * self.valid:.0f}%")
         if self.left_s is not None:
-            parts.append(f"{clock(self.left_s)} left")
+            parts.append(f"{clock_text(self.left_s)} left")
         return " · ".join(parts)
 
 
@@ -53,7 +53,7 @@ class Progress:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, error_type: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._live:
             self._live.stop()
             self._live = None
@@ -77,7 +77,7 @@ class Progress:
         self.console.print(rich.text.Text(sentence))
 
 
-def clock(seconds: float | int) -> str:
+def clock_text(seconds: float | int) -> str:
     """``seconds`` as 0:07, 12:30 or 1:02:03."""
     whole = max(0, round(seconds))
     hours, minutes = whole // 3600, whole // 60 % 60

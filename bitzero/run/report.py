@@ -1,7 +1,7 @@
 """What a sitting reports: metrics and the live line after each chunk, ``run.json`` at each save."""
 
+import dataclasses
 import time
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from bitzero.run.progress import Status
 from bitzero.run.sitting import Sitting
 from bitzero.state import Supervised, TrainState
 
-PHASES = {  # as people read them
+PHASE_NAMES = {  # as people read them
     "full": "warm-up",
     "ramp": "warm-up (ramp)",
     "integer": "warm-up (ternary)",
@@ -21,79 +21,91 @@ PHASES = {  # as people read them
 }
 
 
-def record(
-    sitting: Sitting, phase: str, first: int, step: int, values: dict[str, Any], batch: Supervised, seconds: float
-) -> None:
-    """Metrics and the live line of the steps from ``first`` to ``step``, which took ``seconds`` together."""
-    ran = step - first
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RanChunk:
+    """The steps of one dispatch, as they came back."""
+
+    phase: str
+    first: int  # step before it
+    step: int  # step after it; equal to ``first`` where the sitting was asked to end before its first update
+    values: dict[str, np.ndarray]  # tag → f32[k], of which the first ``step - first`` mean something
+    batch: Supervised  # the generator's sequences, shape [k, B, T]
+    seconds: float  # wall time, compiling included
+
+
+def report_chunk(sitting: Sitting, chunk: RanChunk) -> None:
+    """Writes the metrics of the steps of ``chunk`` and shows the live line."""
+    meters, seconds, ran = sitting.meters, chunk.seconds, chunk.step - chunk.first
     if not ran:
         return
     for at, text in sitting.door.samples:
         sitting.metrics.text(at, "selfplay/samples", f"```\n{text}\n```")
     sitting.door.samples.clear()
-    sitting.means = sitting.metrics.chunk(first, values, ran=ran, each=phase == "selfplay")
-    tokens = trained_tokens(sitting, batch, ran)
-    sitting.ledger.tokens += tokens
-    scalars = executor(sitting)
-    door = door_seconds(sitting)
-    sitting.rate = 0.0 if sitting.fresh else seconds / ran  # a chunk that compiles says nothing about the next
-    if not sitting.fresh:
+    meters.chunk_means = sitting.metrics.chunk(chunk.first, chunk.values, ran=ran, each=chunk.phase == "selfplay")
+    tokens = trained_tokens(sitting, chunk.batch, ran)
+    meters.ledger.tokens += tokens
+    scalars = sandbox_scalars(sitting)
+    door = new_door_seconds(sitting)
+    meters.step_seconds = (
+        0.0 if meters.compiles_next else seconds / ran
+    )  # a chunk that compiles says nothing about the next
+    if not meters.compiles_next:
         scalars |= {"perf/tokens_s": tokens / seconds, "perf/step_ms": 1000 * seconds / ran}
-    if phase == "selfplay" and not sitting.fresh:
+    if chunk.phase == "selfplay" and not meters.compiles_next:
         scalars |= {f"perf/verify_{name}_ms": 1000 * spent / ran for name, spent in door.items()}
         scalars["perf/verify_share"] = sum(door.values()) / seconds
         for name, spent in door.items():
-            sitting.ledger.spend(f"verify {name}", spent)
-    sitting.metrics.scalars(step, scalars)
-    sitting.fresh = False
-    sitting.progress.show(status(sitting, phase, step, tokens / seconds))
+            meters.ledger.add_seconds(f"verify {name}", spent)
+    sitting.metrics.scalars(chunk.step, scalars)
+    meters.compiles_next = False
+    sitting.progress.show(chunk_status(sitting, chunk.phase, chunk.step, tokens / seconds))
 
 
-def weigh(sitting: Sitting, state: TrainState) -> None:
-    """Figures of the quantised weights after a chunk, and how far the scales moved in it."""
+def report_weights(sitting: Sitting, state: TrainState) -> None:
+    """Writes figures of the quantised weights after a chunk, and how far the scales moved in it."""
     figures, scales = (
         weight_figures.state_figures(state, sitting.cfg.model),
         weight_figures.matrix_scales(state.params, sitting.cfg.model),
     )
-    if sitting.scales:
-        figures["quant/alpha_drift"] = weight_figures.largest_scale_change(sitting.scales, scales)
+    if sitting.meters.last_scales:
+        figures["quant/alpha_drift"] = weight_figures.largest_scale_change(sitting.meters.last_scales, scales)
     sitting.metrics.scalars(int(state.step), figures)
-    sitting.scales = scales
+    sitting.meters.last_scales = scales
 
 
-def status(sitting: Sitting, phase: str, step: int, tokens_s: float) -> Status:
+def chunk_status(sitting: Sitting, phase: str, step: int, tokens_s: float) -> Status:
     """The live line after ``step``."""
-    cfg = sitting.cfg
+    cfg, meters = sitting.cfg, sitting.meters
     end = configuration.steps_in_all(cfg) if phase == "selfplay" else cfg.warmup.steps
     return Status(
-        phase=PHASES[phase],
+        phase=PHASE_NAMES[phase],
         step=step,
         total=end,
         tokens_s=tokens_s,
-        loss=sitting.means.get("loss/total"),
-        accuracy={int(level): share for level, share in sorted(sitting.ledger.accuracy.items())},
-        valid=sitting.means.get("selfplay/valid_rate"),
-        left_s=sitting.rate * (end - step) if sitting.rate else None,
+        loss=meters.chunk_means.get("loss/total"),
+        accuracy={int(level): share for level, share in sorted(meters.ledger.accuracy.items())},
+        valid=meters.chunk_means.get("selfplay/valid_rate"),
+        left_s=meters.step_seconds * (end - step) if meters.step_seconds else None,
     )
 
 
 def trained_tokens(sitting: Sitting, batch: Supervised, ran: int) -> int:
     """Tokens of the last ``ran`` updates: the generator's sequences and, in self-play, all completions."""
-    play, means = sitting.cfg.selfplay, sitting.means
+    play, means = sitting.cfg.selfplay, sitting.meters.chunk_means
     sampled = play.num_tasks * means.get("selfplay/length_propose", 0.0)
     sampled += play.num_tasks * play.group_size * means.get("selfplay/length_solve", 0.0)
     return int(np.count_nonzero(np.asarray(batch.tokens[:ran]))) + round(ran * sampled)
 
 
-def door_seconds(sitting: Sitting) -> dict[str, float]:
+def new_door_seconds(sitting: Sitting) -> dict[str, float]:
     """Wall seconds inside each host callback since the last call of this function."""
     now = dict(sitting.door.seconds)
-    since = {name: seconds - sitting.door_before.get(name, 0.0) for name, seconds in now.items()}
-    sitting.door_before = now
+    since = {name: seconds - sitting.meters.last_door_seconds.get(name, 0.0) for name, seconds in now.items()}
+    sitting.meters.last_door_seconds = now
     return since
 
 
-def executor(sitting: Sitting) -> dict[str, float]:
+def sandbox_scalars(sitting: Sitting) -> dict[str, float]:
     """The sandbox's counters of this sitting, and how often a generated label disagreed with it."""
     counts = {name: value for name, value in sitting.sandbox.report().items() if type(value) is int}
     counts |= {"audited": sitting.stream.audited, "disagreements": sitting.stream.disagreements}
@@ -101,12 +113,12 @@ def executor(sitting: Sitting) -> dict[str, float]:
     return {f"executor/{name}": float(value) for name, value in counts.items()}
 
 
-def write_run(sitting: Sitting, state: TrainState) -> None:
-    """``run.json``: where the run stands, what it cost, on what it ran."""
-    ledger = sitting.ledger
+def write_run_json(sitting: Sitting, state: TrainState) -> None:
+    """Writes ``run.json``: where the run stands, what it cost, on what it ran. Raises ``RunError``."""
+    ledger = sitting.meters.ledger
     now = time.monotonic() - sitting.began
-    ledger.seconds += now - sitting.counted
-    sitting.counted = now
+    ledger.seconds += now - sitting.meters.counted_seconds
+    sitting.meters.counted_seconds = now
     playing = ledger.spent.get("selfplay", 0.0)
     verifying = sum(seconds for name, seconds in ledger.spent.items() if name.startswith("verify "))
     workdir.write_json(
@@ -129,6 +141,6 @@ def write_run(sitting: Sitting, state: TrainState) -> None:
             "audited_programs": sitting.stream.audited,
             "audit_disagreements": sitting.stream.disagreements,
             "sandbox": sitting.sandbox.report(),
-            "machine": device.describe(),
+            "machine": device.describe_machine(),
         },
     )

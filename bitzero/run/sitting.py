@@ -1,4 +1,4 @@
-"""One process's turn at a run: its open parts, what it spends, and the executor it needs."""
+"""One process's turn at a run: the services it uses, the meters it keeps, and the executor it needs."""
 
 import contextlib
 import dataclasses
@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from bitzero.config import Config
-from bitzero.evaluation.heldout import Answers
+from bitzero.config.defaults import Operand
+from bitzero.evaluation.heldout import AnswerRows
 from bitzero.generator.stream import Stream
 from bitzero.run.checkpoint import Checkpoints
 from bitzero.run.metrics import Metrics
@@ -23,22 +24,36 @@ from bitzero.selfplay.verify import Door
 class Ledger:
     """What a checkpoint's JSON carries beside the state: figures for the person, nothing the training reads."""
 
-    operand: str  # operand type of the products, chosen once for the whole run
+    operand: Operand  # operand type of the products, chosen once for the whole run
     seconds: float = 0.0  # wall time of all sittings
     tokens: int = 0  # tokens trained on
     accuracy: dict[str, float] = dataclasses.field(default_factory=dict)  # level → last dev accuracy
     spent: dict[str, float] = dataclasses.field(default_factory=dict)  # activity → seconds
 
-    def spend(self, activity: str, seconds: float) -> None:
+    def add_seconds(self, activity: str, seconds: float) -> None:
         """Adds ``seconds`` to an activity."""
         self.spent[activity] = self.spent.get(activity, 0.0) + seconds
 
 
 @dataclasses.dataclass(kw_only=True)
-class Sitting:
-    """The open parts of one process's turn at a run."""
+class Meters:
+    """What a sitting has counted and seen so far: figures for the person, nothing the training reads."""
 
-    cfg: Config
+    ledger: Ledger
+    counted_seconds: float = 0.0  # seconds of this sitting already in the ledger
+    step_seconds: float = 0.0  # of late; 0 is not known
+    compiles_next: bool = True  # the next chunk compiles, so its time says nothing about the rate
+    chunk_means: dict[str, float] = dataclasses.field(default_factory=dict)  # of the last chunk
+    last_scales: dict[str, Any] = dataclasses.field(default_factory=dict)  # α of every matrix at the last report
+    heldout_answers: AnswerRows | None = None  # what a refresh is measured on, made at the first one
+    last_door_seconds: dict[str, float] = dataclasses.field(default_factory=dict)  # by callback, at the last report
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sitting:
+    """The open services of one process's turn at a run, and its meters, the one part that changes."""
+
+    cfg: Config  # with the operand type of the run
     home: pathlib.Path
     store: Checkpoints
     stream: Stream
@@ -47,30 +62,25 @@ class Sitting:
     metrics: Metrics
     progress: Progress
     stop: Stop
-    ledger: Ledger
+    meters: Meters
     began: float  # time.monotonic() at its start
-    counted: float = 0.0  # seconds of this sitting already in the ledger
-    rate: float = 0.0  # seconds a step, of late
-    fresh: bool = True  # the next chunk compiles, so its time says nothing about the rate
-    means: dict[str, float] = dataclasses.field(default_factory=dict)  # of the last chunk
-    scales: dict[str, Any] = dataclasses.field(default_factory=dict)  # α of every matrix at the last report
-    heldout: Answers | None = None  # what a refresh is measured on, made at the first one
-    door_before: dict[str, float] = dataclasses.field(default_factory=dict)  # the door's seconds at the last report
 
 
 @contextlib.contextmanager
-def spent(sitting: Sitting, activity: str) -> Iterator[None]:
+def timed_as(sitting: Sitting, activity: str) -> Iterator[None]:
     """Adds the wall seconds of its body to an activity of the ledger."""
     began = time.monotonic()
     yield
-    sitting.ledger.spend(activity, time.monotonic() - began)
+    sitting.meters.ledger.add_seconds(activity, time.monotonic() - began)
 
 
-def sandbox_of(cfg: Config) -> Sandbox:
+def open_sandbox(cfg: Config) -> Sandbox:
     """The executor with the limits of ``cfg``; raises ``RunError`` where they or this machine cannot do."""
-    box = cfg.sandbox
+    wanted = cfg.sandbox
     try:
-        limits = Limits(fuel=box.fuel, cpu_s=box.cpu_s, memory_mb=box.memory_mb, value_bytes=box.value_bytes)
-        return Sandbox(limits=limits, workers=box.workers, allow_unsafe=box.allow_unsafe)
+        limits = Limits(
+            fuel=wanted.fuel, cpu_s=wanted.cpu_s, memory_mb=wanted.memory_mb, value_bytes=wanted.value_bytes
+        )
+        return Sandbox(limits=limits, workers=wanted.workers, allow_unsafe=wanted.allow_unsafe)
     except (SandboxUnavailable, ValueError) as error:
         raise RunError(str(error)) from None

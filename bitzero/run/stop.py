@@ -28,13 +28,13 @@ class Stop:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
 
-    def also(self, tell: Callable[[], object]) -> None:
+    def call_when_asked(self, tell: Callable[[], object]) -> None:
         """Calls ``tell`` when the sitting is asked to end; at once if it was."""
         self._tell.append(tell)
         if self.asked:
             tell()
 
-    def after(self, minutes: float | int) -> None:
+    def ask_after(self, minutes: float | int) -> None:
         """Asks after ``minutes`` from now; 0 is never."""
         if minutes:
             self._timer = threading.Timer(60 * minutes, self.ask, [f"{minutes:g} minutes are over"])

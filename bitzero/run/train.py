@@ -20,15 +20,15 @@ import numpy as np
 from bitzero import config as configuration
 from bitzero.config import Config
 from bitzero.evaluation import heldout
-from bitzero.evaluation.questions import abstract
+from bitzero.evaluation.questions import checkpoint_structure
 from bitzero.generator.stream import BatchOrder, GeneratorFailed, Stream
 from bitzero.model import precision, weight_figures
 from bitzero.run import curriculum, device, evaluate, refresh, workdir
 from bitzero.run.checkpoint import Checkpoints, digest
 from bitzero.run.metrics import Metrics
-from bitzero.run.progress import Progress, clock
-from bitzero.run.report import PHASES, record, weigh, write_run
-from bitzero.run.sitting import Ledger, Sitting, sandbox_of, spent
+from bitzero.run.progress import Progress, clock_text
+from bitzero.run.report import PHASE_NAMES, RanChunk, report_chunk, report_weights, write_run_json
+from bitzero.run.sitting import Ledger, Meters, Sitting, open_sandbox, timed_as
 from bitzero.run.stop import Stop
 from bitzero.run.workdir import RunError
 from bitzero.selfplay import loop, schedule, verify, warmup
@@ -40,50 +40,50 @@ MAX_BAD = 3  # non-finite steps in a row that mean collapse
 MAX_RETRIES = 2
 
 
-def train(cfg: Config, home: pathlib.Path) -> int:
+def main(cfg: Config, home: pathlib.Path) -> int:
     """Trains ``cfg`` in ``home`` to its end or to the end of this sitting; the value is the exit code.
 
     Raises ``RunError``, ``ShapeError`` or ``ConfigError``: one line each.
     """
     began = time.monotonic()
     with workdir.owned(home), Progress() as progress, Stop(progress.say) as stop:
-        workdir.settle_config(home, cfg)
+        workdir.settle_config(home, cfg, progress.say)
         os.nice(cfg.run.nice)
-        with sandbox_of(cfg) as sandbox, Stream(cfg, sandbox) as stream:
-            device.configure()
+        with open_sandbox(cfg) as sandbox, Stream(cfg, sandbox) as stream:
+            device.configure_jax()
             exempt = [cfg.warmup.steps]
             with Checkpoints(home / "checkpoints", keep=cfg.run.keep, exempt=exempt, say=progress.say) as store:
-                state, ledger = begin(cfg, store, progress)
+                state, ledger = restore_or_init(cfg, store, progress)
                 cfg = configuration.with_operand(cfg, ledger.operand)
                 door = Door(sandbox, cfg)
-                stop.also(door.request_stop)
+                stop.call_when_asked(door.request_stop)
                 with Metrics(home / "tb", int(state.step)) as metrics:
                     sitting = Sitting(
                         cfg=cfg, home=home, store=store, stream=stream, sandbox=sandbox, door=door, metrics=metrics,
-                        progress=progress, stop=stop, ledger=ledger, began=began,
+                        progress=progress, stop=stop, meters=Meters(ledger=ledger), began=began,
                     )  # fmt: skip
-                    announce(sitting, int(state.step))
+                    report_confinement(sitting, int(state.step))
                     try:
-                        return sit(sitting, state)
+                        return train_chunks(sitting, state)
                     except GeneratorFailed as error:
                         raise RunError(f"the program generator stopped: {error}") from None
 
 
-def begin(cfg: Config, store: Checkpoints, progress: Progress) -> tuple[TrainState, Ledger]:
+def restore_or_init(cfg: Config, store: Checkpoints, progress: Progress) -> tuple[TrainState, Ledger]:
     """The newest good checkpoint, or random weights."""
-    found = store.latest(abstract(cfg))
+    found = store.latest(checkpoint_structure(cfg))
     if found:
         state, meta = found
         progress.say(f"resuming at step {int(state.step):,} of {configuration.steps_in_all(cfg):,}")
         return state, Ledger(**meta)
-    state = device.committed(fresh_state(cfg))
+    state = device.on_first_device(random_state(cfg))
     size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    operand = device.operand(cfg.model)
+    operand = device.choose_operand(cfg.model)
     progress.say(f"{size / 1e6:.2f}M parameters from random weights · {operand} operands · seed {cfg.seed}")
     return state, Ledger(operand=operand)
 
 
-def announce(sitting: Sitting, step: int) -> None:
+def report_confinement(sitting: Sitting, step: int) -> None:
     """Says how well programs are confined here, on the terminal and in TensorBoard."""
     report: dict[str, Any] = sitting.sandbox.report()
     missing = [f"{layer}: {state}" for layer, state in report["layers"].items() if state != "active"]
@@ -94,92 +94,91 @@ def announce(sitting: Sitting, step: int) -> None:
 
 
 @functools.partial(jax.jit, static_argnames="cfg")
-def fresh_state(cfg: Config) -> TrainState:
+def random_state(cfg: Config) -> TrainState:
     """``warmup.init_state``, compiled: seconds faster, and always the same bits for one configuration."""
     return warmup.init_state(cfg)
 
 
-def sit(sitting: Sitting, state: TrainState) -> int:
-    """Chunks until the run is done or the sitting ends."""
+def train_chunks(sitting: Sitting, state: TrainState) -> int:
+    """Trains chunk by chunk until the run is done or the sitting ends; the value is the exit code."""
     cfg, total = sitting.cfg, configuration.steps_in_all(sitting.cfg)
-    sitting.stop.after(cfg.run.minutes)
+    sitting.stop.ask_after(cfg.run.minutes)
     if int(state.step) == total:
         sitting.progress.say("this run is finished; evaluating it again")
     while int(state.step) < total and not sitting.stop.asked:
         if cfg.run.until and int(state.step) >= cfg.run.until:
             sitting.stop.ask(f"step {cfg.run.until:,} was asked for")
             break
-        ready = boundary(sitting, state)
+        ready = cross_boundary(sitting, state)
         if sitting.stop.asked:  # decided again by the next sitting: a checkpoint is from before its boundary
-            save(sitting, state)
+            save_checkpoint(sitting, state)
             break
-        state = chunk(sitting, ready)
+        state = train_chunk(sitting, ready)
     if int(state.step) < total:
         place = sitting.store.path / str(int(state.step))
         sitting.progress.say(
             f"{sitting.stop.asked}: saved step {int(state.step):,} in {place}; the same command goes on"
         )
-        write_run(sitting, state)
+        write_run_json(sitting, state)
         return 0
-    return finish(sitting, state)
+    return finish_run(sitting, state)
 
 
-def finish(sitting: Sitting, state: TrainState) -> int:
-    """What follows the last step: the held-out table, ``run.json``, the parameter hash."""
-    write_run(sitting, state)
+def finish_run(sitting: Sitting, state: TrainState) -> int:
+    """What follows the last step: the held-out table, ``run.json``, the parameter hash; the value is the exit code."""
+    write_run_json(sitting, state)
     result, cfg = None, sitting.cfg
     if not sitting.stop.asked:
         if not cfg.selfplay.steps and cfg.eval.items:  # the start of self-play would have chosen
-            state = settle_mode(sitting, state)
-        result = evaluate.evaluate(
-            state, cfg, sitting.home,
-            store=sitting.store, stream=sitting.stream, sandbox=sitting.sandbox,
-            progress=sitting.progress, metrics=sitting.metrics, stopped=lambda: bool(sitting.stop.asked),
-        )  # fmt: skip
+            state = settle_answer_mode(sitting, state)
+        result = evaluate.evaluate_state(sitting, state)
     if result is None:
         sitting.progress.say(f"{sitting.stop.asked}: training is done and saved; the same command evaluates it")
         return 0
-    sitting.ledger.spend("evaluation", result["seconds"])
-    write_run(sitting, state)
+    sitting.meters.ledger.add_seconds("evaluation", result["seconds"])
+    write_run_json(sitting, state)
     sitting.progress.say(f"parameter hash {digest(state.params)}")
-    sitting.progress.say(f"{clock(sitting.ledger.seconds)} in all · {sitting.home}")
+    sitting.progress.say(f"{clock_text(sitting.meters.ledger.seconds)} in all · {sitting.home}")
     return 0
 
 
-def boundary(sitting: Sitting, state: TrainState) -> TrainState:
+def cross_boundary(sitting: Sitting, state: TrainState) -> TrainState:
     """The state as the chunk at its step wants it: levels unlocked, bits spent, mode chosen, self-play started."""
     cfg, step = sitting.cfg, int(state.step)
-    with spent(sitting, "dev"):
-        if curriculum.unlocks(step, cfg):
-            for guess in coming(cfg, state, chunks=1):  # right wherever no level opens
+    with timed_as(sitting, "dev"):
+        if curriculum.is_dev_step(step, cfg):
+            for guess in upcoming_orders(cfg, state, chunks=1):  # right wherever no level opens
                 sitting.stream.request_batch(guess)
-            state, measured = curriculum.unlock(state, cfg, sitting.stream.heldout, sitting.sandbox)
-            sitting.ledger.accuracy |= {str(level): share for level, share in measured.items()}
+            state, measured = curriculum.unlock_levels(state, cfg, sitting.stream.heldout, sitting.sandbox)
+            sitting.meters.ledger.accuracy |= {str(level): share for level, share in measured.items()}
             sitting.metrics.scalars(step, {f"eval/dev_L{level}": share for level, share in measured.items()})
-    if refresh.due(step, cfg):
-        with spent(sitting, "precision"):
-            state = allocate(sitting, state)
+    if refresh.is_due(step, cfg):
+        with timed_as(sitting, "precision"):
+            state = allocate_bits(sitting, state)
     if step == cfg.warmup.steps:
-        state = settle_mode(sitting, state)
+        state = settle_answer_mode(sitting, state)
         tasks = sitting.stream.tasks(cfg.selfplay.seed_tasks, step, open_levels=int(state.open_levels))
-        rows = verify.pack(tasks, bool(state.trace_mode), cfg)
-        state = loop.start(state, rows, cfg)
-        evaluate.request_programs(sitting.stream, cfg, int(state.open_levels))  # self-play leaves the workers time
-        sitting.fresh = True
-    if step in schedule.boundaries(cfg):
-        sitting.fresh = True
-    return device.committed(state)
+        rows = verify.ring_rows(tasks, bool(state.trace_mode), cfg)
+        state = loop.start_selfplay(state, rows, cfg)
+        # Here, for self-play leaves the workers time.
+        evaluate.request_heldout_programs(sitting.stream, cfg, int(state.open_levels))
+        sitting.meters.compiles_next = True
+    if step in schedule.phase_boundaries(cfg):
+        sitting.meters.compiles_next = True
+    return device.on_first_device(state)
 
 
-def allocate(sitting: Sitting, state: TrainState) -> TrainState:
+def allocate_bits(sitting: Sitting, state: TrainState) -> TrainState:
     """The state with its bits spent anew; what changed, the map, and how far the policy moved are written."""
     cfg, step = sitting.cfg, int(state.step)
-    new = refresh.refresh(state, cfg)
-    values = refresh.changes(state, new)
+    new = refresh.reallocate(state, cfg)
+    values = refresh.allocation_changes(state, new)
     if cfg.precision.policy != "fixed":  # which allocates once, at the first ternary step, and never refreshes
-        held = sitting.heldout = sitting.heldout or heldout.answers(heldout.programs(sitting.stream.heldout, cfg), cfg)
+        held = sitting.meters.heldout_answers = sitting.meters.heldout_answers or heldout.answer_rows(
+            heldout.dev_programs(sitting.stream.heldout, cfg), cfg
+        )
         kl = functools.partial(
-            heldout.divergence, state.params, state.precision, held=held, model=cfg.model,
+            heldout.divergence_of_precisions, state.params, state.precision, held=held, model=cfg.model,
         )  # fmt: skip
         values["precision/kl_of_refresh"] = kl(new.precision)
         values["precision/kl_when_faded_in"] = kl(precision.advance_ramps(new.precision, 1))
@@ -193,10 +192,10 @@ def allocate(sitting: Sitting, state: TrainState) -> TrainState:
     return new
 
 
-def settle_mode(sitting: Sitting, state: TrainState) -> TrainState:
+def settle_answer_mode(sitting: Sitting, state: TrainState) -> TrainState:
     """The state at the end of warm-up with the better way of answering deductions, trace or direct, on dev."""
-    with spent(sitting, "dev"):
-        state, shares = curriculum.choose_mode(state, sitting.cfg, sitting.stream.heldout, sitting.sandbox)
+    with timed_as(sitting, "dev"):
+        state, shares = curriculum.choose_answer_mode(state, sitting.cfg, sitting.stream.heldout, sitting.sandbox)
     sitting.metrics.scalars(int(state.step), {f"eval/dev_{name}": share for name, share in shares.items()})
     sitting.progress.say(
         f"deduction answers: {'trace' if int(state.trace_mode) else 'direct'} "
@@ -205,38 +204,41 @@ def settle_mode(sitting: Sitting, state: TrainState) -> TrainState:
     return state
 
 
-def chunk(sitting: Sitting, state: TrainState) -> TrainState:
+def train_chunk(sitting: Sitting, state: TrainState) -> TrainState:
     """Runs the steps up to the next multiple of ``run.chunk``, records them, and saves where a save is due."""
     cfg, first = sitting.cfg, int(state.step)
     phase = schedule.phase(first, cfg)
-    batch = take(sitting, state)
+    batch = take_sequences(sitting, state)
     bad_before = int(state.bad_steps)
     began = time.monotonic()
-    if sitting.fresh:
-        sitting.progress.say(f"compiling the {PHASES[phase]} step")
-    with spent(sitting, f"compile {phase}" if sitting.fresh else phase):
+    if sitting.meters.compiles_next:
+        sitting.progress.say(f"compiling the {PHASE_NAMES[phase]} step")
+    with timed_as(sitting, f"compile {phase}" if sitting.meters.compiles_next else phase):
         if phase == "selfplay":
             state, values = loop.run_chunk(state, batch, cfg, sitting.door)
-        else:
+        elif phase in ("full", "ramp", "integer"):
             state, values = warmup.run_chunk(state, batch, cfg, phase)
+        else:
+            raise ValueError(f"no step of phase {phase}")
         step = int(state.step)  # waits for the device
         jax.effects_barrier()
     if sitting.door.error:
         raise RuntimeError(f"the executor's door failed at step {step}:\n{sitting.door.error}")
     values = {tag: np.asarray(column) for tag, column in values.items()}
-    record(sitting, phase, first, step, values, batch, time.monotonic() - began)
-    weigh(sitting, state)
-    if worst_run(bad_before, values["loss/nonfinite"][: step - first]) >= MAX_BAD:
-        return restore(sitting, state)
+    seconds = time.monotonic() - began
+    report_chunk(sitting, RanChunk(phase=phase, first=first, step=step, values=values, batch=batch, seconds=seconds))
+    report_weights(sitting, state)
+    if longest_bad_run(bad_before, values["loss/nonfinite"][: step - first]) >= MAX_BAD:
+        return restore_healthy(sitting, state)
     total = configuration.steps_in_all(cfg)
     due = step % cfg.run.save_every == 0 or step in (cfg.warmup.steps, cfg.run.until, total)
     if due or sitting.stop.asked:
-        with spent(sitting, "save"):
-            save(sitting, state)
+        with timed_as(sitting, "save"):
+            save_checkpoint(sitting, state)
     return state
 
 
-def unit(cfg: Config, state: TrainState, start: int) -> BatchOrder:
+def order_at(cfg: Config, state: TrainState, start: int) -> BatchOrder:
     """The generator order of the chunk that begins at ``start``; the levels are those of ``state``."""
     playing = start >= cfg.warmup.steps
     return BatchOrder(
@@ -250,20 +252,20 @@ def unit(cfg: Config, state: TrainState, start: int) -> BatchOrder:
     )
 
 
-def coming(cfg: Config, state: TrainState, chunks: int = AHEAD + 1) -> list[BatchOrder]:
+def upcoming_orders(cfg: Config, state: TrainState, chunks: int = AHEAD + 1) -> list[BatchOrder]:
     """Orders of the state's chunk and the next ones; none past the next dev measurement, whose outcome is unknown."""
     start = int(state.step) - int(state.step) % cfg.run.chunk
     known = min((start // cfg.tasks.unlock_every + 1) * cfg.tasks.unlock_every, configuration.steps_in_all(cfg))
-    return [unit(cfg, state, at) for at in range(start, min(start + chunks * cfg.run.chunk, known), cfg.run.chunk)]
+    return [order_at(cfg, state, at) for at in range(start, min(start + chunks * cfg.run.chunk, known), cfg.run.chunk)]
 
 
-def take(sitting: Sitting, state: TrainState) -> Supervised:
+def take_sequences(sitting: Sitting, state: TrainState) -> Supervised:
     """The sequences of the steps from the state's to the end of its chunk, shape [k, B, T]."""
     done = int(state.step) % sitting.cfg.run.chunk  # steps of this chunk that an earlier sitting ran
-    wanted, *later = coming(sitting.cfg, state)
+    wanted, *later = upcoming_orders(sitting.cfg, state)
     for one in (wanted, *later):
         sitting.stream.request_batch(one)
-    with spent(sitting, "generator"):
+    with timed_as(sitting, "generator"):
         batch = sitting.stream.take_batch(wanted)
     # A wrong shape would not fail: it would silently compile another program.
     chex.assert_shape([batch.tokens, batch.mask], (wanted.steps, wanted.batch_size, wanted.context))
@@ -275,7 +277,7 @@ def take(sitting: Sitting, state: TrainState) -> Supervised:
     )
 
 
-def worst_run(before: int, nonfinite: np.ndarray) -> int:
+def longest_bad_run(before: int, nonfinite: np.ndarray) -> int:
     """Longest run of non-finite steps, ``before`` of them directly ahead of ``nonfinite`` (0/1 a step)."""
     longest, current = before, before
     for bad in nonfinite:
@@ -284,7 +286,7 @@ def worst_run(before: int, nonfinite: np.ndarray) -> int:
     return longest
 
 
-def restore(sitting: Sitting, state: TrainState) -> TrainState:
+def restore_healthy(sitting: Sitting, state: TrainState) -> TrainState:
     """The last checkpoint taken in good health, with one more retry; raises ``RunError`` after two.
 
     Not saved by itself: killed before the next save, a run collapses at the same step again and comes back here.
@@ -296,8 +298,8 @@ def restore(sitting: Sitting, state: TrainState) -> TrainState:
             f"training collapsed at step {step:,} for the third time (non-finite loss); lower the learning rate; "
             f"checkpoints up to step {max(sitting.store.steps(), default=0):,} are in {sitting.store.path}"
         )
-    found = sitting.store.latest(abstract(sitting.cfg), accept=lambda good: int(good.bad_steps) == 0)
-    good = found[0] if found else device.committed(fresh_state(sitting.cfg))
+    found = sitting.store.latest(checkpoint_structure(sitting.cfg), accept=lambda good: int(good.bad_steps) == 0)
+    good = found[0] if found else device.on_first_device(random_state(sitting.cfg))
     sitting.store.drop_after(int(good.step))
     sitting.progress.say(
         f"{MAX_BAD} non-finite steps in a row at step {step:,}: back to step {int(good.step):,}, "
@@ -306,7 +308,7 @@ def restore(sitting: Sitting, state: TrainState) -> TrainState:
     return dataclasses.replace(good, retries=jnp.int32(retries))
 
 
-def save(sitting: Sitting, state: TrainState) -> None:
+def save_checkpoint(sitting: Sitting, state: TrainState) -> None:
     """Checkpoint and ``run.json`` of the state's step."""
-    write_run(sitting, state)
-    sitting.store.save(int(state.step), state, dataclasses.asdict(sitting.ledger))
+    write_run_json(sitting, state)
+    sitting.store.save(int(state.step), state, dataclasses.asdict(sitting.meters.ledger))

@@ -10,16 +10,11 @@ import json
 import os
 import pathlib
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from bitzero.config import Config, ConfigError, updated
-
-# What a later sitting may change without becoming another experiment: how long it sits, how much of the machine it
-# takes, and how much it asks in the end. A group's name stands for all its keys.
-_FREE = frozenset(
-    {"run.minutes", "run.until", "run.nice", "run.keep", "tasks.nice", "tasks.workers", "sandbox.workers", "eval"}
-)
+from bitzero import config as configuration
+from bitzero.config import Config, ConfigError
 
 
 class RunError(RuntimeError):
@@ -39,38 +34,49 @@ def owned(path: pathlib.Path) -> Iterator[pathlib.Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise RunError(
-                f"another run is using {path}{_owner(lock)}; wait for it, or choose another --workdir"
+                f"another run is using {path}{_owner_text(lock)}; wait for it, or choose another --workdir"
             ) from None
-        with _io_as_sentence(path):
+        with _errors_as_sentence(path):
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
         yield path  # the kernel drops the lock with the process, however it ends
 
 
-def settle_config(path: pathlib.Path, cfg: Config) -> None:
-    """Writes ``config.json``, or checks that the one there is the same experiment; raises ``ConfigError``."""
+def settle_config(path: pathlib.Path, cfg: Config, say: Callable[[str], None]) -> None:
+    """Writes ``config.json``, or checks that the one there is the same experiment; raises ``ConfigError``.
+
+    ``say`` takes a line for every setting of an older program that is left out.
+    """
     file = path / "config.json"
-    now = dataclasses.asdict(cfg)
     if file.exists():
-        before = updated(read_json(file))
-        changed = [key for key in _differences(before, now) if key not in _FREE and key.split(".")[0] not in _FREE]
-        if changed:
-            key = changed[0]
-            raise ConfigError(
-                f"{path} was started with config.{key}={_at(before, key)!r}, this command says {_at(now, key)!r}; "
-                "use the same config, or another --workdir"
-            )
-    write_json(file, now)
+        before, lines = configuration.stored_settings(read_json(file), str(file))
+        for line in lines:
+            say(f"{file}: {line}")
+        for key, value in sorted(configuration.flat_settings(cfg).items()):
+            if configuration.acts_on_training(key) and before[key] != value:
+                raise ConfigError(
+                    f"{path} was started with config.{key}={before[key]!r}, this command says {value!r}; "
+                    "use the same config, or another --workdir"
+                )
+    write_json(file, dataclasses.asdict(cfg))
 
 
 def write_json(file: pathlib.Path, value: Any) -> None:
-    """Replaces ``file`` by ``value`` as JSON in one step: a reader sees the old text or the new, never a part."""
+    """Replaces ``file`` by ``value`` as JSON; raises ``RunError`` when the disk refuses."""
+    replace_file(file, json.dumps(value, indent=1).encode())
+
+
+def replace_file(file: pathlib.Path, content: bytes) -> None:
+    """Replaces ``file`` in one step: a reader sees the old content or the new, never a part, whatever is killed when.
+
+    Raises ``RunError`` when the disk refuses; the old file is untouched then.
+    """
     draft = file.with_name(f".{file.name}.{os.getpid()}")
-    with _io_as_sentence(file):
+    with _errors_as_sentence(file):
         try:
-            with open(draft, "w") as handle:
-                json.dump(value, handle, indent=1)
+            with open(draft, "wb") as handle:
+                handle.write(content)
                 handle.flush()
                 os.fsync(handle.fileno())
             os.replace(draft, file)
@@ -90,30 +96,14 @@ def read_json(file: pathlib.Path) -> Any:
 
 
 @contextlib.contextmanager
-def _io_as_sentence(path: pathlib.Path) -> Iterator[None]:
+def _errors_as_sentence(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise RunError(f"cannot write to {path}: {error.strerror}; free space or choose another --workdir") from None
 
 
-def _owner(lock: typing.TextIO) -> str:
+def _owner_text(lock: typing.TextIO) -> str:
     lock.seek(0)
     pid = lock.read().strip()
     return f" (process {pid})" if pid.isdigit() else ""
-
-
-def _differences(before: Any, now: Any, prefix: str = "") -> Iterator[str]:
-    """Dotted keys at which two nested dicts differ."""
-    for key in sorted({*before, *now}):
-        a, b = before.get(key), now.get(key)
-        if isinstance(a, dict) and isinstance(b, dict):
-            yield from _differences(a, b, f"{prefix}{key}.")
-        elif a != b:
-            yield prefix + key
-
-
-def _at(tree: Any, key: str) -> Any:
-    for part in key.split("."):
-        tree = tree.get(part) if isinstance(tree, dict) else None
-    return tree

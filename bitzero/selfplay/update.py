@@ -29,13 +29,13 @@ def optimiser(cfg: Config) -> optax.GradientTransformation:
         adam_b1=opt.beta1,
         adam_b2=opt.beta2,
         adam_learning_rate=opt.lr_gains,
-        muon_weight_dimension_numbers=_matrices,
+        muon_weight_dimension_numbers=_muon_dimensions,
         consistent_rms=0.2,
     )
     return optax.chain(optax.clip_by_global_norm(opt.clip), muon)
 
 
-def _matrices(params: Any) -> Any:
+def _muon_dimensions(params: Any) -> Any:
     """The stacked ternary-able kernels [L, N, K] as batches of matrices; None elsewhere."""
     stacked = optax.contrib.MuonDimensionNumbers(reduction_axis=2, output_axis=1)
     is_kernel = lambda path: path[-1] == jax.tree_util.DictKey("kernel")

@@ -21,18 +21,13 @@ from jaxtyping import Array, Int, Integer, UInt16
 
 from bitzero.config import Config
 from bitzero.sandbox import Sandbox
-from bitzero.tasks import kinds
-from bitzero.tasks.gates import DUPLICATE, GATES, OK, Proposal, Verdict, validate
+from bitzero.tasks.gates import GATES, Proposal, Verdict, validate
 from bitzero.tasks.gates import INFRA as INFRA_GATE
 from bitzero.tasks.judge import INFRA, OUTCOMES, Judgement, judge
-from bitzero.tasks.kinds import Task
+from bitzero.tasks.kinds import TASK_KINDS, Kinds, Task, TaskKind, TooLong, names_of, record, task_of
 from bitzero.tasks.tokens import PAD, decode
-from bitzero.tasks.trivial import is_trivial
-
-__all__ = ["DUPLICATE", "GATES", "INFRA", "INFRA_GATE", "OK", "OUTCOMES", "Door", "pack", "propose_door", "solve_door"]
 
 PIECE_BYTES = 96 * 1024  # XLA copies 102,400 bytes and more on its thread pool
-_FORMAT = OUTCOMES.index("format")
 _MASK = 0xFFFF_FFFF
 
 Arrays = dict[str, Any]  # of numpy arrays on the host, of JAX arrays on the device
@@ -41,9 +36,10 @@ Arrays = dict[str, Any]  # of numpy arrays on the host, of JAX arrays on the dev
 class Door:
     """The host side: owns what a step needs outside the graph. Its methods take and return numpy arrays."""
 
-    def __init__(self, sandbox: Sandbox, cfg: Config) -> None:
+    def __init__(self, sandbox: Sandbox, cfg: Config, kinds: Kinds = TASK_KINDS) -> None:
         self.sandbox = sandbox
         self.cfg = cfg
+        self.kinds = kinds
         self.error: str | None = None  # traceback of the first fault, for the driver to raise after the chunk
         self.seconds = {"propose": 0.0, "solve": 0.0}  # wall time spent on the host
         self.calls = {"propose": 0, "solve": 0}
@@ -59,45 +55,45 @@ class Door:
         self, prompts: Any, completions: Any, proposal_kinds: Any, levels: Any, step: Any, trace: Any
     ) -> Arrays:
         """Gates N proposals. Arrays as in ``propose_door``."""
-        prompts, completions = _whole(prompts), _whole(completions)
+        prompts, completions = _joined_pieces(prompts), _joined_pieces(completions)
         proposal_kinds, step = np.asarray(proposal_kinds), int(np.asarray(step))
         levels, traced = np.asarray(levels), bool(np.asarray(trace))
 
         def work() -> Arrays:
             proposals = [
-                _proposal(int(kind), prompt, ids)
+                _proposal(self.kinds[int(kind)], prompt, ids)
                 for kind, prompt, ids in zip(proposal_kinds, prompts, completions, strict=True)
             ]
-            verdicts = validate(self.sandbox, proposals, self.cfg)
+            verdicts = validate(self.sandbox, proposals, self.cfg, self.kinds)
             self._sample_proposals(step, levels, proposals, verdicts)
-            return verdict_arrays(verdicts, traced, self.cfg)
+            return verdict_arrays(verdicts, traced, self.cfg, self.kinds)
 
         failed = [Verdict(gate=INFRA_GATE)] * len(completions)
-        return self._guarded("propose", work, lambda: verdict_arrays(failed, traced, self.cfg))
+        return self._guarded("propose", work, lambda: verdict_arrays(failed, traced, self.cfg, self.kinds))
 
     def solve(self, records: Any, completions: Any, step: Any) -> Arrays:
         """Judges N × G answers. Arrays as in ``solve_door``."""
-        records, completions, step = _whole(records), _whole(completions), int(np.asarray(step))
+        records, completions, step = _joined_pieces(records), _joined_pieces(completions), int(np.asarray(step))
 
         def work() -> Arrays:
-            out = _unjudged(*completions.shape[:2])
+            out = _unjudged_answers(*completions.shape[:2])
             filled = [i for i, ids in enumerate(records) if ids.any()]
-            tasks = [kinds.task_of(records[i].tolist()) for i in filled]
+            tasks = [task_of(records[i].tolist(), self.kinds) for i in filled]
             answers = [
-                [kinds.answer_of(task.kind, ids) for ids in completions[i].tolist()]
+                [self.kinds[task.kind].parse_answer(ids) for ids in completions[i].tolist()]
                 for i, task in zip(filled, tasks, strict=True)
             ]
-            judged = judge(self.sandbox, tasks, answers)
+            judged = judge(self.sandbox, tasks, answers, self.kinds)
             for i, task, row in zip(filled, tasks, judged, strict=True):
                 out["reward"][i] = [verdict.correct for verdict in row]
                 out["outcome"][i] = [OUTCOMES.index(verdict.outcome) for verdict in row]
                 out["coverage"][i] = [verdict.coverage for verdict in row]
-                out["trivial"][i] = is_trivial(task)
+                out["trivial"][i] = self.kinds[task.kind].is_trivial(task)
                 self.loose += sum(verdict.loose for verdict in row)
             self._sample_answers(step, tasks, answers, judged)
             return out
 
-        return self._guarded("solve", work, lambda: _unjudged(*completions.shape[:2]))
+        return self._guarded("solve", work, lambda: _unjudged_answers(*completions.shape[:2]))
 
     def _guarded(self, name: str, work: Callable[[], Arrays], failed: Callable[[], Arrays]) -> Arrays:
         """Runs `work`, times it, turns any fault into `failed()` and the stop bit, which it adds."""
@@ -122,7 +118,7 @@ class Door:
     ) -> None:
         if self._sampled(step):
             for level, proposal, verdict in zip(levels, proposals, verdicts, strict=True):
-                head = f"propose {kinds.KINDS[proposal.kind]} L{int(level)}: {GATES[verdict.gate]}"
+                head = f"propose {names_of(self.kinds)[proposal.kind]} L{int(level)}: {GATES[verdict.gate]}"
                 self.samples.append((step, "\n".join([head, proposal.code or "(malformed)", *proposal.inputs])))
 
     def _sample_answers(
@@ -135,73 +131,75 @@ class Door:
         if self._sampled(step):
             for task, texts, row in zip(tasks, answers, judged, strict=True):
                 right = sum(verdict.correct for verdict in row)
-                head = f"solve {kinds.KINDS[task.kind]} L{task.level}: {right} of {len(row)} right"
-                question = decode(kinds.solve_prompt(task, trace=False))
+                head = f"solve {names_of(self.kinds)[task.kind]} L{task.level}: {right} of {len(row)} right"
+                question = decode(self.kinds[task.kind].solver_prompt(task, trace=False))
                 self.samples.append((step, "\n".join([head, question, f"first answer: {texts[0]}"])))
 
 
-def _whole(pieces: Any) -> np.ndarray:
+def _joined_pieces(pieces: Any) -> np.ndarray:
     """One numpy array from the pieces an argument crossed in."""
     if isinstance(pieces, list | tuple):
         return np.concatenate([np.asarray(piece) for piece in pieces])
     return np.asarray(pieces)
 
 
-def _proposal(kind: int, prompt: np.ndarray, ids: np.ndarray) -> Proposal:
-    found = kinds.proposal_of(kind, prompt.tolist(), ids.tolist())
-    return Proposal(kind=kind, code=None) if found is None else Proposal(kind=kind, code=found[0], inputs=found[1])
+def _proposal(kind: TaskKind, prompt: np.ndarray, ids: np.ndarray) -> Proposal:
+    code, inputs = kind.parse_proposal(prompt.tolist(), ids.tolist()) or (None, ())
+    return Proposal(kind=kind.number, code=code, inputs=inputs)
 
 
-def verdict_arrays(verdicts: Sequence[Verdict], trace: bool, cfg: Config) -> Arrays:
+def verdict_arrays(verdicts: Sequence[Verdict], trace: bool, cfg: Config, kinds: Kinds = TASK_KINDS) -> Arrays:
     """The verdicts as arrays of fixed shape; rows of rejected proposals are zero apart from `gate`."""
     count = len(verdicts)
     out: Arrays = {
         "gate": np.array([verdict.gate for verdict in verdicts], np.int32),
         "prompt": np.full((count, cfg.tasks.prompt), PAD, np.uint16),
         "record": np.full((count, cfg.tasks.record), PAD, np.uint16),
-        "program_hash": np.array([_halves(verdict.program_hash) for verdict in verdicts], np.uint32).reshape(count, 2),
-        "task_hash": np.array([_halves(verdict.task_hash) for verdict in verdicts], np.uint32).reshape(count, 2),
+        "program_hash": np.array([_hash_words(verdict.program_hash) for verdict in verdicts], np.uint32).reshape(
+            count, 2
+        ),
+        "task_hash": np.array([_hash_words(verdict.task_hash) for verdict in verdicts], np.uint32).reshape(count, 2),
         "confidence": np.array([verdict.confidence for verdict in verdicts], np.float32),
         "level": np.array([verdict.level for verdict in verdicts], np.int32),
     }
     for i, verdict in enumerate(verdicts):
         if verdict.task is not None:
-            _write(out["prompt"][i], out["record"][i], verdict.task, trace)
+            _write_row(out["prompt"][i], out["record"][i], verdict.task, trace, kinds)
     return out
 
 
-def _halves(value: int) -> tuple[int, int]:
+def _hash_words(value: int) -> tuple[int, int]:
     return value >> 32, value & _MASK
 
 
-def _write(prompt: np.ndarray, record: np.ndarray, task: Task, trace: bool) -> None:
+def _write_row(prompt_row: np.ndarray, record_row: np.ndarray, task: Task, trace: bool, kinds: Kinds) -> None:
     """The solver prompt, left-padded, and the record, right-padded. Raises ValueError where one does not fit."""
-    asked, kept = kinds.solve_prompt(task, trace), kinds.record(task)
-    if len(asked) > len(prompt) or len(kept) > len(record):
-        raise kinds.TooLong(f"prompt of {len(asked)} or record of {len(kept)} tokens does not fit")
-    prompt[len(prompt) - len(asked) :] = asked
-    record[: len(kept)] = kept
+    asked, kept = kinds[task.kind].solver_prompt(task, trace), record(task, kinds)
+    if len(asked) > len(prompt_row) or len(kept) > len(record_row):
+        raise TooLong(f"prompt of {len(asked)} or record of {len(kept)} tokens does not fit")
+    prompt_row[len(prompt_row) - len(asked) :] = asked
+    record_row[: len(kept)] = kept
 
 
-def pack(tasks: Sequence[Task], trace: bool, cfg: Config) -> Arrays:
+def ring_rows(tasks: Sequence[Task], trace: bool, cfg: Config, kinds: Kinds = TASK_KINDS) -> Arrays:
     """Tasks that fit as rows for the ring: prompt u16[M, P], record u16[M, R], kind i32[M], level i32[M]."""
     rows: list[tuple[Task, np.ndarray, np.ndarray]] = []
     for task in tasks:
-        prompt, record = np.full(cfg.tasks.prompt, PAD, np.uint16), np.full(cfg.tasks.record, PAD, np.uint16)
+        prompt, kept = np.full(cfg.tasks.prompt, PAD, np.uint16), np.full(cfg.tasks.record, PAD, np.uint16)
         try:
-            _write(prompt, record, task, trace)
-        except kinds.TooLong:
+            _write_row(prompt, kept, task, trace, kinds)
+        except TooLong:
             continue
-        rows.append((task, prompt, record))
+        rows.append((task, prompt, kept))
     return {
         "prompt": np.array([prompt for _, prompt, _ in rows], np.uint16).reshape(len(rows), cfg.tasks.prompt),
-        "record": np.array([record for _, _, record in rows], np.uint16).reshape(len(rows), cfg.tasks.record),
+        "record": np.array([kept for _, _, kept in rows], np.uint16).reshape(len(rows), cfg.tasks.record),
         "kind": np.array([task.kind for task, _, _ in rows], np.int32),
         "level": np.array([task.level for task, _, _ in rows], np.int32),
     }
 
 
-def _unjudged(count: int, group: int) -> Arrays:
+def _unjudged_answers(count: int, group: int) -> Arrays:
     """What a slot without a task, or a failed callback, gives: masked out by its `infra` code."""
     return {
         "reward": np.zeros((count, group), np.float32),
@@ -214,14 +212,14 @@ def _unjudged(count: int, group: int) -> Arrays:
 # ---- the device side ----
 
 
-def pieces(x: Integer[Array, " N *rest"]) -> list[Array]:
+def cut_in_pieces(x: Integer[Array, " N *rest"]) -> list[Array]:
     """`x` cut along its first axis into pieces under 100 KiB."""
     row = x.dtype.itemsize * int(np.prod(x.shape[1:]))
     step = max(1, PIECE_BYTES // row)
     return [x[at : at + step] for at in range(0, x.shape[0], step)]
 
 
-def propose_door(
+def verify_proposals(
     door: Door,
     prompts: Integer[Array, "N P"],
     completions: Integer[Array, "N C"],
@@ -246,11 +244,18 @@ def propose_door(
         "level": jax.ShapeDtypeStruct((count,), jnp.int32),
         "stop": jax.ShapeDtypeStruct((), jnp.bool_),
     }
-    sent = (pieces(_narrow(prompts)), pieces(_narrow(completions)), proposal_kinds, levels, step, trace)
+    sent = (
+        cut_in_pieces(_as_uint16(prompts)),
+        cut_in_pieces(_as_uint16(completions)),
+        proposal_kinds,
+        levels,
+        step,
+        trace,
+    )
     return io_callback(door.propose, shapes, *sent, ordered=True)
 
 
-def solve_door(
+def verify_answers(
     door: Door, records: UInt16[Array, "N R"], completions: Integer[Array, "N G C"], step: Int[Array, ""]
 ) -> Arrays:
     """Sends answers to the judge.
@@ -266,8 +271,10 @@ def solve_door(
         "trivial": jax.ShapeDtypeStruct((count,), jnp.bool_),
         "stop": jax.ShapeDtypeStruct((), jnp.bool_),
     }
-    return io_callback(door.solve, shapes, pieces(records), pieces(_narrow(completions)), step, ordered=True)
+    return io_callback(
+        door.solve, shapes, cut_in_pieces(records), cut_in_pieces(_as_uint16(completions)), step, ordered=True
+    )
 
 
-def _narrow(tokens: Integer[Array, "..."]) -> UInt16[Array, "..."]:
+def _as_uint16(tokens: Integer[Array, "..."]) -> UInt16[Array, "..."]:
     return tokens.astype(jnp.uint16)

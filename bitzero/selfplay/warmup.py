@@ -11,15 +11,14 @@ from jaxtyping import Array, Float
 from bitzero.config import Config
 from bitzero.model import precision, quant, transformer
 from bitzero.selfplay import buffer, objective, schedule
-from bitzero.selfplay.gradients import count, gradients
+from bitzero.selfplay.gradients import gradients_in_parts, mean_divisor
 from bitzero.selfplay.update import optimiser, update
 from bitzero.state import Supervised, TrainState
+from bitzero.tasks.kinds import DEDUCTION, PROPOSE, TASK_KINDS
+from bitzero.tasks.levels import NUM_LEVELS
 
-FORMS = ("deduction", "abduction", "induction", "propose")
-NUM_LEVELS = 6
 
-
-def init_state(cfg: Config) -> TrainState:
+def init_state(cfg: Config, num_kinds: int = len(TASK_KINDS)) -> TrainState:
     """Random weights and empty buffers for ``cfg.seed``."""
     init_key, key = jax.random.split(jax.random.key(cfg.seed))
     params, tiers = transformer.init(init_key, cfg.model)
@@ -31,8 +30,8 @@ def init_state(cfg: Config) -> TrainState:
         allocation=precision.init(cfg),
         opt_state=optimiser(cfg).init(params),
         ring=buffer.empty_ring(cfg),
-        history=buffer.empty_set(cfg.selfplay.history),
-        baselines=objective.empty_baselines(),
+        history=buffer.empty_hash_set(cfg.selfplay.history),
+        baselines=objective.empty_baselines(num_kinds),
         reference=None,
         key=key,
         frontier=zero,
@@ -54,7 +53,7 @@ def run_chunk(
 
     def step(state: TrainState, items: Supervised) -> tuple[TrainState, dict[str, Array]]:
         lam, parts = schedule.lam(state.step, cfg), cfg.optimiser.microbatches
-        targets = count(items.mask[:, 1:], parts)
+        targets = mean_divisor(items.mask[:, 1:], parts)
 
         def loss_of(params: Any, taps: Any, rows: Supervised) -> Any:
             weights = quant.unquantised(params, cfg.model) if phase == "full" else params
@@ -64,19 +63,19 @@ def run_chunk(
             )
 
         taps = objective.empty_taps(state, cfg)
-        loss, found, (grads, tapped) = gradients(loss_of, state.params, taps, items, parts)
+        loss, found, (grads, tapped) = gradients_in_parts(loss_of, state.params, taps, items, parts)
         hits, target = (part.reshape(items.mask.shape) for part in found)
         state, metrics = update(state, grads, tapped, loss, cfg)
         if phase == "integer":
             tiers = precision.advance_ramps(state.precision, cfg.precision.ramp_steps)
             state = dataclasses.replace(state, precision=tiers)
         metrics["quant/lambda"] = lam
-        return state, {**metrics, **_accuracy(hits, target, items)}
+        return state, {**metrics, **_token_accuracy(hits, target, items)}
 
     return jax.lax.scan(step, state, batch)
 
 
-def _accuracy(hits: Array, target: Array, items: Supervised) -> dict[str, Any]:
+def _token_accuracy(hits: Array, target: Array, items: Supervised) -> dict[str, Any]:
     """Teacher-forced share of target tokens predicted, by form and by level; −1 where the batch holds none."""
     example = jnp.maximum(objective.segments_of(items.tokens.astype(jnp.int32)) - 1, 0)
     kind, level = (jnp.take_along_axis(labels, example, axis=1) for labels in (items.kind, items.level))
@@ -85,8 +84,9 @@ def _accuracy(hits: Array, target: Array, items: Supervised) -> dict[str, Any]:
         count = jnp.sum(target & of)
         return jnp.where(count > 0, jnp.sum(hits & of) / jnp.maximum(count, 1), -1.0)
 
-    metrics = {f"loss/token_accuracy_{form}": share(kind == i) for i, form in enumerate(FORMS)}
-    metrics |= {f"loss/token_accuracy_L{i}": share((level == i) & (kind == 0)) for i in range(NUM_LEVELS)}
+    forms = {kind.name: kind.number for kind in TASK_KINDS} | {"propose": PROPOSE}
+    metrics = {f"loss/token_accuracy_{form}": share(kind == i) for form, i in forms.items()}
+    metrics |= {f"loss/token_accuracy_L{i}": share((level == i) & (kind == DEDUCTION)) for i in range(NUM_LEVELS)}
     metrics["perf/target_share"] = jnp.mean(target.astype(jnp.float32))
     metrics["perf/filled"] = jnp.mean((items.tokens != 0).astype(jnp.float32))
     return metrics

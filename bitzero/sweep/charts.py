@@ -11,29 +11,29 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from bitzero.sweep.results import Mean, Row, Summary
+from bitzero.sweep.results import Row, SeedMean, Summary, at_precisions
 
 logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it narrates its font cache
 
-KINDS = ("qkv", "o", "gate_up", "down")  # matrix kinds, in the order of a layer
+MATRICES = ("qkv", "o", "gate_up", "down")  # of a layer, in its order
 _TICKS = (2, 2.25, 2.5, 3, 4, 5, 6, 8)  # stored bits worth a label
-_OFF_CHART = 8.0  # stored bits; what is larger is a level to aim at, drawn as a line across
+_OFF_CHART = 8.0  # stored bits; what is larger is something to aim at, drawn as a line across
 _DODGE = 0.006  # neighbouring series are drawn this share of x apart, so that their intervals can be told apart
 # Colours that people with colour-blindness tell apart (Okabe and Ito 2008), then the same with other markers.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "os^Dv*P"
 _TIERS = matplotlib.colors.ListedColormap(["#e8e8e8", "#56B4E9", "#00305a"])  # ternary, 4 bits, 8 bits
-_SEPARATOR = 1  # columns between two kinds of a map
+_SEPARATOR = 1  # columns between two matrices of a map
 
 
-def curves(summaries: Sequence[Summary], reference: str) -> bytes:
+def quality_chart(summaries: Sequence[Summary], reference: str) -> bytes:
     """Nats and accuracy against stored bits, one line a series, with 95 % intervals over seeds."""
     figure = Figure(figsize=(13, 5.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     paired = any(one.change for one in summaries)
     nats = [one.change if paired else one.nats for one in summaries]
-    _chart(left, summaries, nats, 1.0, reference)
-    _chart(right, summaries, [one.accuracy for one in summaries], 100.0, reference)
+    _draw_series(left, summaries, nats, 1.0, reference)
+    _draw_series(right, summaries, [one.accuracy for one in summaries], 100.0, reference)
     left.set_ylabel(f"nats an answer token, less those of {reference}" if paired else "nats an answer token")
     left.set_title("held-out nats (lower is better" + (", paired by seed)" if paired else ")"))
     right.set_ylabel("answers right, %")
@@ -43,10 +43,10 @@ def curves(summaries: Sequence[Summary], reference: str) -> bytes:
     handles, labels = left.get_legend_handles_labels()
     if handles:
         figure.legend(handles, labels, loc="outside right upper", frameon=False)
-    return _png(figure)
+    return _png_bytes(figure)
 
 
-def levels(table: Sequence[Row]) -> bytes | None:
+def precision_chart(table: Sequence[Row]) -> bytes | None:
     """The same weights at several precisions: means over seeds against the bits they are asked at, a line a point."""
     points = dict.fromkeys((row["name"], row["series"]) for row in table if len(row.get("levels") or []) > 1)
     if not points:
@@ -58,7 +58,7 @@ def levels(table: Sequence[Row]) -> bytes | None:
         strict=True,
     ):  # fmt: skip
         for point, its in points:
-            line, own = asked(table, point, column)
+            line, own = at_every_precision(table, point, column)
             number = series.index(its)
             colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number // len(_COLOURS) % len(_MARKERS)]
             first = next(name for name, other in points if other == its) == point
@@ -71,44 +71,45 @@ def levels(table: Sequence[Row]) -> bytes | None:
         axes.set_ylabel(label)
         axes.grid(True, color="#eeeeee")
     figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
-    return _png(figure)
+    return _png_bytes(figure)
 
 
-def asked(table: Sequence[Row], point: str, column: str) -> tuple[list[tuple[float, float]], tuple[float, float]]:
-    """(stored bits, mean of ``column`` over seeds) of every level a point was asked at, and as it was trained."""
+def at_every_precision(
+    table: Sequence[Row], point: str, column: str
+) -> tuple[list[tuple[float, float]], tuple[float, float]]:
+    """(stored bits, mean of ``column`` over seeds) of every precision a point was asked at, and as it was trained."""
     rows = [row for row in table if row["name"] == point]
-    found: dict[str, list[tuple[float, float]]] = {}
-    for row in rows:
-        for level in row.get("levels") or []:
-            found.setdefault(level["name"], []).append((level["stored_bits"], level[column]))
-    means = [(float(np.mean([x for x, _ in pairs])), float(np.mean([y for _, y in pairs]))) for pairs in found.values()]
-    own = (float(np.mean([row["stored_bits"] for row in rows])), float(np.mean([row[column] for row in rows])))
-    return sorted(means), own
+    over = lambda found: (_column_mean(found, "stored_bits"), _column_mean(found, column))
+    return sorted(over(found) for found in at_precisions(table, point).values()), over(rows)
 
 
-def maps(table: Sequence[Row]) -> bytes | None:
-    """Layers × blocks of one seed of every point with promoted blocks, the four matrix kinds side by side."""
+def _column_mean(rows: Sequence[Row], column: str) -> float:
+    return float(np.mean([row[column] for row in rows]))
+
+
+def tier_maps(table: Sequence[Row]) -> bytes | None:
+    """Layers × blocks of one seed of every point with promoted blocks, the four matrices side by side."""
     shown: dict[str, Row] = {}
     for row in table:
-        if row.get("map") and any(any(any(layer) for layer in kind) for kind in row["map"].values()):
+        if row.get("map") and any(any(any(layer) for layer in matrix) for matrix in row["map"].values()):
             shown.setdefault(row["name"], row)
     if not shown:
         return None
-    layers = max(len(row["map"][KINDS[0]]) for row in shown.values())
+    layers = max(len(row["map"][MATRICES[0]]) for row in shown.values())
     height = len(shown) * (0.16 * layers + 0.55)
     figure = Figure(figsize=(13, height), layout="constrained")
     for axes, row in zip(np.ravel(figure.subplots(len(shown), 1, squeeze=False)), shown.values(), strict=True):
-        _map(axes, row)
-    return _png(figure)
+        _draw_tier_map(axes, row)
+    return _png_bytes(figure)
 
 
-def _chart(
-    axes: Axes, summaries: Sequence[Summary], means: Sequence[Mean | None], scale: float, reference: str
+def _draw_series(
+    axes: Axes, summaries: Sequence[Summary], means: Sequence[SeedMean | None], scale: float, reference: str
 ) -> None:
-    """Draws ``scale`` × ``means`` with their intervals, one line a series; those far larger as a level."""
+    """Draws ``scale`` × ``means`` with their intervals, one line a series; those far larger as a line across."""
     sizes = [one.size for one in summaries if one.size <= _OFF_CHART] or [2.0]
     alike = max(sizes) < 1.01 * min(sizes)  # a sweep of something else: the points stand side by side
-    lines: dict[str, list[tuple[float, Mean]]] = {}
+    lines: dict[str, list[tuple[float, SeedMean]]] = {}
     for number, (one, value) in enumerate(zip(summaries, means, strict=True)):
         if value:
             lines.setdefault(one.point.series, []).append((float(number) if alike else one.size, value))
@@ -116,8 +117,8 @@ def _chart(
         found.sort(key=lambda pair: pair[0])
         colour, marker = _COLOURS[number % len(_COLOURS)], _MARKERS[number // len(_COLOURS) % len(_MARKERS)]
         if not alike and found[0][0] > _OFF_CHART:
-            level = scale * found[0][1].value
-            axes.axhline(level, label=f"{series} ({found[0][0]:g} bits)", color=colour, linestyle="--", linewidth=1)
+            height = scale * found[0][1].value
+            axes.axhline(height, label=f"{series} ({found[0][0]:g} bits)", color=colour, linestyle="--", linewidth=1)
             continue
         shift = 1.0 if alike else 1 + _DODGE * (number - (len(lines) - 1) / 2)
         axes.errorbar(
@@ -143,12 +144,12 @@ def _bits_axis(axes: Axes, sizes: Sequence[float], reference: str) -> None:
     axes.set_xlabel(f"stored bits ÷ ternary-able weights of the point {reference}")
 
 
-def _map(axes: Axes, row: Row) -> None:
+def _draw_tier_map(axes: Axes, row: Row) -> None:
     """Draws one point's tiers: a row a layer, a column a block of 16 rows."""
-    kinds = [kind for kind in KINDS if kind in row["map"]]
+    matrices = [name for name in MATRICES if name in row["map"]]
     parts, starts, at = [], [], 0
-    for kind in kinds:
-        part = np.asarray(row["map"][kind], float)
+    for name in matrices:
+        part = np.asarray(row["map"][name], float)
         parts += [part, np.full((len(part), _SEPARATOR), math.nan)]
         starts.append(at)
         at += part.shape[1] + _SEPARATOR
@@ -157,11 +158,11 @@ def _map(axes: Axes, row: Row) -> None:
         aspect="auto", interpolation="nearest",
     )  # fmt: skip
     axes.set_title(f"{row['name']}, seed {row['seed']}", loc="left", fontsize=9)
-    axes.set_xticks(starts, kinds, fontsize=8, ha="left")
+    axes.set_xticks(starts, matrices, fontsize=8, ha="left")
     axes.set_yticks(range(len(parts[0])), [f"layer {i}" for i in range(len(parts[0]))], fontsize=7)
 
 
-def _png(figure: Figure) -> bytes:
+def _png_bytes(figure: Figure) -> bytes:
     """``figure`` as PNG; the same bytes for the same figures."""
     out = io.BytesIO()
     FigureCanvasAgg(figure).print_png(out, metadata={"Software": None})

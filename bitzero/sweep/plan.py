@@ -16,6 +16,8 @@ import types
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import ml_collections
+
 from bitzero import config as configuration
 from bitzero.config import Config, ConfigError
 from bitzero.run import experiment, workdir
@@ -23,17 +25,13 @@ from bitzero.run import experiment, workdir
 Settings = dict[str, str]  # dotted key → its value as a command line says it
 
 _OWN = ("seed", "run.until")  # settings that the sweep itself makes
-# How much of the machine a run takes, and where it pauses: another value asks for no other result.
-_FREE = frozenset(
-    ("run.minutes", "run.nice", "run.keep", "run.until", "tasks.nice", "tasks.workers", "sandbox.workers")
-)
 _ALWAYS = {"run.keep": "1"}  # a sweep leaves many runs, and each would keep three states
 _EARLY = ("precision.decay",)  # acts in the warm-up, whatever the file says: signals are averaged in every phase
 _RAMP = ("warmup.ramp_start", "warmup.ramp_end", "precision", "model.weights")  # what acts from the ramp on
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Order:
+class SweepOrder:
     """What the command line asks for."""
 
     spec: str | None  # experiment file, or file:variant
@@ -57,7 +55,18 @@ class Point:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Job:
+class SweepFile:
+    """What a sweep file says, with the command line's settings in it."""
+
+    path: pathlib.Path
+    everywhere: Settings  # of every point
+    branch: int  # step at which the points of a seed leave their shared warm-up; 0: they share none
+    after: tuple[str, ...]  # keys or groups that act only after the branch
+    points: list[Point]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SweepJob:
     """One run: a point with one seed, or the warm-up that several points share (``point`` None)."""
 
     title: str
@@ -66,11 +75,11 @@ class Job:
     cfg: Config
     seed: int
     point: Point | None = None
-    base: "Job | None" = None
+    base: "SweepJob | None" = None
 
     @property
     def result(self) -> pathlib.Path:
-        """The file whose presence says that this run is finished and its figures are taken down."""
+        """The file of its figures; where it is, the run is finished."""
         return self.home / "result.json"
 
 
@@ -78,77 +87,83 @@ class Job:
 class Plan:
     """Everything a sweep is going to do."""
 
-    order: Order
+    order: SweepOrder
     title: str  # of the sweep: its file's name
     about: str  # the sweep file's docstring
     home: pathlib.Path
     branch: int
     reference: str  # the point that others are compared with; there may be none of that name
     points: list[Point]
-    jobs: list[Job]  # warm-ups directly before the first point that needs them; all points of a seed together
+    jobs: list[SweepJob]  # warm-ups directly before the first point that needs them; all points of a seed together
+    notes: list[str]  # what was left out of settings of runs already there
 
-    def runs(self) -> list[Job]:
+    def runs(self) -> list[SweepJob]:
         """The jobs that are points."""
         return [job for job in self.jobs if job.point]
 
 
-def read_plan(order: Order) -> Plan:
+def read_plan(order: SweepOrder) -> Plan:
     """The plan of ``order``; raises ``ConfigError`` with one line that names the file and the point."""
-    file = _file(order)
+    path = _sweep_path(order)
     if order.seeds < 1 or order.jobs < 1:
         raise ConfigError(f"--seeds={order.seeds} and --jobs={order.jobs} must both be at least 1")
-    module = experiment.load(file, "sweep")
-    editable = experiment.editable(order.spec)
+    module = experiment.load_module(path, "sweep")
+    editable = experiment.editable_config(order.spec)
     for key, text in order.overrides:
-        _refuse_own(key, "the command line")
-        experiment.override(editable, key, text)
-    branch = _constant(module, file, "BRANCH", int)
-    after = tuple(_constant(module, file, "AFTER_BRANCH", tuple)) if branch else ()
-    everywhere = _ALWAYS | _texts(_constant(module, file, "BASE", dict), f"{file}: BASE") | dict(order.overrides)
+        _refuse_sweeps_own(key, "the command line")
+        experiment.override_setting(editable, key, text)
+    file = _read_sweep_file(order, path, module, editable)
+    home = order.home or pathlib.Path("runs") / f"{editable.name}-{path.stem}"
+    jobs = list(_plan_jobs(order, file, home))
+    left_out = dict.fromkeys(line for job in jobs if job.point for line in check_stored_settings(job))
+    return Plan(
+        order=order, title=path.stem, about=(module.__doc__ or "").strip(), home=home, branch=file.branch,
+        reference=_read_reference(module, path, file.points), points=file.points, jobs=jobs, notes=list(left_out),
+    )  # fmt: skip
+
+
+def _read_sweep_file(
+    order: SweepOrder, path: pathlib.Path, module: types.ModuleType, editable: ml_collections.ConfigDict
+) -> SweepFile:
+    """The constants and points of a sweep file, each checked against the settings there are."""
+    branch = _read_constant(module, path, "BRANCH", int)
+    after = tuple(_read_constant(module, path, "AFTER_BRANCH", tuple)) if branch else ()
+    base = _settings_as_texts(_read_constant(module, path, "BASE", dict), f"{path}: BASE")
+    everywhere = _ALWAYS | base | dict(order.overrides)
     for key in (*everywhere, *after):
         if not isinstance(key, str):
-            raise ConfigError(f"{file}: AFTER_BRANCH must be a tuple of keys or groups, not {after!r}")
-        if not _exists(editable.to_dict(), key):
-            raise ConfigError(f"{file}: {experiment.unknown_key(key, editable)}")
-    home = order.home or pathlib.Path("runs") / f"{editable.name}-{file.stem}"
-    points = _points(module, file, order.seeds)
-    plan = Plan(
-        order=order, title=file.stem, about=(module.__doc__ or "").strip(), home=home, branch=branch,
-        reference=_reference(module, file, points), points=points,
-        jobs=list(_jobs(order, file, points, everywhere, after, branch, home)),
-    )  # fmt: skip
-    for job in plan.runs():
-        settle(job)
-    return plan
+            raise ConfigError(f"{path}: AFTER_BRANCH must be a tuple of keys or groups, not {after!r}")
+        if not _is_setting(editable.to_dict(), key):
+            raise ConfigError(f"{path}: {experiment.unknown_key_sentence(key, editable)}")
+    points = _read_points(module, path, order.seeds)
+    return SweepFile(path=path, everywhere=everywhere, branch=branch, after=after, points=points)
 
 
-def settle(job: Job) -> None:
-    """Raises ``ConfigError`` where the directory of ``job`` holds a run of other settings."""
+def check_stored_settings(job: SweepJob) -> list[str]:
+    """Raises ``ConfigError`` where the directory of ``job`` holds a run of other settings.
+
+    Returns a line for every setting of an older program that is left out.
+    """
     file = job.home / "config.json"
     if not file.exists():
-        return
-    before, now, usual = _flat(workdir.read_json(file)), flat_settings(job.cfg), flat_settings(Config())
-    for key, value in now.items():
-        was = before.get(key, usual[key])  # a key that this program did not know then
-        if key not in _FREE and was != value:
+        return []
+    before, lines = configuration.stored_settings(workdir.read_json(file), str(file))
+    for key, value in configuration.flat_settings(job.cfg).items():
+        if configuration.acts_on_results(key) and before[key] != value:
             raise ConfigError(
-                f"{job.home} was made with config.{key}={was!r}, the sweep now says {value!r}; "
+                f"{job.home} was made with config.{key}={before[key]!r}, the sweep now says {value!r}; "
                 "give the point another name, or choose another --workdir"
             )
+    return lines
 
 
-def flat_settings(cfg: Config) -> dict[str, Any]:
-    """Dotted key → value of every setting."""
-    return _flat(dataclasses.asdict(cfg))
-
-
-def run_command(order: Order, job: Job) -> list[str]:
+def run_command(order: SweepOrder, job: SweepJob) -> list[str]:
     """The words after ``python launch.py`` that start ``job``."""
     settings = [f"--config.{key}={text}" for key, text in job.settings.items()]
     return [f"--config={order.spec}", f"--workdir={job.home}", *settings]
 
 
-def sweep_command(order: Order) -> list[str]:
+def sweep_command(order: SweepOrder) -> list[str]:
     """The words after ``python launch.py`` that start the sweep, or go on with it."""
     places = {"workdir": order.home, "bases": order.bases}
     words = [f"--config={order.spec}", "--mode=sweep", f"--sweep={order.file}"]
@@ -174,22 +189,22 @@ def describe_plan(plan: Plan) -> list[str]:
     return lines
 
 
-def _file(order: Order) -> pathlib.Path:
+def _sweep_path(order: SweepOrder) -> pathlib.Path:
     if order.file is None:
         there = ", ".join(sorted(str(file) for file in pathlib.Path("experiments/sweeps").glob("*.py")))
         raise ConfigError("which sweep? give --sweep=<file>" + (f"; there is: {there}" if there else ""))
     return order.file
 
 
-def _constant(module: types.ModuleType, file: pathlib.Path, name: str, kind: type) -> Any:
+def _read_constant(module: types.ModuleType, file: pathlib.Path, name: str, wanted: type) -> Any:
     value = getattr(module, name, None)
-    if not isinstance(value, kind):
-        what = {int: "a step (0: no shared warm-up)", dict: "a dict of settings", tuple: "a tuple of keys"}[kind]
+    if not isinstance(value, wanted):
+        what = {int: "a step (0: no shared warm-up)", dict: "a dict of settings", tuple: "a tuple of keys"}[wanted]
         raise ConfigError(f"{file}: {name} must be {what}, not {value!r}")
     return value
 
 
-def _reference(module: types.ModuleType, file: pathlib.Path, points: Iterable[Point]) -> str:
+def _read_reference(module: types.ModuleType, file: pathlib.Path, points: Iterable[Point]) -> str:
     """The point that others are compared with: the file's ``REFERENCE``, or "ternary"."""
     name = getattr(module, "REFERENCE", None)
     if name is not None and name not in [point.name for point in points]:
@@ -197,7 +212,7 @@ def _reference(module: types.ModuleType, file: pathlib.Path, points: Iterable[Po
     return name or "ternary"
 
 
-def _exists(tree: dict[str, Any], key: str) -> bool:
+def _is_setting(tree: dict[str, Any], key: str) -> bool:
     """Whether ``key`` (dotted) is a setting or a group of settings."""
     node: Any = tree
     for part in key.split("."):
@@ -207,33 +222,33 @@ def _exists(tree: dict[str, Any], key: str) -> bool:
     return True
 
 
-def _texts(settings: dict[str, Any], where: str) -> Settings:
+def _settings_as_texts(settings: dict[str, Any], where: str) -> Settings:
     """Settings as texts, which ``config`` reads and checks as it does the command line's."""
     texts = {}
     for key, value in settings.items():
         if not isinstance(key, str) or not isinstance(value, (bool, int, float, str)):
             raise ConfigError(f"{where}: {key!r}: {value!r} is no setting; write 'group.key': number or text")
-        _refuse_own(key, where)
+        _refuse_sweeps_own(key, where)
         texts[key] = str(value)
     return texts
 
 
-def _refuse_own(key: str, where: str) -> None:
+def _refuse_sweeps_own(key: str, where: str) -> None:
     if key in _OWN:
         raise ConfigError(f"{where}: config.{key} is set by the sweep itself; take it out")
 
 
-def _points(module: types.ModuleType, file: pathlib.Path, seeds: int) -> list[Point]:
+def _read_points(module: types.ModuleType, file: pathlib.Path, seeds: int) -> list[Point]:
     """What ``points()`` yields, each checked."""
     if not callable(getattr(module, "points", None)):
         raise ConfigError(f"{file}: no points(); define it to yield (name, series, x, settings)")
     try:
         yielded = list(module.points())
     except (Exception, SystemExit) as error:
-        raise ConfigError(f"{file}: points(): {experiment.sentence(error)}") from None
+        raise ConfigError(f"{file}: points(): {experiment.error_sentence(error)}") from None
     found: dict[str, Point] = {}
     for one in yielded:
-        point = _point(one, file, seeds)
+        point = _read_point(one, file, seeds)
         if point.name in found:
             raise ConfigError(f"{file}: two points are named {point.name!r}; every name is a directory of its own")
         found[point.name] = point
@@ -242,7 +257,7 @@ def _points(module: types.ModuleType, file: pathlib.Path, seeds: int) -> list[Po
     return list(found.values())
 
 
-def _point(one: Any, file: pathlib.Path, seeds: int) -> Point:
+def _read_point(one: Any, file: pathlib.Path, seeds: int) -> Point:
     if not isinstance(one, tuple) or len(one) != 4:
         raise ConfigError(f"{file}: points() must yield (name, series, x, settings), not {one!r}")
     name, series, x, settings = one
@@ -261,59 +276,50 @@ def _point(one: Any, file: pathlib.Path, seeds: int) -> Point:
     if type(own) is not int or own < 1:
         raise ConfigError(f"{where}: seeds must be at least 1, not {own!r}")
     rest = {key: value for key, value in settings.items() if key != "seeds"}
-    return Point(name=name, series=series, x=float(x), settings=_texts(rest, where), seeds=min(own, seeds))
+    return Point(name=name, series=series, x=float(x), settings=_settings_as_texts(rest, where), seeds=min(own, seeds))
 
 
-def _jobs(
-    order: Order,
-    file: pathlib.Path,
-    points: Iterable[Point],
-    everywhere: Settings,
-    after: tuple[str, ...],
-    branch: int,
-    home: pathlib.Path,
-) -> Iterator[Job]:
+def _plan_jobs(order: SweepOrder, file: SweepFile, home: pathlib.Path) -> Iterator[SweepJob]:
     """Every run, seed by seed, so that what is finished early is whole in pairs."""
-    made = [(point, *_configs(order, file, point, everywhere, after, branch)) for point in points]
-    place = order.bases or home / "bases"
+    configs = [(point, *_point_configs(order, file, point)) for point in file.points]
+    place, branch = order.bases or home / "bases", file.branch
     for seed in range(order.seeds):
-        bases: dict[str, Job] = {}
-        for point, cfg, before, shared in made:
+        bases: dict[str, SweepJob] = {}
+        for point, cfg, before, shared in configs:
             if seed >= point.seeds:
                 continue
             base = None
             if branch:
-                name = _short_hash(shared, after, branch)
+                name = _short_hash(shared, file)
                 settings = before | {"seed": str(seed), "run.until": str(branch)}
-                base = bases.get(name) or Job(
+                base = bases.get(name) or SweepJob(
                     title=f"warm-up {name} seed {seed}", home=place / f"{name}-seed{seed}", settings=settings,
                     cfg=dataclasses.replace(shared, seed=seed), seed=seed,
                 )  # fmt: skip
                 if name not in bases:
                     bases[name] = base
                     yield base
-            own = everywhere | point.settings | {"seed": str(seed)} | ({"run.until": "0"} if branch else {})
-            yield Job(
+            own = file.everywhere | point.settings | {"seed": str(seed)} | ({"run.until": "0"} if branch else {})
+            yield SweepJob(
                 title=f"{point.name} seed {seed}", home=home / "points" / point.name / f"seed{seed}", settings=own,
                 cfg=dataclasses.replace(cfg, seed=seed), seed=seed, point=point, base=base,
             )  # fmt: skip
 
 
-def _configs(
-    order: Order, file: pathlib.Path, point: Point, everywhere: Settings, after: tuple[str, ...], branch: int
-) -> tuple[Config, Settings, Config]:
+def _point_configs(order: SweepOrder, file: SweepFile, point: Point) -> tuple[Config, Settings, Config]:
     """The configuration of ``point``, and settings and configuration of the warm-up before its branch."""
-    before = everywhere | {key: text for key, text in point.settings.items() if not _late(key, after)}
+    after, everywhere = file.after, file.everywhere
+    before = everywhere | {key: text for key, text in point.settings.items() if not _acts_after_branch(key, after)}
     try:
         cfg = experiment.read_config(order.spec, (everywhere | point.settings).items())
         shared = experiment.read_config(order.spec, before.items())
         if not cfg.eval.precision_items:
             raise ConfigError("config.eval.precision_items=0 leaves nothing to compare; it must be at least 1")
-        if branch:
-            late = any(_under(key, _RAMP) and _late(key, after) for key in point.settings)
-            _check_branch(cfg, branch, touches_ramp=late)
+        if file.branch:
+            late = any(_is_under(key, _RAMP) and _acts_after_branch(key, after) for key in point.settings)
+            _check_branch(cfg, file.branch, touches_ramp=late)
     except ConfigError as error:
-        raise ConfigError(f"{file}: point {point.name!r}: {error}") from None
+        raise ConfigError(f"{file.path}: point {point.name!r}: {error}") from None
     return cfg, before, shared
 
 
@@ -330,24 +336,21 @@ def _check_branch(cfg: Config, branch: int, *, touches_ramp: bool) -> None:
         )
 
 
-def _short_hash(shared: Config, after: tuple[str, ...], branch: int) -> str:
+def _short_hash(shared: Config, file: SweepFile) -> str:
     """Names a warm-up by all that acts on it but its seed."""
-    acting = {key: value for key, value in flat_settings(shared).items() if not _late(key, after) and key != "seed"}
-    text = json.dumps([branch, {key: value for key, value in acting.items() if key not in _FREE}], sort_keys=True)
+    acting = {
+        key: value
+        for key, value in configuration.flat_settings(shared).items()
+        if not _acts_after_branch(key, file.after) and key != "seed" and configuration.acts_on_results(key)
+    }
+    text = json.dumps([file.branch, acting], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def _late(key: str, after: Iterable[str]) -> bool:
-    """Whether a setting acts only after the branch."""
-    return _under(key, after) and key not in _EARLY
+def _acts_after_branch(key: str, after: Iterable[str]) -> bool:
+    """Whether the setting ``key`` acts only after the branch, by the file's ``AFTER_BRANCH``."""
+    return _is_under(key, after) and key not in _EARLY
 
 
-def _under(key: str, prefixes: Iterable[str]) -> bool:
+def _is_under(key: str, prefixes: Iterable[str]) -> bool:
     return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    leaves: dict[str, Any] = {}
-    for name, value in tree.items():
-        leaves |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return leaves

@@ -2,18 +2,17 @@
 
 import base64
 import html
-import os
-import pathlib
 import shlex
 import shutil
 from collections.abc import Iterable, Sequence
 
 import tensorboardX
 
-from bitzero.run.workdir import RunError
+from bitzero.config import flat_settings
+from bitzero.run.workdir import RunError, replace_file
 from bitzero.sweep import charts, results
-from bitzero.sweep.plan import Plan, flat_settings, run_command, sweep_command
-from bitzero.sweep.results import CONTROL, Advantage, Mean, Row, Summary
+from bitzero.sweep.plan import Plan, run_command, sweep_command
+from bitzero.sweep.results import CONTROL, Advantage, Row, SeedMean, Summary
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 78rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -34,45 +33,45 @@ point after the branch, with compiling and evaluation. Bytes: stored bits × ter
 and gains."""
 
 
-def write(plan: Plan, table: Sequence[Row]) -> None:
+def write_report(plan: Plan, table: Sequence[Row]) -> None:
     """Writes ``report.html``, ``report.png`` and ``tb/`` in the sweep's directory; raises ``RunError``."""
-    curves = charts.curves(results.summarise(plan, table), plan.reference)
+    curves = charts.quality_chart(results.summarise(plan, table), plan.reference)
     try:
-        _replace(plan.home / "report.png", curves)
-        _replace(plan.home / "report.html", page(plan, table, curves).encode())
-        _hparams(plan, table)
+        replace_file(plan.home / "report.png", curves)
+        replace_file(plan.home / "report.html", report_page(plan, table, curves).encode())
+        _write_hparams(plan, table)
     except OSError as error:
         raise RunError(f"cannot write the report in {plan.home}: {error.strerror}; free space and run again") from None
 
 
-def page(plan: Plan, table: Sequence[Row], curves: bytes) -> str:
+def report_page(plan: Plan, table: Sequence[Row], curves: bytes) -> str:
     """The whole report as HTML; pictures are inside it."""
     summaries = results.summarise(plan, table)
-    where = charts.maps(table)
+    where = charts.tier_maps(table)
     commits = ", ".join(sorted({str(row["commit"]) for row in table}))
     parts = [
-        f"<h1>{_e(plan.title)}</h1>",
-        f"<pre>{_e(plan.about)}</pre>",
-        f"<p>{len(table)} of {len(plan.runs())} runs finished · commit {_e(commits)}</p>",
-        *[f"<p class=verdict>{_e(line)}</p>" for line in verdicts(table)],
+        f"<h1>{_escape(plan.title)}</h1>",
+        f"<pre>{_escape(plan.about)}</pre>",
+        f"<p>{len(table)} of {len(plan.runs())} runs finished · commit {_escape(commits)}</p>",
+        *[f"<p class=verdict>{_escape(line)}</p>" for line in verdict_sentences(table)],
         "<h2>Quality against stored bits</h2>",
-        _image(curves, "nats and accuracy against stored bits"),
-        _table(_POINTS, [_point_cells(one) for one in summaries]),
-        f"<p class=note>{_e(_NOTES.format(reference=plan.reference, control=CONTROL))}</p>",
-        *_levels(table),
+        _html_image(curves, "nats and accuracy against stored bits"),
+        _html_table(_POINTS, [_point_cells(one) for one in summaries]),
+        f"<p class=note>{_escape(_NOTES.format(reference=plan.reference, control=CONTROL))}</p>",
+        *_precision_section(table),
     ]
     if where:
-        parts += ["<h2>Where the bits went</h2>", _image(where, "tiers by layer and block")]
+        parts += ["<h2>Where the bits went</h2>", _html_image(where, "tiers by layer and block")]
         parts += ["<p class=note>One column is a block of 16 rows; grey: ternary, light: 4 bits, dark: 8 bits.</p>"]
-    parts += ["<h2>Cost</h2>", _table(_COSTS, [_cost_cells(one) for one in summaries])]
-    parts += [f"<p class=note>{_e(_COST_NOTE)}</p>", "<h2>Commands</h2>", *_commands(plan)]
-    head = f"<meta charset=utf-8><title>{_e(plan.title)}</title><style>{_STYLE}</style>"
+    parts += ["<h2>Cost</h2>", _html_table(_COSTS, [_cost_cells(one) for one in summaries])]
+    parts += [f"<p class=note>{_escape(_COST_NOTE)}</p>", "<h2>Commands</h2>", *_command_section(plan)]
+    head = f"<meta charset=utf-8><title>{_escape(plan.title)}</title><style>{_STYLE}</style>"
     return f"<!doctype html><html lang=en><head>{head}</head><body>\n" + "\n".join(parts) + "\n</body></html>\n"
 
 
-def verdicts(table: Sequence[Row]) -> list[str]:
+def verdict_sentences(table: Sequence[Row]) -> list[str]:
     """A sentence for each signal that was run beside the control."""
-    return [results.verdict(table, signal) for signal in results.signals(table)]
+    return [results.verdict_sentence(table, signal) for signal in results.compared_signals(table)]
 
 
 _POINTS = (
@@ -85,77 +84,74 @@ _COSTS = ("point", "series", "bytes", "tokens/s", "minutes")
 def _point_cells(one: Summary) -> list[str]:
     return [
         one.point.name, one.point.series, str(one.seeds), f"{one.size:.3f}", f"{one.bits.value:.3f}",
-        _mean(one.entropy_bits, ".3f"),
-        _mean(one.nats, ".4f"), _mean(one.change, "+.4f"), _advantage(one.advantage),
-        _mean(one.accuracy, ".1f", scale=100.0),
+        _mean_text(one.entropy_bits, ".3f"),
+        _mean_text(one.nats, ".4f"), _mean_text(one.change, "+.4f"), _advantage_text(one.advantage),
+        _mean_text(one.accuracy, ".1f", scale=100.0),
     ]  # fmt: skip
 
 
 def _cost_cells(one: Summary) -> list[str]:
-    speed, minutes = _mean(one.tokens_per_second, ",.0f"), _mean(one.minutes, ".1f")
+    speed, minutes = _mean_text(one.tokens_per_second, ",.0f"), _mean_text(one.minutes, ".1f")
     return [one.point.name, one.point.series, f"{one.bytes:,}", speed, minutes]
 
 
-def _levels(table: Sequence[Row]) -> list[str]:
+def _precision_section(table: Sequence[Row]) -> list[str]:
     """What the trained weights give when they are asked at another precision than their own."""
-    names = list(dict.fromkeys(level["name"] for row in table for level in row.get("levels") or []))
+    names = list(dict.fromkeys(asked["name"] for row in table for asked in row.get("levels") or []))
     if not names:
         return []
     parts = ["<h2>The same weights asked at another precision</h2>"]
-    if drawn := charts.levels(table):
-        parts.append(_image(drawn, "nats and accuracy of the same weights against the bits they are asked at"))
+    if drawn := charts.precision_chart(table):
+        parts.append(_html_image(drawn, "nats and accuracy of the same weights against the bits they are asked at"))
     for column, form, scale, title in (("nats", ".4f", 1.0, "nats"), ("accuracy", ".1f", 100.0, "right, %")):
         cells = []
         for point, series in dict.fromkeys((row["name"], row["series"]) for row in table):
-            found: dict[str, list[float]] = {}
-            for row in table:
-                for level in (row.get("levels") or []) if row["name"] == point else []:
-                    found.setdefault(level["name"], []).append(level[column])
-            means = (results.mean(found.get(name, [])) for name in names)
-            cells.append([point, series, *(_mean(one, form, scale) for one in means)])
-        parts.append(_table((f"point: {title}", "series", *names), cells))
+            found = results.at_precisions(table, point)
+            means = (results.seed_mean([asked[column] for asked in found.get(name, [])]) for name in names)
+            cells.append([point, series, *(_mean_text(one, form, scale) for one in means)])
+        parts.append(_html_table((f"point: {title}", "series", *names), cells))
     return parts
 
 
-def _commands(plan: Plan) -> list[str]:
+def _command_section(plan: Plan) -> list[str]:
     """The command of the sweep and of each of its runs."""
-    lines = [_line(run_command(plan.order, job)) for job in plan.jobs]
+    lines = [_shell_line(run_command(plan.order, job)) for job in plan.jobs]
     note = "The whole sweep; the runs it consists of."
     if plan.branch:
         note += f" A run begins with the step {plan.branch:,} of its warm-up; without it, it trains from step 0."
     note += " The sweep gives each two cores and PJRT_NPROC=2, which decide the bits of its result."
-    whole = _line(sweep_command(plan.order))
-    return [f"<p>{note}</p>", f"<pre>{_e(whole)}</pre>", f"<pre>{_e(chr(10).join(lines))}</pre>"]
+    whole = _shell_line(sweep_command(plan.order))
+    return [f"<p>{note}</p>", f"<pre>{_escape(whole)}</pre>", f"<pre>{_escape(chr(10).join(lines))}</pre>"]
 
 
-def _line(words: Sequence[str]) -> str:
+def _shell_line(words: Sequence[str]) -> str:
     return shlex.join(["python", "launch.py", *words])
 
 
-def _table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head = "".join(f"<th>{_e(name)}</th>" for name in header)
-    body = "".join("<tr>" + "".join(f"<td>{_e(cell)}</td>" for cell in row) + "</tr>\n" for row in rows)
+def _html_table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = "".join(f"<th>{_escape(name)}</th>" for name in header)
+    body = "".join("<tr>" + "".join(f"<td>{_escape(cell)}</td>" for cell in row) + "</tr>\n" for row in rows)
     return f"<table><tr>{head}</tr>\n{body}</table>"
 
 
-def _image(png: bytes, about: str) -> str:
-    return f'<img alt="{_e(about)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+def _html_image(png: bytes, about: str) -> str:
+    return f'<img alt="{_escape(about)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
 
 
-def _mean(value: Mean | None, form: str, scale: float = 1.0) -> str:
+def _mean_text(value: SeedMean | None, form: str, scale: float = 1.0) -> str:
     if value is None:
         return "–"
     half = "" if value.half is None else f" ± {scale * value.half:{form.lstrip('+')}}"
     return f"{scale * value.value:{form}}{half}"
 
 
-def _advantage(value: Advantage | None) -> str:
+def _advantage_text(value: Advantage | None) -> str:
     if value is None:
         return "–"
     return f"{value.nats:+.4f}" + ("" if value.deviations is None else f" ({value.deviations:+.1f} sd)")
 
 
-def _hparams(plan: Plan, table: Sequence[Row]) -> None:
+def _write_hparams(plan: Plan, table: Sequence[Row]) -> None:
     """One hparams row a run; rows of an earlier report are replaced."""
     place = plan.home / "tb"
     shutil.rmtree(place, ignore_errors=True)
@@ -171,12 +167,5 @@ def _hparams(plan: Plan, table: Sequence[Row]) -> None:
             writer.add_hparams(settings, figures, name=f"{row['name']}-seed{row['seed']}")
 
 
-def _replace(file: pathlib.Path, content: bytes) -> None:
-    """Writes ``file`` in one step: a reader sees the old content or the new."""
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    draft.write_bytes(content)
-    os.replace(draft, file)
-
-
-def _e(text: str) -> str:
+def _escape(text: str) -> str:
     return html.escape(text)

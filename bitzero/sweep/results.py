@@ -6,8 +6,8 @@ averaged. Intervals are Student's t over seeds: they say how far another draw of
 
 import csv
 import dataclasses
+import io
 import math
-import os
 import pathlib
 import statistics
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from typing import Any
 from bitzero.config import spends
 from bitzero.run import workdir
 from bitzero.run.workdir import RunError
-from bitzero.sweep.plan import Job, Plan, Point
+from bitzero.sweep.plan import Plan, Point, SweepJob
 
 Row = dict[str, Any]
 
@@ -29,13 +29,10 @@ CONTROL = "random"  # the series that a signal has to beat
 ENOUGH = 2.0  # seed standard deviations
 _AVERAGED = ("stored_bits", "entropy_bits", "nats", "accuracy", "tokens_per_second", "minutes")
 _TRAINING = ("full", "ramp", "integer", "selfplay")  # activities of `run.json` that are training steps
-# 97.5 % quantiles of Student's t for 1 … 10 degrees of freedom (Abramowitz and Stegun 1964, table 26.10).
-_T975 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
-_Z975 = 1.959963984540054
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Mean:
+class SeedMean:
     """A mean over seeds; ``half`` is half the width of its 95 % interval, None for one seed."""
 
     value: float
@@ -62,20 +59,20 @@ class Summary:
     """One point over its finished seeds; None where nothing was measured."""
 
     point: Point
-    bits: Mean  # stored bits of its own weights
+    bits: SeedMean  # stored bits of its own weights
     size: float  # stored bits of all of them ÷ weights of the reference: comparable between widths
-    entropy_bits: Mean | None
-    nats: Mean | None
-    change: Mean | None  # of ``nats`` to the reference, paired
+    entropy_bits: SeedMean | None
+    nats: SeedMean | None
+    change: SeedMean | None  # of ``nats`` to the reference, paired
     advantage: Advantage | None  # over the control at the same x, paired
-    accuracy: Mean | None
-    tokens_per_second: Mean | None
-    minutes: Mean | None
+    accuracy: SeedMean | None
+    tokens_per_second: SeedMean | None
+    minutes: SeedMean | None
     bytes: int
     seeds: int
 
 
-def take_down(job: Job) -> None:
+def write_result(job: SweepJob) -> None:
     """Writes ``result.json`` of a finished run; raises ``RunError`` where the run has not come to its end."""
     run = workdir.read_json(job.home / "run.json")
     if job.point is None:
@@ -86,11 +83,11 @@ def take_down(job: Job) -> None:
         return
     if not (job.home / "eval.json").exists():
         raise RunError(f"it ended at step {run['step']:,} of {run['steps']:,} without an evaluation")
-    workdir.write_json(job.result, _row(job, run, workdir.read_json(job.home / "eval.json")))
+    workdir.write_json(job.result, _result_row(job, run, workdir.read_json(job.home / "eval.json")))
 
 
-def over(job: Job) -> bool:
-    """Whether ``job`` ran to its end, its figures taken down or not."""
+def ran_to_its_end(job: SweepJob) -> bool:
+    """Whether ``job`` ran to its end, whether or not its ``result.json`` is written; raises ``RunError``."""
     if job.result.exists():
         return True
     if job.point is None or not all((job.home / name).exists() for name in ("eval.json", "run.json")):
@@ -99,7 +96,7 @@ def over(job: Job) -> bool:
     return run["step"] == run["steps"] == evaluation["step"]
 
 
-def rows(plan: Plan) -> list[Row]:
+def finished_rows(plan: Plan) -> list[Row]:
     """The figures of every finished run, point by point."""
     found = {job.title: workdir.read_json(job.result) for job in plan.runs() if job.result.exists()}
     place = {point.name: number for number, point in enumerate(plan.points)}
@@ -107,73 +104,73 @@ def rows(plan: Plan) -> list[Row]:
 
 
 def write_csv(file: pathlib.Path, table: Iterable[Row]) -> None:
-    """``sweep.csv``: a line a run; a figure that was not measured is empty."""
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        with open(draft, "w", newline="") as handle:
-            writer = csv.writer(handle, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            for row in table:
-                writer.writerow(["" if row.get(name) is None else row[name] for name in COLUMNS])
-        os.replace(draft, file)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise RunError(f"cannot write {file}: {error.strerror}; free space and run the same command again") from None
+    """``sweep.csv``: a line a run; a figure that was not measured is empty. Raises ``RunError``."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in table:
+        writer.writerow(["" if row.get(name) is None else row[name] for name in COLUMNS])
+    workdir.replace_file(file, text.getvalue().encode())
 
 
 def summarise(plan: Plan, table: Sequence[Row]) -> list[Summary]:
     """One summary for every point with a finished run, in the order of the sweep file; ``table`` is not empty."""
     weights = next((row["weights"] for row in table if row["name"] == plan.reference), table[0]["weights"])
     return [
-        _summary(point, table, weights, plan.reference)
+        _summarise_point(point, table, weights, plan.reference)
         for point in plan.points
-        if figures(table, point.name, "stored_bits")
+        if figures_by_seed(table, point.name, "stored_bits")
     ]
 
 
-def mean(values: Sequence[float]) -> Mean | None:
+def seed_mean(values: Sequence[float]) -> SeedMean | None:
     """Mean and Student interval of ``values``, one a seed; None of nothing."""
     if not values:
         return None
     centre = math.fsum(values) / len(values)
     if len(values) == 1:
-        return Mean(value=centre, half=None, n=1)
+        return SeedMean(value=centre, half=None, n=1)
     spread = statistics.stdev(values)
-    return Mean(value=centre, half=student(len(values) - 1) * spread / math.sqrt(len(values)), n=len(values))
+    return SeedMean(
+        value=centre, half=student_quantile(len(values) - 1) * spread / math.sqrt(len(values)), n=len(values)
+    )
 
 
-def student(freedom: int) -> float:
-    """97.5 % quantile of Student's t; by table up to 10 degrees of freedom, then to 1e-4 by the expansion around the
-    normal quantile (Abramowitz and Stegun 1964, 26.7.5)."""
+def student_quantile(freedom: int) -> float:
+    """97.5 % quantile of Student's t; raises ``ValueError`` below one degree of freedom."""
     if freedom < 1:
         raise ValueError(f"{freedom} degrees of freedom")
-    if freedom <= len(_T975):
-        return _T975[freedom - 1]
-    z, v = _Z975, float(freedom)
-    first = (z**3 + z) / 4
-    second = (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    fourth = (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160
-    return z + first / v + second / v**2 + third / v**3 + fourth / v**4
+    from scipy import stats  # not above: its import takes about a second, and a sweep starts without a report
+
+    return float(stats.t.ppf(0.975, freedom))
 
 
-def figures(table: Iterable[Row], name: str, column: str) -> dict[int, float]:
+def figures_by_seed(table: Iterable[Row], name: str, column: str) -> dict[int, float]:
     """Seed → figure of the point ``name``; runs without that figure are left out."""
     return {row["seed"]: row[column] for row in table if row["name"] == name and row.get(column) is not None}
 
 
-def change(table: Sequence[Row], name: str, reference: str, column: str = "nats") -> Mean | None:
+def at_precisions(table: Iterable[Row], name: str) -> dict[str, list[Row]]:
+    """Precision that the weights of the point ``name`` were asked at → what was found there, one a seed."""
+    found: dict[str, list[Row]] = {}
+    for row in table:
+        for asked in (row.get("levels") or []) if row["name"] == name else []:
+            found.setdefault(asked["name"], []).append(asked)
+    return found
+
+
+def paired_change(table: Sequence[Row], name: str, reference: str, column: str = "nats") -> SeedMean | None:
     """Paired difference of the point ``name`` to the point ``reference``, over the seeds both have."""
-    these, those = figures(table, name, column), figures(table, reference, column)
-    return mean([these[seed] - those[seed] for seed in sorted(these.keys() & those.keys())])
+    these, those = figures_by_seed(table, name, column), figures_by_seed(table, reference, column)
+    return seed_mean([these[seed] - those[seed] for seed in sorted(these.keys() & those.keys())])
 
 
-def advantage(table: Sequence[Row], series: str, x: float | None = None) -> Advantage | None:
-    """By how much ``series`` is better than the control at ``x``, or over every x both have (a mean a seed).
+def paired_advantage(table: Sequence[Row], series: str, x: float | None = None) -> Advantage | None:
+    """By how many nats ``series`` is better than the control at ``x``, or over every x both have (a mean a seed).
 
     None where they share no x, or no seed that has them all.
     """
-    these, those = _by_x(table, series), _by_x(table, CONTROL)
+    these, those = _nats_by_x(table, series), _nats_by_x(table, CONTROL)
     shared = [at for at in these if at in those and x in (None, at)]
     if not shared:
         return None
@@ -182,18 +179,18 @@ def advantage(table: Sequence[Row], series: str, x: float | None = None) -> Adva
     if not gains:
         return None
     nats = math.fsum(gains) / len(gains)
-    return Advantage(nats=nats, deviations=_deviations(nats, gains), n=len(gains))
+    return Advantage(nats=nats, deviations=_in_deviations(nats, gains), n=len(gains))
 
 
-def signals(table: Sequence[Row]) -> list[str]:
+def compared_signals(table: Sequence[Row]) -> list[str]:
     """The series whose blocks are chosen by a signal, and which share an x with the control."""
     named = dict.fromkeys(row["series"] for row in table if row.get("signal") and row["series"] != CONTROL)
-    return [series for series in named if advantage(table, series)]
+    return [series for series in named if paired_advantage(table, series)]
 
 
-def verdict(table: Sequence[Row], signal: str) -> str:
+def verdict_sentence(table: Sequence[Row], signal: str) -> str:
     """One sentence: whether ``signal`` beats the control."""
-    found = advantage(table, signal)
+    found = paired_advantage(table, signal)
     assert found, signal
     size = f"its paired advantage is {found.nats:+.4f} nats an answer token"
     if found.deviations is None:
@@ -204,28 +201,28 @@ def verdict(table: Sequence[Row], signal: str) -> str:
     return f"{signal} does not beat random by more than 2 seed standard deviations ({size})."
 
 
-def _summary(point: Point, table: Sequence[Row], weights: int, reference: str) -> Summary:
+def _summarise_point(point: Point, table: Sequence[Row], weights: int, reference: str) -> Summary:
     own = next(row["weights"] for row in table if row["name"] == point.name)
-    over = {name: mean(list(figures(table, point.name, name).values())) for name in _AVERAGED}
+    over = {name: seed_mean(list(figures_by_seed(table, point.name, name).values())) for name in _AVERAGED}
     bits = over["stored_bits"]
     assert bits
     return Summary(
         point=point, bits=bits, size=bits.value * own / weights, entropy_bits=over["entropy_bits"], nats=over["nats"],
-        change=change(table, point.name, reference), accuracy=over["accuracy"],
-        advantage=None if point.series == CONTROL else advantage(table, point.series, point.x),
+        change=paired_change(table, point.name, reference), accuracy=over["accuracy"],
+        advantage=None if point.series == CONTROL else paired_advantage(table, point.series, point.x),
         tokens_per_second=over["tokens_per_second"], minutes=over["minutes"],
         bytes=next(row["bytes"] for row in table if row["name"] == point.name), seeds=bits.n,
     )  # fmt: skip
 
 
-def _deviations(nats: float, gains: Sequence[float]) -> float | None:
+def _in_deviations(nats: float, gains: Sequence[float]) -> float | None:
     if len(gains) < 2:
         return None
     spread = statistics.stdev(gains)
     return nats / spread if spread else math.copysign(math.inf, nats) if nats else 0.0
 
 
-def _by_x(table: Iterable[Row], series: str) -> dict[float, dict[int, float]]:
+def _nats_by_x(table: Iterable[Row], series: str) -> dict[float, dict[int, float]]:
     """x → seed → nats of one series."""
     found: dict[float, dict[int, float]] = {}
     for row in table:
@@ -234,7 +231,7 @@ def _by_x(table: Iterable[Row], series: str) -> dict[float, dict[int, float]]:
     return found
 
 
-def _row(job: Job, run: Row, evaluation: Row) -> Row:
+def _result_row(job: SweepJob, run: Row, evaluation: Row) -> Row:
     """The figures of one finished point."""
     assert job.point
     held = evaluation["precision"]
@@ -256,11 +253,11 @@ def _row(job: Job, run: Row, evaluation: Row) -> Row:
         "tokens": held.get("tokens"),
         "levels": held.get("levels", []),
         "map": held.get("map"),
-        **_cost(job, run),
+        **_cost_figures(job, run),
     }
 
 
-def _cost(job: Job, run: Row) -> Row:
+def _cost_figures(job: SweepJob, run: Row) -> Row:
     """Wall minutes and training speed since the branch, what the warm-up cost taken away.
 
     Tokens a second: a phase's first chunk compiles, and its seconds are counted apart; so its tokens are left out too.

@@ -17,12 +17,12 @@ import sys
 import time
 
 from bitzero.run import workdir
-from bitzero.run.progress import clock
+from bitzero.run.progress import clock_text
 from bitzero.run.stop import Stop
 from bitzero.run.workdir import RunError
 from bitzero.sweep import results
-from bitzero.sweep.plan import Job, Order, Plan, describe_plan, read_plan, run_command
-from bitzero.sweep.view import Standing, View, last_line
+from bitzero.sweep.plan import Plan, SweepJob, SweepOrder, describe_plan, read_plan, run_command
+from bitzero.sweep.view import SweepStatus, SweepView, last_line
 
 LAUNCH = pathlib.Path(__file__).resolve().parents[2] / "launch.py"
 _POLL_S = 0.1
@@ -31,7 +31,7 @@ _THREADS = "2"  # of XLA's pool in every run, however many cores it gets
 # What a new process does before it becomes ``launch.py``: saves if the sweep is killed (linux/prctl.h,
 # PR_SET_PDEATHSIG) and keeps to its cores. In a program of its own: a function between fork and exec would be one
 # among the threads of whoever imported JAX.
-_SETTLED = """
+_BEFORE_LAUNCH = """
 import ctypes, os, signal, sys
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)
@@ -41,13 +41,15 @@ os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """
 
 
-def main(order: Order, *, dry_run: bool = False) -> int:
+def main(order: SweepOrder, *, dry_run: bool = False) -> int:
     """Runs the sweep of ``order``, or with ``dry_run`` only lists it; the value is the exit code.
 
     1 when a run failed (the others are finished all the same). Raises ``ConfigError`` or ``RunError``: one line each.
     """
     plan = read_plan(order)
-    with View() as view:
+    with SweepView() as view:
+        for line in plan.notes:
+            view.say(line)
         for line in describe_plan(plan) if dry_run else []:
             view.say(line)
         if dry_run:
@@ -62,10 +64,10 @@ def main(order: Order, *, dry_run: bool = False) -> int:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Running:
+class RunningJob:
     """A job in a process of its own."""
 
-    job: Job
+    job: SweepJob
     process: subprocess.Popen[bytes]
     began: float  # time.monotonic()
     share: int  # which of the sweep's shares of the cores it has
@@ -79,19 +81,19 @@ class Running:
 class Sweep:
     """The jobs of a plan on their way: waiting, running, finished, failed."""
 
-    def __init__(self, plan: Plan, view: View, stop: Stop) -> None:
+    def __init__(self, plan: Plan, view: SweepView, stop: Stop) -> None:
         self.plan, self.view, self.stop = plan, view, stop
         self.failed: dict[str, str] = {}  # title → why
-        self.running: dict[str, Running] = {}  # title → …
-        self.waiting: list[Job] = []
+        self.running: dict[str, RunningJob] = {}  # title → …
+        self.waiting: list[SweepJob] = []
         self.seconds: dict[bool, list[float]] = {True: [], False: []}  # is a point → wall seconds of finished jobs
-        self.shares = shares(plan.order.jobs)
-        stop.also(self.terminate)
+        self.shares = core_shares(plan.order.jobs)
+        stop.call_when_asked(self.terminate)
 
     def run(self) -> None:
         """Starts jobs as cores and warm-ups allow until none is left or the sitting is asked to end."""
         for job in self.plan.jobs:
-            if not job.result.exists() and not busy(job.home) and (why := _left_behind(job)):
+            if not job.result.exists() and not is_owned(job.home) and (why := _left_behind(job)):
                 self._fail(job.title, f"{why}; remove {job.home} to run it again")
         self.waiting = [job for job in self.plan.jobs if not job.result.exists() and job.title not in self.failed]
         self._drop_needless()
@@ -103,10 +105,10 @@ class Sweep:
             time.sleep(_POLL_S)
             for one in [one for one in self.running.values() if one.process.poll() is not None]:
                 self._ended(one)
-            self.view.show(self.standing())
+            self.view.show(self.status())
 
     def finish(self) -> int:
-        """Says how it ended and reports what there is; the exit code."""
+        """Says how the sweep ended and reports the runs there are; the value is the exit code."""
         if self.stop.asked:
             done = sum(job.result.exists() for job in self.plan.jobs)
             self.view.say(
@@ -124,14 +126,14 @@ class Sweep:
 
     def _report(self) -> None:
         """Writes CSV, hparams and report of the finished runs, if there are any."""
-        table = results.rows(self.plan)
+        table = results.finished_rows(self.plan)
         if not table:
             return
         from bitzero.sweep import report  # not above: only a report needs matplotlib
 
         self.view.say("writing the report")
         results.write_csv(self.plan.home / "sweep.csv", table)
-        report.write(self.plan, table)
+        report.write_report(self.plan, table)
         self.view.say(f"{self.plan.home / 'sweep.csv'} · {self.plan.home / 'report.html'}")
 
     def terminate(self) -> None:
@@ -147,10 +149,10 @@ class Sweep:
             one.process.wait()
         self.running.clear()
 
-    def standing(self) -> Standing:
+    def status(self) -> SweepStatus:
         """Counts and running jobs of this moment."""
         now = time.monotonic()
-        return Standing(
+        return SweepStatus(
             total=len(self.plan.jobs),
             finished=sum(job.result.exists() for job in self.plan.jobs),
             failed=len(self.failed),
@@ -176,7 +178,7 @@ class Sweep:
             if job.base and job.base.title in self.failed:
                 self.waiting.remove(job)
                 self._fail(job.title, f"its {job.base.title} failed")
-            elif (job.base is None or job.base.result.exists()) and not busy(job.home):
+            elif (job.base is None or job.base.result.exists()) and not is_owned(job.home):
                 self.waiting.remove(job)
                 if job.result.exists():  # by another sweep, on shared warm-ups
                     continue
@@ -185,31 +187,31 @@ class Sweep:
                 except (RunError, OSError) as error:  # a lost warm-up, a full disk: the others may still do
                     self._fail(job.title, str(error))
 
-    def _start(self, job: Job, share: int) -> None:
+    def _start(self, job: SweepJob, share: int) -> None:
         job.home.mkdir(parents=True, exist_ok=True)
         if job.base:
             branch_off(job.base, job, self.plan.branch)
-        words = settled(self.shares[share], [str(LAUNCH), *run_command(self.plan.order, job)])
+        words = settled_command(self.shares[share], [str(LAUNCH), *run_command(self.plan.order, job)])
         with open(job.home / "log.txt", "ab") as log:
             process = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
                 env=os.environ | {"PJRT_NPROC": _THREADS},
             )  # fmt: skip
-        self.running[job.title] = Running(job=job, process=process, began=time.monotonic(), share=share)
+        self.running[job.title] = RunningJob(job=job, process=process, began=time.monotonic(), share=share)
         if self.stop.asked:  # while it was being started
             process.terminate()
 
-    def _ended(self, one: Running) -> None:
-        """Takes down what a run that ended found, or why it failed."""
+    def _ended(self, one: RunningJob) -> None:
+        """Writes the result of a run that ended, or says why it failed."""
         job, code = one.job, one.process.returncode
         del self.running[job.title]
         seconds = time.monotonic() - one.began
-        why = f"exit code {code}: {last_line(one.log)}" if code else _taken_down(job)
+        why = f"exit code {code}: {last_line(one.log)}" if code else _write_result(job)
         if why and not self.stop.asked:
             self._fail(job.title, f"{why} ({one.log})")
         elif job.result.exists():
             self.seconds[job.point is not None].append(seconds)
-            self.view.say(f"{job.title} finished in {clock(seconds)}{_found(job)}")
+            self.view.say(f"{job.title} finished in {clock_text(seconds)}{_figures_text(job)}")
 
     def _fail(self, title: str, why: str) -> None:
         self.failed[title] = why
@@ -227,12 +229,12 @@ class Sweep:
         return rest / len(self.shares)
 
 
-def settled(cores: set[int], words: list[str]) -> list[str]:
+def settled_command(cores: set[int], words: list[str]) -> list[str]:
     """The command that runs Python with ``words`` on ``cores``, and asks it to save if this process dies."""
-    return [sys.executable, "-c", _SETTLED, ",".join(map(str, sorted(cores))), *words]
+    return [sys.executable, "-c", _BEFORE_LAUNCH, ",".join(map(str, sorted(cores))), *words]
 
 
-def branch_off(base: Job, job: Job, step: int) -> None:
+def branch_off(base: SweepJob, job: SweepJob, step: int) -> None:
     """Gives ``job`` the warm-up's checkpoint of ``step`` as its own, whole or not at all."""
     place = job.home / "checkpoints"
     if place.exists():
@@ -248,7 +250,7 @@ def branch_off(base: Job, job: Job, step: int) -> None:
         raise RunError(f"cannot copy the checkpoint of {base.home} to {place}: {error}; free space") from None
 
 
-def busy(home: pathlib.Path) -> bool:
+def is_owned(home: pathlib.Path) -> bool:
     """Whether some process owns the run in ``home``: another sweep's, or one that a killed sweep left behind."""
     try:
         with open(home / "lock") as lock:
@@ -260,7 +262,7 @@ def busy(home: pathlib.Path) -> bool:
     return False
 
 
-def shares(jobs: int) -> list[set[int]]:
+def core_shares(jobs: int) -> list[set[int]]:
     """The two cores of each of ``jobs`` places, taken in turns; empty sets where cores have no names.
 
     Two, neither less nor more: XLA compiles for as many cores as the process may use, and that decides bits.
@@ -271,21 +273,21 @@ def shares(jobs: int) -> list[set[int]]:
     return [{cores[(2 * i + k) % len(cores)] for k in range(2)} for i in range(jobs)]
 
 
-def _left_behind(job: Job) -> str:
-    """Takes down a run whose end its sweep did not live to see; '' or why it cannot be done."""
+def _left_behind(job: SweepJob) -> str:
+    """Writes the result of a run that ended after its sweep was killed; '' or why it cannot be done."""
     try:
-        over = results.over(job)
+        over = results.ran_to_its_end(job)
     except RunError as error:
         return str(error)
     except (KeyError, TypeError) as error:
         return f"its results lack {error}"
-    return _taken_down(job) if over else ""
+    return _write_result(job) if over else ""
 
 
-def _taken_down(job: Job) -> str:
-    """Takes down the figures of a run that ended well; '' or why it cannot be done."""
+def _write_result(job: SweepJob) -> str:
+    """Writes the result of a run that ended well; '' or why it cannot be done."""
     try:
-        results.take_down(job)
+        results.write_result(job)
     except RunError as error:
         return str(error)
     except (KeyError, TypeError) as error:
@@ -293,7 +295,7 @@ def _taken_down(job: Job) -> str:
     return ""
 
 
-def _found(job: Job) -> str:
+def _figures_text(job: SweepJob) -> str:
     """The figures of a finished point, for its line."""
     if job.point is None:
         return ""

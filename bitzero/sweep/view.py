@@ -9,14 +9,14 @@ import rich.console
 import rich.table
 import rich.text
 
-from bitzero.run.progress import Progress, clock
+from bitzero.run.progress import Progress, clock_text
 
 _LOG_EVERY_S = 30.0  # seconds between lines of counts where the output is not a terminal
 _TAIL = 2_000  # bytes of a log in which its last line is looked for
 
 
 @dataclasses.dataclass(kw_only=True)
-class Standing:
+class SweepStatus:
     """Counts and running jobs at one moment."""
 
     total: int
@@ -27,7 +27,7 @@ class Standing:
     waiting: str = ""  # what keeps the rest from starting
 
     def line(self) -> str:
-        """The standing as one line of text."""
+        """The status as one line of text."""
         parts = [f"{self.finished} of {self.total} runs finished"]
         if self.failed:
             parts.append(f"{self.failed} failed")
@@ -36,42 +36,42 @@ class Standing:
         if self.waiting:
             parts.append(self.waiting)
         if self.left_s is not None:
-            parts.append(f"{clock(self.left_s)} left")
+            parts.append(f"{clock_text(self.left_s)} left")
         return " · ".join(parts)
 
     def table(self) -> rich.table.Table:
-        """The standing with a row for every running job: its title, its time, the last line it said."""
+        """The status with a row for every running job: its title, its time, the last line it said."""
         out = rich.table.Table(title=self.line(), title_justify="left", box=None, padding=(0, 1, 0, 0))
         out.add_column("run", no_wrap=True)
         out.add_column("time", justify="right", no_wrap=True)
         out.add_column("", no_wrap=True, overflow="ellipsis")
         for title, seconds, log in self.running:
-            out.add_row(title, clock(seconds), rich.text.Text(last_line(log)))
+            out.add_row(title, clock_text(seconds), rich.text.Text(last_line(log)))
         return out
 
 
-class View:
-    """Context manager that shows ``Standing``s and sentences between them."""
+class SweepView:
+    """Context manager that shows a ``SweepStatus`` now and then and sentences between them."""
 
     def __init__(self, console: rich.console.Console | None = None) -> None:
         self._progress = Progress(console)
         self._shown = time.monotonic()
 
-    def __enter__(self) -> "View":
+    def __enter__(self) -> "SweepView":
         self._progress.__enter__()
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._progress.__exit__(kind, error, trace)
+    def __exit__(self, error_type: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.__exit__(error_type, error, trace)
 
-    def show(self, standing: Standing) -> None:
-        """Shows ``standing``: on a terminal once a second, in a log every 30 s."""
+    def show(self, status: SweepStatus) -> None:
+        """Shows ``status``: on a terminal once a second, in a log every 30 s."""
         since = time.monotonic() - self._shown
         if since < (1.0 if self._progress.console.is_terminal else _LOG_EVERY_S):
             return
         self._shown = time.monotonic()
-        if not self._progress.draw(standing.table()):
-            self.say(standing.line())
+        if not self._progress.draw(status.table()):
+            self.say(status.line())
 
     def say(self, sentence: str) -> None:
         """One line that stays."""

@@ -5,27 +5,17 @@ children; what travels back is canonical text. AZR's seven executor defects (ine
 truncation, spliced answers, evaluation in the trainer, missing bans, leaking state) are regressions in the tests.
 """
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from bitzero.config import Config
 from bitzero.sandbox import Job, Outcome, Parsed, Sandbox, literal_job
 from bitzero.tasks.alpha import hash_text, split_text
-from bitzero.tasks.kinds import (
-    ABDUCTION,
-    DEDUCTION,
-    INDUCTION,
-    MIN_HIDDEN,
-    Task,
-    record,
-    solve_prompt,
-    split_args,
-)
-from bitzero.tasks.levels import VOCABULARY_LEVEL, Facts, structure
-from bitzero.tasks.probes import probes
+from bitzero.tasks.kinds import TASK_KINDS, Kinds, Ran, Task, TaskKind, split_args
+from bitzero.tasks.kinds.task import write_record
+from bitzero.tasks.levels import level_of_text as level_of
+from bitzero.tasks.probes import draw_probes
 from bitzero.tasks.tokens import encode
-from bitzero.tasks.trivial import trivial_answers
 
 # In order of precedence; the index is the code that travels.
 GATES = (
@@ -63,6 +53,7 @@ class _Draft:
     """A proposal on its way through the gates."""
 
     proposal: Proposal
+    kind: TaskKind
     gate: int = OK
     inputs: tuple[str, ...] = ()  # canonical
     probes: tuple[str, ...] = ()
@@ -79,16 +70,29 @@ class _Draft:
         assert self.parsed is not None
         return self.parsed
 
+    @property
+    def made_task(self) -> Task:
+        assert self.task is not None
+        return self.task
+
     def given(self) -> list[Outcome]:
         return self.outcomes[: len(self.inputs)]
+
+    def ran(self) -> list[Ran]:
+        """Every run that gave a value, on inputs and probes."""
+        return [
+            Ran(given, str(outcome.value))
+            for given, outcome in zip(self.inputs + self.probes, self.outcomes, strict=True)
+            if outcome.kind == "ok"
+        ]
 
 
 Stage = Callable[[Sandbox, list[_Draft], Config], None]
 
 
-def validate(sandbox: Sandbox, proposals: Sequence[Proposal], cfg: Config) -> list[Verdict]:
+def validate(sandbox: Sandbox, proposals: Sequence[Proposal], cfg: Config, kinds: Kinds = TASK_KINDS) -> list[Verdict]:
     """One verdict per proposal, in order. Never raises for what a proposal does; sandbox faults are `infra`."""
-    drafts = [_Draft(proposal) for proposal in proposals]
+    drafts = [_Draft(proposal, kinds[proposal.kind]) for proposal in proposals]
     stages: tuple[Stage, ...] = (_form, _parse, _literals, _execute, _minimise, _fit, _trivial, _novel, _confident)
     for stage in stages:
         alive = [draft for draft in drafts if draft.gate == OK]
@@ -127,8 +131,7 @@ def _form(_: Sandbox, drafts: list[_Draft], cfg: Config) -> None:
     for draft in drafts:
         proposal = draft.proposal
         lists = [split_args(given) for given in proposal.inputs]
-        least = cfg.tasks.shown + MIN_HIDDEN if proposal.kind == INDUCTION else 1
-        most = cfg.tasks.pairs if proposal.kind == INDUCTION else 1
+        least, most = draft.kind.pairs_wanted(cfg)
         sizes = {len(pieces) if pieces else 0 for pieces in lists}
         if proposal.code is None or not least <= len(lists) <= most or len(sizes) != 1:
             draft.reject("format")
@@ -158,8 +161,8 @@ def _literals(sandbox: Sandbox, drafts: list[_Draft], _: Config) -> None:
         draft.inputs = tuple(", ".join(str(found[piece].value) for piece in args) for args in pieces)
         if len(set(draft.inputs)) < len(draft.inputs):
             draft.reject("format")
-        elif draft.proposal.kind != INDUCTION:
-            draft.probes = probes(draft.inputs[0], hash64(draft.program.canonical))
+        elif draft.kind.writes_program:
+            draft.probes = draw_probes(draft.inputs[0], hash64(draft.program.canonical))
 
 
 def _worst(outcomes: Sequence[Outcome]) -> Outcome:
@@ -180,7 +183,7 @@ def _execute(sandbox: Sandbox, drafts: list[_Draft], _: Config) -> None:
 
 def _minimise(sandbox: Sandbox, drafts: list[_Draft], cfg: Config) -> None:
     """Removes statements whose absence no input or probe can tell; the program shown is the program that counts."""
-    open_ = [draft for draft in drafts if draft.proposal.kind != INDUCTION]
+    open_ = [draft for draft in drafts if draft.kind.writes_program]
     changed: list[_Draft] = []
     for _ in range(ROUNDS):
         open_ = _delete_one(sandbox, open_)
@@ -231,123 +234,32 @@ def _signature(outcomes: Sequence[Outcome]) -> list[tuple[str, str | None, str |
 def _fit(_: Sandbox, drafts: list[_Draft], cfg: Config) -> None:
     """Makes the task; its prompt, its answer and its record must fit their lengths."""
     for draft in drafts:
-        kind = draft.proposal.kind
-        task = Task(
-            kind=kind,
-            level=level_of(draft.program),
-            code=draft.program.source,
-            inputs=draft.inputs,
-            outputs=tuple(str(outcome.value) for outcome in draft.given()),
-            shown=cfg.tasks.shown if kind == INDUCTION else 1,
-        )
-        answer = {DEDUCTION: task.outputs[0], ABDUCTION: task.inputs[0], INDUCTION: task.code}[kind]
+        outputs = tuple(str(outcome.value) for outcome in draft.given())
+        code = draft.program.source
+        task = draft.kind.task_of_pairs(level_of(draft.program), code, draft.inputs, outputs, cfg)
         sizes = (
-            (len(solve_prompt(task, trace=True)), cfg.tasks.prompt),
-            (len(encode(answer)) + 1, cfg.tasks.completion),
-            (len(record(task)), cfg.tasks.record),
+            (len(draft.kind.solver_prompt(task, trace=True)), cfg.tasks.prompt),
+            (len(encode(draft.kind.gold(task))) + 1, cfg.tasks.completion),
+            (len(write_record(task, draft.kind.tag)), cfg.tasks.record),
         )
         if any(size > limit for size, limit in sizes):
             draft.reject("oversize")
         draft.task = task
 
 
-_OPERATION = re.compile(r"(?<=[\w\])}'])(?:[\[(.]| (?:[-+*/%<>=!&|^]+|and|or|in|is|not in|is not) )")
-_LOOP = re.compile(r"^( *)(?:for|while) ", re.MULTILINE)
-_VOCABULARY_1 = frozenset(("True", "False", "len", "max", "min", "range", "sorted", "sum", ".append", ".count"))
-_VOCABULARY_2 = re.compile(r"//|%|\b(?:enumerate|zip|tuple|dict)\(|[{]")
-
-
-def level_of(program: Parsed) -> int:
-    """Level of a proposed program: the curriculum's structure rule and vocabulary, read off the text.
-
-    Events are not measured (the sandbox reports fuel, not changes of variables), so long runs stay at their structure.
-    """
-    source = program.source
-    indents = {match.group(1) for match in _LOOP.finditer(source)}
-    facts = Facts(
-        statements=max(0, program.statements - 1),
-        operations=len(_OPERATION.findall(source.partition(":\n")[2])),
-        vocabulary=1 if set(program.names) <= _VOCABULARY_1 and not _VOCABULARY_2.search(source) else 2,
-        comprehensions=0,
-        branches=program.branches,  # comprehensions are among them
-        loops=program.loops,
-        depth=len(indents),
-        whiles=len(re.findall(r"^ *while ", source, re.MULTILINE)),
-        builds=0,
-        helpers=source.count("\ndef ") + source.startswith("def ") - 1,
-        events=0,
-    )
-    return max(structure(facts), VOCABULARY_LEVEL[facts.vocabulary])
-
-
-# ---- trivial ----
-
-# Everything a trivial induction answer could return, at once; written here, so it needs no gate.
-_RULES = """def f(*a):
-    found = []
-    for x in a:
-        found.append(x)
-        for rule in (len, sorted):
-            try:
-                found.append(rule(x))
-            except TypeError:
-                found.append(None)
-    return found"""
-
-
 def _trivial(sandbox: Sandbox, drafts: list[_Draft], _: Config) -> None:
+    """No task that a trivial answer solves, by its texts and runs or by running the trivial answers."""
     jobs = []
     for i, draft in enumerate(drafts):
-        if _trivial_text(draft):
+        check = draft.kind.trivial_check(draft.made_task)
+        if draft.kind.trivial_by_runs(draft.made_task, draft.ran()):
             draft.reject("trivial")
-        elif draft.proposal.kind == ABDUCTION:
-            answers = tuple(dict.fromkeys(answer for answer in trivial_answers(_task(draft)) if answer))
-            jobs.append(Job(id=i, code=draft.program.source, inputs=answers))
-        elif draft.proposal.kind == INDUCTION:
-            jobs.append(Job(id=i, code=_RULES, inputs=draft.inputs[_task(draft).shown :]))
+        elif check is not None:
+            jobs.append(Job(id=i, code=str(check.code), inputs=check.inputs))
     for job, outcomes in zip(jobs, sandbox.run(jobs) if jobs else [], strict=True):
         draft = drafts[int(job.id)]
-        solved = _rule_solves if draft.proposal.kind == INDUCTION else _answer_solves
-        if solved(_task(draft), outcomes):
+        if draft.kind.solved_trivially(draft.made_task, outcomes):
             draft.reject("trivial")
-
-
-def _task(draft: _Draft) -> Task:
-    assert draft.task is not None
-    return draft.task
-
-
-def _answer_solves(task: Task, outcomes: Sequence[Outcome]) -> bool:
-    return any(outcome.kind == "ok" and outcome.value == task.outputs[0] for outcome in outcomes)
-
-
-def _rule_solves(task: Task, outcomes: Sequence[Outcome]) -> bool:
-    """Whether one place of the rules' lists is the output of every hidden pair."""
-    lists = [split_args(str(outcome.value)[1:-1]) or () for outcome in outcomes if outcome.kind == "ok"]
-    hidden = task.outputs[task.shown :]
-    if len(lists) < len(hidden):
-        return False
-    return any(place == hidden for place in zip(*lists, strict=False))
-
-
-def _trivial_text(draft: _Draft) -> bool:
-    """What the texts alone show: constant and identity programs, trivial deduction answers, guessable hidden pairs."""
-    task = _task(draft)
-    if task.kind == INDUCTION:
-        hidden = set(task.outputs[task.shown :])
-        return len(hidden) < 2 or hidden <= set(task.outputs[: task.shown])
-    if task.kind == DEDUCTION and task.outputs[0] in trivial_answers(task):
-        return True
-    ran = [
-        (given, str(outcome.value))
-        for given, outcome in zip(draft.inputs + draft.probes, draft.outcomes, strict=True)
-        if outcome.kind == "ok"
-    ]
-    values = tuple(value for _, value in ran)
-    if len(ran) > 2 and len(set(values)) == 1 and len({given for given, _ in ran}) > 1:
-        return True
-    columns = zip(*((split_args(given) or ()) for given, _ in ran), strict=False)
-    return any(column == values for column in columns)
 
 
 # ---- novelty and confidence ----

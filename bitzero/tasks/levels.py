@@ -8,8 +8,10 @@ dicts built in loops, helper functions, at most 40 events, vocabulary 3. A vocab
 
 import dataclasses
 import random
+import re
 
 from bitzero.config import NUM_LEVELS
+from bitzero.sandbox import Parsed
 
 EVENTS = (8, 8, 8, 8, 16, 40)  # executed changes of variables that a level may have
 MAX_EVENTS = EVENTS[-1]
@@ -45,10 +47,10 @@ def level_of_facts(facts: Facts) -> int | None:
     if facts.events > MAX_EVENTS:
         return None
     by_events = 0 if facts.events <= EVENTS[0] else 4 if facts.events <= EVENTS[4] else 5
-    return max(structure(facts), by_events, VOCABULARY_LEVEL[facts.vocabulary])
+    return max(level_of_structure(facts), by_events, VOCABULARY_LEVEL[facts.vocabulary])
 
 
-def structure(facts: Facts) -> int:
+def level_of_structure(facts: Facts) -> int:
     """Level that the structure alone asks for."""
     if facts.whiles or facts.depth > 1 or facts.helpers or facts.builds:
         return 5
@@ -64,7 +66,36 @@ def structure(facts: Facts) -> int:
     return 0
 
 
-def mix(rng: random.Random, open_levels: int, frontier: int) -> int:
+_OPERATION = re.compile(r"(?<=[\w\])}'])(?:[\[(.]| (?:[-+*/%<>=!&|^]+|and|or|in|is|not in|is not) )")
+_LOOP = re.compile(r"^( *)(?:for|while) ", re.MULTILINE)
+_VOCABULARY_1 = frozenset(("True", "False", "len", "max", "min", "range", "sorted", "sum", ".append", ".count"))
+_VOCABULARY_2 = re.compile(r"//|%|\b(?:enumerate|zip|tuple|dict)\(|[{]")
+
+
+def level_of_text(program: Parsed) -> int:
+    """Level of a proposed program: the curriculum's structure rule and vocabulary, read off the text.
+
+    Events are not measured (the sandbox reports fuel, not changes of variables), so long runs stay at their structure.
+    """
+    source = program.source
+    indents = {match.group(1) for match in _LOOP.finditer(source)}
+    facts = Facts(
+        statements=max(0, program.statements - 1),
+        operations=len(_OPERATION.findall(source.partition(":\n")[2])),
+        vocabulary=1 if set(program.names) <= _VOCABULARY_1 and not _VOCABULARY_2.search(source) else 2,
+        comprehensions=0,
+        branches=program.branches,  # comprehensions are among them
+        loops=program.loops,
+        depth=len(indents),
+        whiles=len(re.findall(r"^ *while ", source, re.MULTILINE)),
+        builds=0,
+        helpers=source.count("\ndef ") + source.startswith("def ") - 1,
+        events=0,
+    )
+    return max(level_of_structure(facts), VOCABULARY_LEVEL[facts.vocabulary])
+
+
+def draw_level(rng: random.Random, open_levels: int, frontier: int) -> int:
     """A level for one item: half uniform over the open ones, half at the frontier.
 
     The mixed curriculum of Zaremba & Sutskever (1410.4615), which they found better than a merely rising difficulty.

@@ -17,6 +17,7 @@ def test_wilson_by_hand():
 def test_wilson_at_the_ends():
     assert wilson(0, 10) == pytest.approx((0.0, 0.27753), abs=1e-4)  # z²/(n + z²)
     assert wilson(10, 10) == pytest.approx((0.72247, 1.0), abs=1e-4)
+    assert wilson(0, 7)[0] == 0.0 and wilson(7, 7)[1] == 1.0  # exactly
     assert wilson(0, 0) == (0.0, 1.0)
     with pytest.raises(ValueError, match="11 hits in 10"):
         wilson(11, 10)

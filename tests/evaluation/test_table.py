@@ -6,8 +6,7 @@ from bitzero.config import Config, Eval, Model
 from bitzero.evaluation import questions, table
 from bitzero.evaluation.table import Group
 from bitzero.selfplay import warmup
-from bitzero.tasks import kinds
-from bitzero.tasks.kinds import DEDUCTION, INDUCTION, Task
+from bitzero.tasks.kinds import DEDUCTION, INDUCTION, TASK_KINDS, Task
 
 CFG = Config(
     model=Model(num_layers=1, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32, compute="f32"),
@@ -26,29 +25,29 @@ ONE_ARGUMENT = deduction("def f(a):\n    return -a", "5", "-5")
 
 def test_the_trivial_rule_is_chosen_on_training_programs(sandbox):
     """Training programs return their second argument, so that rule is asked of the test, where it is right once."""
-    group = Group(level=0, kind=DEDUCTION, tasks=[FIRST, SECOND], training=[SECOND, SECOND, FIRST])
+    group = Group(level=0, kind=TASK_KINDS[DEDUCTION], tasks=[FIRST, SECOND], training=[SECOND, SECOND, FIRST])
     assert table.trivial_row(group, sandbox) == {"trivial": 0.5, "trivial_rule": "argument 1"}
 
 
 def test_the_control_shows_a_program_of_the_same_arity(sandbox):
     tasks = [FIRST, ONE_ARGUMENT, SECOND]
-    assert table.stranger(tasks, 0) is SECOND
-    assert table.stranger(tasks, 1) is SECOND  # there is none with one argument
-    shown = table.shuffled(FIRST, SECOND)
+    assert table.another_program(tasks, 0) is SECOND
+    assert table.another_program(tasks, 1) is SECOND  # there is none with one argument
+    shown = TASK_KINDS[DEDUCTION].disguised(FIRST, SECOND)
     assert (shown.code, shown.inputs, shown.outputs) == (SECOND.code, FIRST.inputs, FIRST.outputs)
 
 
 def test_the_control_of_induction_shows_anothers_pairs(test_programs):
-    mine, other = (kinds.task_from_program(program, INDUCTION, CFG) for program in test_programs[:2])
-    shown = table.shuffled(mine, other)
+    mine, other = (TASK_KINDS[INDUCTION].task_of_program(program, CFG) for program in test_programs[:2])
+    shown = TASK_KINDS[INDUCTION].disguised(mine, other)
     assert (shown.code, shown.inputs, shown.outputs) == (mine.code, other.inputs, other.outputs)
 
 
 def test_a_model_of_random_weights_is_asked_freely_and_scores_nothing(sandbox, test_programs):
     state = warmup.init_state(CFG)
-    solver = questions.solver(state, CFG)
-    tasks = [kinds.task_from_program(program, DEDUCTION, CFG) for program in test_programs]
-    group = Group(level=0, kind=DEDUCTION, tasks=tasks, training=tasks)
+    solver = questions.solver_of(state, CFG)
+    tasks = [TASK_KINDS[DEDUCTION].task_of_program(program, CFG) for program in test_programs]
+    group = Group(level=0, kind=TASK_KINDS[DEDUCTION], tasks=tasks, training=tasks)
     row, now, before = table.measure_row(group, solver, solver, sandbox)
     assert row["mode"] == "trace" and row["n"] == 6
     assert row["accuracy"] == row["before_selfplay"] == row["pass@2"] == 0.0
@@ -56,5 +55,5 @@ def test_a_model_of_random_weights_is_asked_freely_and_scores_nothing(sandbox, t
 
 
 def test_shares():
-    assert table.share(np.array([True, False, False])) == 0.3333
-    assert table.share(np.zeros(0, bool)) is None
+    assert table.share_correct(np.array([True, False, False])) == 0.3333
+    assert table.share_correct(np.zeros(0, bool)) is None

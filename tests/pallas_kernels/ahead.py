@@ -169,7 +169,7 @@ def supervised_step(cfg):
 def learning_step(cfg):
     """The update of a self-play step (what follows the last call to the host), and what it learns from."""
     from bitzero.selfplay import loop
-    from bitzero.state import Rollout
+    from bitzero.state import Credit, Judged, Proposals, Rollout, Slots
 
     sp, tasks = cfg.selfplay, cfg.tasks
     array = jax.ShapeDtypeStruct
@@ -179,14 +179,14 @@ def learning_step(cfg):
         mask=array((rows, tasks.completion), flag),
     )  # fmt: skip
     each = array((n,), i32)
-    proposals = loop.Proposals(prompt=array((n, tasks.prompt), i32), kind=each, level=each, rollout=played(n))
-    slots = loop.Slots(
+    proposals = Proposals(prompt=array((n, tasks.prompt), i32), kind=each, level=each, rollout=played(n))
+    slots = Slots(
         prompt=array((n, tasks.prompt), jnp.uint16), record=array((n, tasks.record), jnp.uint16), kind=each, gate=each,
         level=each, own=array((n,), flag), novel=array((n,), flag), first=array((n,), flag),
     )  # fmt: skip
-    judged = loop.Judged(reward=array((n, g), f32), counted=array((n, g), flag), trivial=array((n,), flag))
+    judged = Judged(reward=array((n, g), f32), counted=array((n, g), flag), trivial=array((n,), flag))
     paid = array((n,), f32)
-    credit = loop.Credit(rate=paid, propose_reward=paid, propose_advantage=paid, solve_advantage=array((n, g), f32))
+    credit = Credit(rate=paid, propose_reward=paid, propose_advantage=paid, solve_advantage=array((n, g), f32))
     update = functools.partial(loop.learn, cfg=cfg)
     return update, (proposals, slots, played(n * g), judged, credit, generated(cfg, sp.supervised_batch))
 

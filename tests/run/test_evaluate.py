@@ -13,7 +13,7 @@ def test_the_table_and_sentences_say_what_was_measured():
     assert [cell for (cell,) in cells] == expected
     proposer = {"n": 192, "valid": 0.5, "novel": 0.9, "learnable": None, "levels": {"0": 90, "1": 6}}
     gain = {"gain": 0.012, "ci_low": -0.03, "ci_high": 0.05, "n": 600}
-    assert evaluate.sentences({"proposer": proposer, "gain_of_selfplay": {"deduction": gain}}) == [
+    assert evaluate.summary_sentences({"proposer": proposer, "gain_of_selfplay": {"deduction": gain}}) == [
         "proposer: 50.0 % of 192 proposals pass every gate; of these 90.0 % are new programs and – % learnable",
         "levels of accepted proposals: L0 90 L1 6",
         "self-play changed deduction by +1.2 points (95 % -3.0 to +5.0, 600 items)",

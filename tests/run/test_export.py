@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bitzero.config import Config, Model, kernel_shapes, with_operand
+from bitzero.config import Config, Model, kernel_shapes, stored, with_operand
 from bitzero.evaluation import questions
 from bitzero.model import packing, quant
 from bitzero.run import export, packed_file
@@ -34,10 +34,12 @@ def test_a_model_comes_back_as_it_was(state, tmp_path):
     found = packed_file.load(tmp_path / "m.npz", batch_size=3)
     assert (found.cfg, found.trace, found.batch_size) == (with_operand(CFG, "f32"), True, 3)
     jax.tree.map(np.testing.assert_array_equal, found.weights, tree)
-    assert not list(tmp_path.glob("*.partial"))
+    assert [file.name for file in tmp_path.iterdir()] == ["m.npz"]  # no draft stays
     prompts = [[5, 300, 301, 302], [5, 303]]
     dense = dataclasses.replace(found, weights=quant.materialise(state.params, state.precision, found.cfg.model))
-    one, two = (list(questions.complete(s, prompts, max_new=6, temperature=0.0, seed=0)) for s in (found, dense))
+    one, two = (
+        list(questions.complete_prompts(s, prompts, max_new=6, temperature=0.0, seed=0)) for s in (found, dense)
+    )
     assert one == two
 
 
@@ -56,6 +58,23 @@ def test_before_the_weights_are_ternary_it_refuses(state, tmp_path):
         store.save(10, early, {"operand": "f32", "seconds": {}})
     with pytest.raises(RunError, match=r"step 10 is not ternary yet \(phase full\); train on"):
         export.main(CFG, tmp_path)
+
+
+def test_a_setting_of_an_older_program_is_left_out_with_a_line(state, tmp_path, monkeypatch):
+    path = tmp_path / "m.npz"
+    packed_file.save(path, packing.pack(state.params, state.precision, MODEL), CFG, step=200, operand="f32", trace=True)
+    settings = dataclasses.asdict(CFG)
+    del settings["model"]["smear"]  # means its default
+    settings["tasks"]["shuffle"] = 7
+    changed(path, {"config": settings})
+    with pytest.raises(RunError, match=r"unknown key config\.tasks\.shuffle"):
+        packed_file.load(path)
+    monkeypatch.setitem(stored.OLD_SETTINGS, "tasks.shuffle", "programs are always shuffled")
+    said = []
+    assert packed_file.load(path, say=said.append).cfg == with_operand(CFG, "f32")
+    assert said == [
+        f"{path}: config.tasks.shuffle is left out, it is no longer a setting: programs are always shuffled"
+    ]
 
 
 def test_without_a_run_it_refuses(tmp_path):

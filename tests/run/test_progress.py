@@ -5,7 +5,7 @@ import io
 import pytest
 import rich.console
 
-from bitzero.run.progress import Progress, Status, clock
+from bitzero.run.progress import Progress, Status, clock_text
 
 STATUS = Status(
     phase="self-play",
@@ -28,7 +28,7 @@ def test_the_line_holds_everything_known():
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (67, "1:07"), (3723, "1:02:03")])
 def test_clock(seconds, text):
-    assert clock(seconds) == text
+    assert clock_text(seconds) == text
 
 
 def test_a_log_gets_a_line_now_and_then_and_at_each_phase():

@@ -14,7 +14,7 @@ def test_a_signal_asks_and_tells(number):
     said, told = [], []
     before = signal.getsignal(number)
     with Stop(said.append) as stop:
-        stop.also(lambda: told.append(stop.asked))
+        stop.call_when_asked(lambda: told.append(stop.asked))
         assert not stop.asked
         os.kill(os.getpid(), number)
         assert stop.asked == number.name and told == [number.name]
@@ -27,8 +27,8 @@ def test_a_signal_asks_and_tells(number):
 
 def test_minutes_ask_and_zero_is_never():
     with Stop() as stop:
-        stop.after(0)
-        stop.after(0.001)
+        stop.ask_after(0)
+        stop.ask_after(0.001)
         time.sleep(0.3)
         assert stop.asked == "0.001 minutes are over"
 
@@ -37,5 +37,5 @@ def test_who_comes_late_is_told_at_once():
     told = []
     with Stop() as stop:
         stop.ask("over")
-        stop.also(lambda: told.append(True))
+        stop.call_when_asked(lambda: told.append(True))
     assert told == [True] and stop.asked == "over"

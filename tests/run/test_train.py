@@ -24,7 +24,7 @@ CFG = Config(
     [(0, [0, 0, 0], 0), (0, [1, 1, 0, 1], 2), (2, [1, 0], 3), (2, [0, 1], 2), (1, [], 1), (0, [0, 1, 1, 1, 0], 3)],
 )
 def test_non_finite_steps_in_a_row_are_counted_across_chunks(before, column, longest):
-    assert train.worst_run(before, np.array(column)) == longest
+    assert train.longest_bad_run(before, np.array(column)) == longest
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def coming():
     state = warmup.init_state(CFG)
 
     def at(step):
-        units = train.coming(CFG, dataclasses.replace(state, step=jnp.int32(step)))
+        units = train.upcoming_units(CFG, dataclasses.replace(state, step=jnp.int32(step)))
         return [(unit.step, unit.phase, unit.batch_size) for unit in units]
 
     return at
@@ -53,9 +53,9 @@ def test_a_chunk_begun_in_an_earlier_sitting_is_ordered_whole(coming):
 def test_an_order_carries_the_levels_of_the_state():
     state = warmup.init_state(CFG)
     state = dataclasses.replace(state, frontier=jnp.int32(3), open_levels=jnp.int32(4))
-    unit = train.unit(CFG, state, 0)
+    unit = train.unit_at(CFG, state, 0)
     assert (unit.open_levels, unit.frontier, unit.steps, unit.context) == (4, 3, 4, CFG.tasks.context)
 
 
 def test_unlocks_are_read_at_multiples_and_never_at_the_start():
-    assert [step for step in range(0, 61) if curriculum.unlocks(step, CFG)] == [20, 40, 60]
+    assert [step for step in range(0, 61) if curriculum.is_dev_step(step, CFG)] == [20, 40, 60]

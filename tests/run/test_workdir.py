@@ -1,5 +1,6 @@
 """A workdir has one owner, one configuration, and JSON files that are whole or absent."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -8,7 +9,8 @@ import sys
 
 import pytest
 
-from bitzero.config import Config, ConfigError, Eval, Model, Run
+from bitzero import config as configuration
+from bitzero.config import Config, ConfigError, Eval, Model, Precision, Run, stored
 from bitzero.run import workdir
 
 
@@ -41,15 +43,67 @@ def test_an_unwritable_place_is_one_sentence(tmp_path, place):
 
 
 def test_the_same_experiment_may_go_on_with_another_sitting_length_and_evaluation(tmp_path):
-    workdir.settle_config(tmp_path, Config())
-    workdir.settle_config(tmp_path, Config(run=Run(minutes=5.0), eval=Eval(items=400)))
+    workdir.settle_config(tmp_path, Config(), pytest.fail)
+    workdir.settle_config(tmp_path, Config(run=Run(minutes=5.0), eval=Eval(items=400)), pytest.fail)
     assert json.loads((tmp_path / "config.json").read_text())["run"]["minutes"] == 5.0
 
 
 def test_another_experiment_is_refused_by_the_name_of_its_first_difference(tmp_path):
-    workdir.settle_config(tmp_path, Config())
+    workdir.settle_config(tmp_path, Config(), pytest.fail)
     with pytest.raises(ConfigError, match=r"config\.model\.width=128, this command says 64"):
-        workdir.settle_config(tmp_path, Config(model=Model(width=64)))
+        workdir.settle_config(tmp_path, Config(model=Model(width=64)), pytest.fail)
+
+
+def older(home: pathlib.Path, **changes) -> None:
+    """A run directory as another program left it: the defaults with ``changes`` (group → keys) in ``config.json``."""
+    tree = dataclasses.asdict(Config())
+    for group, keys in changes.items():
+        tree[group] = {key: value for key, value in (tree[group] | keys).items() if value is not None}
+    (home / "config.json").write_text(json.dumps(tree))
+
+
+def test_a_key_that_is_no_longer_a_setting_is_left_out_with_one_line(tmp_path, monkeypatch):
+    monkeypatch.setitem(stored.OLD_SETTINGS, "tasks.shuffle", "programs are always shuffled")
+    older(tmp_path, tasks={"shuffle": 7})
+    said = []
+    workdir.settle_config(tmp_path, Config(), said.append)
+    assert said == [
+        f"{tmp_path}/config.json: config.tasks.shuffle is left out, it is no longer a setting: "
+        "programs are always shuffled"
+    ]
+    assert "shuffle" not in json.loads((tmp_path / "config.json").read_text())["tasks"]
+    workdir.settle_config(tmp_path, Config(), pytest.fail)  # said once
+
+
+def test_an_old_name_that_is_a_setting_still_is_one(tmp_path, monkeypatch):
+    monkeypatch.setitem(stored.OLD_SETTINGS, "tasks.pairs", "of another branch")
+    older(tmp_path, tasks={"pairs": 5})
+    with pytest.raises(ConfigError, match=r"config\.tasks\.pairs=5, this command says 6"):
+        workdir.settle_config(tmp_path, Config(), pytest.fail)
+
+
+def test_a_key_that_nobody_knows_is_refused(tmp_path):
+    older(tmp_path, tasks={"shuffle": 7})
+    with pytest.raises(ConfigError, match=r"config\.json has the setting config\.tasks\.shuffle, which this program"):
+        workdir.settle_config(tmp_path, Config(), pytest.fail)
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(ConfigError, match="holds no settings"):
+        workdir.settle_config(tmp_path, Config(), pytest.fail)
+
+
+def test_a_key_that_an_older_program_did_not_know_means_its_default(tmp_path):
+    older(tmp_path, precision={"decay": None})
+    workdir.settle_config(tmp_path, Config(), pytest.fail)
+    older(tmp_path, precision={"decay": None})
+    with pytest.raises(ConfigError, match=r"config\.precision\.decay=0\.95, this command says 0\.5"):
+        workdir.settle_config(tmp_path, Config(precision=Precision(decay=0.5)), pytest.fail)
+
+
+def test_the_generators_fuel_is_an_old_setting():
+    """Whether or not this program still has it: a run that was begun with it goes on."""
+    known = configuration.flat_settings(Config())
+    settings, lines = configuration.stored_settings({"tasks": {"fuel": 2_000}}, "config.json")
+    assert ("tasks.fuel" in settings) == ("tasks.fuel" in known) != bool(lines)
 
 
 def test_a_run_from_before_a_setting_was_dropped_and_another_added_goes_on(tmp_path):

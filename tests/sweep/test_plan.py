@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from bitzero.config import ConfigError
-from bitzero.sweep.plan import Order, describe_plan, read_plan, run_command
+from bitzero.config import ConfigError, stored
+from bitzero.sweep.plan import SweepOrder, describe_plan, read_plan, run_command
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMOKE = str(ROOT / "experiments" / "smoke.py")
@@ -27,7 +27,7 @@ def points():
 def order(tmp_path, text=HEAD + AFTER + POINTS, **more):
     file = tmp_path / "mine.py"
     file.write_text(text)
-    return Order(spec=SMOKE, file=file, **{"home": tmp_path / "home", "seeds": 2} | more)
+    return SweepOrder(spec=SMOKE, file=file, **{"home": tmp_path / "home", "seeds": 2} | more)
 
 
 def problem(tmp_path, text, **more):
@@ -41,8 +41,8 @@ def problem(tmp_path, text, **more):
 
 def test_points_of_a_seed_stand_together_after_their_warm_ups(tmp_path):
     plan = read_plan(order(tmp_path))
-    kinds = [job.title if job.point else "warm-up" for job in plan.jobs]
-    assert kinds == [
+    titles = [job.title if job.point else "warm-up" for job in plan.jobs]
+    assert titles == [
         "warm-up", "ternary seed 0", "fisher-2.5 seed 0", "warm-up", "wide seed 0",
         "warm-up", "ternary seed 1", "fisher-2.5 seed 1",
     ]  # fmt: skip
@@ -129,10 +129,25 @@ def test_changed_settings_of_a_point_that_was_begun(tmp_path):
     )
 
 
+def test_settings_of_an_older_program_are_left_out_with_one_line(tmp_path, monkeypatch):
+    job = next(job for job in read_plan(order(tmp_path)).runs() if job.point.name == "fisher-2.5")
+    job.home.mkdir(parents=True)
+    tree = dataclasses.asdict(job.cfg)
+    tree["tasks"]["shuffle"] = 7
+    (job.home / "config.json").write_text(json.dumps(tree))
+    assert "has the setting config.tasks.shuffle, which this program does not know" in problem(
+        tmp_path, HEAD + AFTER + POINTS
+    )
+    monkeypatch.setitem(stored.OLD_SETTINGS, "tasks.shuffle", "programs are always shuffled")
+    assert read_plan(order(tmp_path)).notes == [
+        "config.tasks.shuffle is left out, it is no longer a setting: programs are always shuffled"
+    ]
+
+
 def test_no_sweep_file(tmp_path):
     for file, said in ((None, "which sweep? give --sweep=<file>"), (tmp_path / "no.py", f"no sweep file {tmp_path}")):
         with pytest.raises(ConfigError) as caught:
-            read_plan(Order(spec=SMOKE, file=file))
+            read_plan(SweepOrder(spec=SMOKE, file=file))
         assert str(caught.value).startswith(said)
 
 
@@ -233,7 +248,7 @@ def test_seeds_and_jobs_are_counts(tmp_path):
 @pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
 def test_the_sweeps_of_this_project_are_plans(file, tmp_path):
     spec = str(ROOT / "experiments" / "azr_small.py")
-    plan = read_plan(Order(spec=spec, file=file, home=tmp_path))
+    plan = read_plan(SweepOrder(spec=spec, file=file, home=tmp_path))
     assert plan.runs() and plan.reference in [point.name for point in plan.points]
     assert "minutes on 2 cores" in plan.about and f"--sweep=experiments/sweeps/{file.name}" in plan.about
     assert {job.seed for job in plan.runs()} == set(range(5))
@@ -243,7 +258,7 @@ def test_wider_models_of_the_budget_sweep_are_of_equal_size(tmp_path):
     from bitzero.config import kernel_shapes
 
     spec, file = (str(ROOT / "experiments" / "azr_small.py"), ROOT / "experiments" / "sweeps" / "precision_budget.py")
-    jobs = {job.point.name: job for job in read_plan(Order(spec=spec, file=file, home=tmp_path, seeds=1)).runs()}
+    jobs = {job.point.name: job for job in read_plan(SweepOrder(spec=spec, file=file, home=tmp_path, seeds=1)).runs()}
 
     def weights(name):
         return sum(rows * columns for rows, columns in kernel_shapes(jobs[name].cfg.model).values())
@@ -252,7 +267,7 @@ def test_wider_models_of_the_budget_sweep_are_of_equal_size(tmp_path):
         assert 2.0 * weights(f"wider-{budget:g}") == budget * weights("ternary")
 
 
-def test_a_plan_needs_no_jax():
-    code = "import sys; from bitzero.sweep import runner; assert not {'jax', 'matplotlib'} & set(sys.modules)"
+def test_a_plan_needs_no_jax_and_nothing_of_a_report():
+    code = "import sys; from bitzero.sweep import runner; assert not {'jax', 'matplotlib', 'scipy'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing import event_accumulator
 
 from bitzero.run.workdir import RunError
 from bitzero.sweep import charts, report, results
-from bitzero.sweep.plan import Order, read_plan
+from bitzero.sweep.plan import SweepOrder, read_plan
 
 ROOT = pathlib.Path(__file__).parents[2]
 SWEEP = """
@@ -41,7 +41,7 @@ def planned(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(f'"""A <sweep> of & for tests."""\n{SWEEP}')
     spec = str(ROOT / "experiments" / "smoke.py")
-    return read_plan(Order(spec=spec, file=file, home=tmp_path / "home", seeds=3))
+    return read_plan(SweepOrder(spec=spec, file=file, home=tmp_path / "home", seeds=3))
 
 
 def run(job, *, step, tokens, seconds, minutes):
@@ -79,7 +79,7 @@ def finish(job):
         seconds = {"full": 2.0, "compile full": 3.0, "ramp": 4.0, "compile ramp": 5.0, "compile integer": 6.0, "dev": 1}
         run(job, step=48, tokens=4_800, seconds=seconds, minutes=1.25)
         evaluate(job)
-    results.take_down(job)
+    results.write_result(job)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def plan(tmp_path):
 
 @pytest.fixture
 def table(plan):
-    return results.rows(plan)
+    return results.finished_rows(plan)
 
 
 def test_a_row_is_the_runs_figures_and_its_cost_after_the_branch(table):
@@ -124,21 +124,21 @@ def test_csv_has_a_line_a_run_and_timing_last(plan, table, tmp_path):
 
 def test_change_is_paired_by_seed(table):
     """Differences −0.1, −0.2, −0.1: mean −2/15, standard deviation √(1/300), t of 2 degrees of freedom 4.3027."""
-    found = results.change(table, "fisher-2.5", "ternary")
+    found = results.paired_change(table, "fisher-2.5", "ternary")
     assert found.n == 3 and found.value == pytest.approx(-2 / 15)
-    assert found.half == pytest.approx(4.3027 * math.sqrt(1 / 300) / math.sqrt(3))
-    single = results.change(table, "wide", "ternary")
+    assert found.half == pytest.approx(4.3027 * math.sqrt(1 / 300) / math.sqrt(3), rel=1e-4)
+    single = results.paired_change(table, "wide", "ternary")
     assert single.value == pytest.approx(-0.03) and single.half is None and single.n == 1
-    assert results.change(table, "wide", "nothing") is None
+    assert results.paired_change(table, "wide", "nothing") is None
 
 
 def test_advantage_over_random_in_seed_standard_deviations(table):
-    fisher = results.advantage(table, "fisher", 2.5)
+    fisher = results.paired_advantage(table, "fisher", 2.5)
     assert fisher.nats == pytest.approx(0.05) and fisher.deviations == pytest.approx(1.0) and not fisher.beats
-    magnitude = results.advantage(table, "magnitude")
+    magnitude = results.paired_advantage(table, "magnitude")
     assert magnitude.nats == pytest.approx(0.15) and magnitude.deviations == pytest.approx(15.0) and magnitude.beats
-    assert results.advantage(table, "wider") is None  # no random point of that x
-    assert results.signals(table) == ["fisher", "magnitude"]
+    assert results.paired_advantage(table, "wider") is None  # no random point of that x
+    assert results.compared_signals(table) == ["fisher", "magnitude"]
 
 
 def test_advantage_over_several_x_is_a_mean_a_seed():
@@ -153,13 +153,13 @@ def test_advantage_over_several_x_is_a_mean_a_seed():
         {"name": f"{series}-{x}", "series": series, "x": x, "seed": seed, "nats": value}
         for (series, x), values in nats.items() for seed, value in enumerate(values)
     ]  # fmt: skip
-    found = results.advantage(table, "s")
+    found = results.paired_advantage(table, "s")
     assert found.n == 2 and found.nats == pytest.approx(0.25)
     assert found.deviations == pytest.approx(0.25 / math.sqrt(0.005))
 
 
 def test_verdicts_say_it_in_the_agreed_words(table):
-    fisher, magnitude = report.verdicts(table)
+    fisher, magnitude = report.verdict_sentences(table)
     assert fisher.startswith("fisher does not beat random by more than 2 seed standard deviations (")
     assert "+0.0500 nats an answer token, +1.0 seed standard deviations over 3 seeds" in fisher
     assert magnitude.startswith("magnitude beats random by more than 2 seed standard deviations (")
@@ -167,7 +167,7 @@ def test_verdicts_say_it_in_the_agreed_words(table):
 
 def test_one_seed_proves_nothing(table):
     first = [row for row in table if row["seed"] == 0]
-    said = results.verdict(first, "magnitude")
+    said = results.verdict_sentence(first, "magnitude")
     assert said.startswith("magnitude does not beat random by more than 2 seed standard deviations (")
     assert said.endswith("one seed has none).")
 
@@ -177,8 +177,8 @@ def test_no_spread_at_all():
         {"name": series, "series": series, "x": 2.5, "seed": seed, "nats": nats}
         for series, nats in (("a", 1.0), ("b", 0.5), ("random", 1.0)) for seed in range(2)
     ]  # fmt: skip
-    assert results.advantage(table, "a").deviations == 0.0
-    assert results.advantage(table, "b").deviations == math.inf
+    assert results.paired_advantage(table, "a").deviations == 0.0
+    assert results.paired_advantage(table, "b").deviations == math.inf
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,12 @@ def test_no_spread_at_all():
 )
 def test_student_quantiles(freedom, quantile):
     """Abramowitz and Stegun, table 26.10."""
-    assert results.student(freedom) == pytest.approx(quantile, abs=1e-4)
+    assert round(results.student_quantile(freedom), 4) == quantile
+
+
+def test_no_seed_is_no_interval():
+    with pytest.raises(ValueError, match="0 degrees of freedom"):
+        results.student_quantile(0)
 
 
 def test_size_compares_models_of_other_widths(plan, table):
@@ -196,7 +201,7 @@ def test_size_compares_models_of_other_widths(plan, table):
 
 
 def test_the_report_is_one_file_that_needs_nothing_else(plan, table):
-    report.write(plan, table)
+    report.write_report(plan, table)
     page = (plan.home / "report.html").read_text()
     assert not re.search(r"https?:|<script|<link|@import|url\(", page)
     pictures = [base64.b64decode(text) for text in re.findall(r'src="data:image/png;base64,([^"]+)"', page)]
@@ -207,7 +212,7 @@ def test_the_report_is_one_file_that_needs_nothing_else(plan, table):
 
 
 def test_the_report_says_what_was_found_and_how(plan, table):
-    report.write(plan, table)
+    report.write_report(plan, table)
     page = (plan.home / "report.html").read_text()
     assert "A &lt;sweep&gt; of &amp; for tests." in page
     assert "13 of 13 runs finished · commit abc" in page
@@ -216,7 +221,7 @@ def test_the_report_says_what_was_found_and_how(plan, table):
     assert "<td>-0.1333 ± 0.1434</td><td>+0.0500 (+1.0 sd)</td><td>25.0 ± 0.0</td>" in cells
     assert "<td>fisher-2.5</td><td>fisher</td><td>2,500</td><td>500 ± 0</td><td>0.8 ± 0.0</td>" in page
     assert "<td>fisher-2.5</td><td>fisher</td><td>10.0 ± 0.0</td><td>25.0 ± 0.0</td>" in page  # at other precisions
-    line, own = charts.asked(table, "fisher-2.5", "accuracy")
+    line, own = charts.at_every_precision(table, "fisher-2.5", "accuracy")
     assert line == [(2.0, pytest.approx(0.1)), (2.5, pytest.approx(0.25))] and own == line[1]
     assert "--mode=sweep" in page and page.count("python launch.py") == 1 + len(plan.jobs)
     assert "--config.precision.signal=magnitude --config.seed=2" in page
@@ -226,20 +231,20 @@ def test_an_unfinished_sweep_reports_what_there_is(plan):
     for job in plan.runs():
         if job.seed or job.point.name not in ("ternary", "wide"):
             job.result.unlink()
-    table = results.rows(plan)
-    report.write(plan, table)
+    table = results.finished_rows(plan)
+    report.write_report(plan, table)
     page = (plan.home / "report.html").read_text()
     assert "2 of 13 runs finished" in page and "seed standard deviations (" not in page
 
 
 def test_a_sweep_without_its_reference_shows_absolute_nats(plan, table):
-    report.write(plan, [row for row in table if row["name"] != "ternary"])
+    report.write_report(plan, [row for row in table if row["name"] != "ternary"])
     assert (plan.home / "report.png").stat().st_size > 10_000
 
 
 def test_hparams_has_a_row_a_run(plan, table):
     for _ in range(2):  # a second report replaces the rows of the first
-        report.write(plan, table)
+        report.write_report(plan, table)
     places = sorted(path.name for path in (plan.home / "tb").iterdir() if path.is_dir())
     assert len(places) == 13 and "fisher-2.5-seed1" in places
     events = event_accumulator.EventAccumulator(str(plan.home / "tb" / "fisher-2.5-seed1"))
@@ -254,14 +259,14 @@ def test_a_run_that_stopped_early_is_not_taken_down(tmp_path):
     warmup, point = planned(tmp_path).jobs[:2]
     run(warmup, step=12, tokens=1, seconds={}, minutes=1)
     with pytest.raises(RunError, match="it ended at step 12, before step 20"):
-        results.take_down(warmup)
+        results.write_result(warmup)
     run(point, step=24, tokens=1, seconds={}, minutes=1)
     with pytest.raises(RunError, match="it ended at step 24 of 48 without an evaluation"):
-        results.take_down(point)
-    assert not results.over(point) and not results.over(warmup)
+        results.write_result(point)
+    assert not results.ran_to_its_end(point) and not results.ran_to_its_end(warmup)
 
 
 def test_a_run_whose_figures_were_not_taken_down_is_over_all_the_same(plan):
     job = plan.runs()[0]
     job.result.unlink()
-    assert results.over(job)
+    assert results.ran_to_its_end(job)

@@ -18,8 +18,8 @@ import rich.console
 
 from bitzero.run.workdir import RunError, owned
 from bitzero.sweep import results, runner
-from bitzero.sweep.plan import Order, read_plan, run_command
-from bitzero.sweep.view import Standing, View, last_line
+from bitzero.sweep.plan import SweepOrder, read_plan, run_command
+from bitzero.sweep.view import SweepStatus, SweepView, last_line
 
 ROOT = pathlib.Path(__file__).parents[2]
 SMOKE = "experiments/smoke.py"
@@ -84,7 +84,7 @@ def whole(file, tmp_path_factory):
 
 
 def planned(file, home):
-    return read_plan(Order(spec=str(ROOT / SMOKE), file=file, home=home, seeds=1))
+    return read_plan(SweepOrder(spec=str(ROOT / SMOKE), file=file, home=home, seeds=1))
 
 
 @pytest.mark.long
@@ -108,7 +108,7 @@ def test_a_point_goes_on_from_the_shared_warm_up_as_if_it_had_run_it(whole, file
     job = next(job for job in plan.runs() if job.point.name == "long")
     assert "resuming at step 8 of 16" in (job.home / "log.txt").read_text()
     words = [word for word in run_command(plan.order, job) if not word.startswith("--workdir")]
-    command = runner.settled(runner.shares(1)[0], ["launch.py", *words, f"--workdir={tmp_path}"])
+    command = runner.settled_command(runner.core_shares(1)[0], ["launch.py", *words, f"--workdir={tmp_path}"])
     env = os.environ | {"PJRT_NPROC": "2"}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr
@@ -128,7 +128,7 @@ def test_stopped_and_started_again_it_gives_the_same_table(whole, file, tmp_path
     code, lines = started.end()
     assert code == 0 and not (home / "sweep.csv").exists() and not (home / "points" / "broken").exists()
     assert lines[-1].startswith("SIGTERM: ") and lines[-1].endswith("the same command goes on")
-    assert not runner.busy(log.parent)  # nothing it started is left
+    assert not runner.is_owned(log.parent)  # nothing it started is left
     before = (home / "points" / "ternary" / "seed0" / "result.json").stat().st_mtime_ns
     code, lines = Started(file, home, bases).end()
     assert code == 1 and lines[1] in ("4 runs, 2 finished already", "4 runs, 3 finished already")
@@ -198,7 +198,7 @@ def fake(monkeypatch, tmp_path):
     (tmp_path / "many.py").write_text(MANY)
     monkeypatch.setattr(runner, "LAUNCH", tmp_path / "fake.py")
     spec, file, home = str(ROOT / SMOKE), tmp_path / "many.py", tmp_path / "home"
-    return lambda jobs=1, **more: runner.main(Order(spec=spec, file=file, home=home, seeds=2, jobs=jobs, **more))
+    return lambda jobs=1, **more: runner.main(SweepOrder(spec=spec, file=file, home=home, seeds=2, jobs=jobs, **more))
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
@@ -213,7 +213,7 @@ def test_one_failure_costs_only_what_depends_on_it(fake, tmp_path, capsys, jobs)
     assert [(row["name"], row["seed"]) for row in table(tmp_path / "home")] == [
         ("ternary", "0"), ("ternary", "1"), ("long", "0"), ("long", "1"),
     ]  # fmt: skip
-    assert logs["ternary"].read_text() == f"{sorted(runner.shares(1)[0])} 2 1\n"
+    assert logs["ternary"].read_text() == f"{sorted(runner.core_shares(1)[0])} 2 1\n"
     assert (tmp_path / "home" / "points" / "long" / "seed0" / "checkpoints" / "8").is_dir()
 
 
@@ -222,7 +222,7 @@ def test_what_is_finished_is_not_run_again(fake, tmp_path, capsys):
     logs = [
         path for path in (tmp_path / "home" / "points").glob("*/*/log.txt") if path.parts[-3] in ("ternary", "long")
     ]
-    (tmp_path / "home" / "points" / "long" / "seed0" / "result.json").unlink()  # killed before it was taken down
+    (tmp_path / "home" / "points" / "long" / "seed0" / "result.json").unlink()  # killed before it was written
     before, first = {path: path.read_text() for path in logs}, table(tmp_path / "home")
     fake()
     assert len(logs) == 4 and {path: path.read_text() for path in logs} == before
@@ -250,7 +250,9 @@ def test_results_that_cannot_be_read_fail_their_run_alone(fake, tmp_path, capsys
 
 def test_a_lost_warm_up_fails_its_points_alone(fake, tmp_path, capsys):
     fake()
-    (done,) = {read_plan(Order(spec=str(ROOT / SMOKE), file=tmp_path / "many.py", home=tmp_path / "home")).jobs[0].home}
+    (done,) = {
+        read_plan(SweepOrder(spec=str(ROOT / SMOKE), file=tmp_path / "many.py", home=tmp_path / "home")).jobs[0].home
+    }
     shutil.rmtree(done / "checkpoints")
     shutil.rmtree(tmp_path / "home" / "points" / "long" / "seed0")
     capsys.readouterr()
@@ -259,10 +261,10 @@ def test_a_lost_warm_up_fails_its_points_alone(fake, tmp_path, capsys):
 
 
 def test_a_run_that_another_process_owns_is_busy(tmp_path):
-    assert not runner.busy(tmp_path)
+    assert not runner.is_owned(tmp_path)
     with owned(tmp_path):
-        assert runner.busy(tmp_path)
-    assert not runner.busy(tmp_path)
+        assert runner.is_owned(tmp_path)
+    assert not runner.is_owned(tmp_path)
 
 
 def test_a_branch_is_whole_or_absent(file, tmp_path):
@@ -296,18 +298,18 @@ def test_a_lost_warm_up_is_named(file, tmp_path):
 )
 def test_every_run_has_two_cores(monkeypatch, cores, jobs, wanted):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: cores)
-    assert runner.shares(jobs) == wanted
+    assert runner.core_shares(jobs) == wanted
 
 
 def test_the_standing_in_one_line(tmp_path):
     log = tmp_path / "log.txt"
     log.write_text("first\nwarm-up · step 4/16\n\n")
-    standing = Standing(
+    standing = SweepStatus(
         total=40, finished=12, failed=1, running=[("a seed 3", 61.0, log)], left_s=3_725.0
     )  # fmt: skip
     assert standing.line() == "12 of 40 runs finished · 1 failed · running a seed 3 · 1:02:05 left"
     console = rich.console.Console(width=100, file=io.StringIO(), force_terminal=True)
-    with View(console) as view:
+    with SweepView(console) as view:
         view.show(dataclasses.replace(standing, failed=0))
         time.sleep(1.1)
         view.show(standing)

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitzero.config import Config
-from bitzero.tasks import kinds, sequences, tokens, trivial
-from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, PROPOSE, Task
+from bitzero.tasks import kinds, sequences, tokens
+from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, PROPOSE, TASK_KINDS, Task
 from bitzero.tasks.tokens import EOS, decode, encode
 
 CFG = Config()
@@ -145,7 +145,7 @@ def test_arguments_are_split_without_evaluation(text, pieces):
 
 def test_a_deduction_sequence_packs_traced_pairs():
     cfg = dataclasses.replace(CFG, warmup=dataclasses.replace(CFG.warmup, trace=1.0))
-    ids, mask = sequences.training_sequence(DEDUCTION, Example(), random.Random(0), cfg)
+    ids, mask = sequences.training_example(DEDUCTION, Example(), random.Random(0), cfg)
     head, first, *_ = decode(ids).split("<in>")
     assert head == f"<solve><deduction>{CODE}"
     assert decode(ids).count("<in>") == CFG.tasks.packed
@@ -158,13 +158,13 @@ def test_a_deduction_sequence_packs_traced_pairs():
 def test_a_trace_over_the_answer_budget_becomes_direct():
     short = dataclasses.replace(CFG.tasks, answer=8)
     cfg = dataclasses.replace(CFG, tasks=short, warmup=dataclasses.replace(CFG.warmup, trace=1.0))
-    ids, _ = sequences.training_sequence(DEDUCTION, Example(), random.Random(0), cfg)
+    ids, _ = sequences.training_example(DEDUCTION, Example(), random.Random(0), cfg)
     assert tokens.TRACE not in ids
     assert tokens.DIRECT in ids
 
 
 def test_an_abduction_sequence_names_the_program_once():
-    ids, mask = sequences.training_sequence(ABDUCTION, Example(), random.Random(1), CFG)
+    ids, mask = sequences.training_example(ABDUCTION, Example(), random.Random(1), CFG)
     assert decode(ids).count(CODE) == 1
     assert decode(ids).count("<eos>") == CFG.tasks.packed
     first = decode(ids).split("<out>")[1]
@@ -175,7 +175,7 @@ def test_an_abduction_sequence_names_the_program_once():
 
 
 def test_an_induction_sequence_is_answered_by_the_program():
-    ids, mask = sequences.training_sequence(INDUCTION, Example(), random.Random(2), CFG)
+    ids, mask = sequences.training_example(INDUCTION, Example(), random.Random(2), CFG)
     assert decode([t for t, m in zip(ids, mask, strict=True) if m]) == CODE + "<eos>"
     assert ids.count(tokens.OUT) == CFG.tasks.shown
 
@@ -183,7 +183,7 @@ def test_an_induction_sequence_is_answered_by_the_program():
 def test_proposals_come_in_all_kinds_with_and_without_a_reference():
     rng, seen = random.Random(3), set()
     for _ in range(200):
-        ids, mask = sequences.training_sequence(PROPOSE, Example(), rng, CFG, reference="def f(a):\n    return a")
+        ids, mask = sequences.training_example(PROPOSE, Example(), rng, CFG, reference="def f(a):\n    return a")
         start = mask.index(True)
         assert all(mask[start:])
         assert len(ids) - start <= CFG.tasks.completion
@@ -196,25 +196,25 @@ def test_proposals_come_in_all_kinds_with_and_without_a_reference():
 def test_trivial_proposals_are_not_taught():
     rng = random.Random(4)
     sign = Example(outputs=("True", "False", "[7]", "True", "False", "True"))  # only the third input is worth asking
-    taught = {decode(sequences.training_sequence(PROPOSE, sign, rng, CFG)[0]) for _ in range(100)}
+    taught = {decode(sequences.training_example(PROPOSE, sign, rng, CFG)[0]) for _ in range(100)}
     single = [text for text in taught if "<deduction>" in text]
     assert single
     assert all("<in>[0, 5, 4], 1<eos>" in text for text in single)
     constant = Example(outputs=("True",) * 6)
     with pytest.raises(kinds.TooLong):
-        sequences.training_sequence(PROPOSE, constant, rng, CFG)
+        sequences.training_example(PROPOSE, constant, rng, CFG)
 
 
 @pytest.mark.parametrize("form", [DEDUCTION, ABDUCTION, INDUCTION, PROPOSE])
 def test_a_long_program_is_too_long(form):
     with pytest.raises(kinds.TooLong):
-        sequences.training_sequence(form, Example(code="x" * 200), random.Random(0), CFG)
+        sequences.training_example(form, Example(code="x" * 200), random.Random(0), CFG)
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.sampled_from([DEDUCTION, ABDUCTION, INDUCTION, PROPOSE]), st.integers(0, 10**6))
 def test_sequences_fit_and_end_with_a_target(form, seed):
-    ids, mask = sequences.training_sequence(form, Example(), random.Random(seed), CFG, reference=CODE)
+    ids, mask = sequences.training_example(form, Example(), random.Random(seed), CFG, reference=CODE)
     assert len(ids) == len(mask) <= CFG.tasks.context
     assert ids[-1] == EOS
     assert mask[-1]
@@ -224,7 +224,7 @@ def test_sequences_fit_and_end_with_a_target(form, seed):
 @pytest.mark.parametrize("kind", [DEDUCTION, ABDUCTION, INDUCTION])
 def test_rules_and_answers_are_aligned(kind):
     made = induction(tuple("12345"), tuple("23456")) if kind == INDUCTION else task(kind)
-    assert len(trivial.trivial_answers(made)) == len(trivial.trivial_rules(kind))
+    assert len(TASK_KINDS[kind].trivial_answers(made)) == len(TASK_KINDS[kind].trivial_rules())
 
 
 @pytest.mark.parametrize("kind", [DEDUCTION, ABDUCTION, INDUCTION])
@@ -232,38 +232,42 @@ def test_further_arguments_do_not_move_the_rules(kind):
     four = tuple(f"{n}, 20, 30, 40" for n in range(5))
     made = task(kind, inputs=four, outputs=tuple("56789"), shown=3)
     three = task(kind, inputs=tuple(given[:-4] for given in four), outputs=tuple("56789"), shown=3)
-    count = len(trivial.trivial_rules(kind))
-    assert len(trivial.trivial_answers(made)) > count == len(trivial.trivial_answers(three))
-    place = trivial.trivial_rules(kind).index("output as argument 2, others 0" if kind == ABDUCTION else "argument 2")
+    rules, answers = TASK_KINDS[kind].trivial_rules(), TASK_KINDS[kind].trivial_answers
+    assert len(answers(made)) > len(rules) == len(answers(three))
+    place = rules.index("output as argument 2, others 0" if kind == ABDUCTION else "argument 2")
     wanted = {DEDUCTION: "30", ABDUCTION: "0, 0, 5, 0", INDUCTION: "def f(a0, a1, a2, a3):\n    return a2"}
-    assert trivial.trivial_answers(made)[place] == wanted[kind]
+    assert answers(made)[place] == wanted[kind]
+
+
+def by_rule(kind):
+    return dict(zip(TASK_KINDS[kind].trivial_rules(), TASK_KINDS[kind].trivial_answers(task(kind)), strict=True))
 
 
 def test_trivial_answers_by_hand():
-    answers = dict(zip(trivial.trivial_rules(ABDUCTION), trivial.trivial_answers(task(ABDUCTION)), strict=True))
+    answers = by_rule(ABDUCTION)
     assert answers["all []"] == "[], []"
     assert answers["output as argument 0, others 0"] == "[0, 2], 0"
     assert answers["output as argument 1, others ''"] == "'', [0, 2]"
     assert answers["output as argument 2, others 0"] == ""
-    answers = dict(zip(trivial.trivial_rules(DEDUCTION), trivial.trivial_answers(task(DEDUCTION)), strict=True))
+    answers = by_rule(DEDUCTION)
     assert (answers["argument 0"], answers["argument 1"], answers["argument 2"]) == ("[1, 2]", "0", "")
 
 
 def test_trivial_tasks_are_recognised():
-    assert trivial.is_trivial(task(DEDUCTION, inputs=("[1], 2",), outputs=("[1]",)))
-    assert trivial.is_trivial(task(DEDUCTION, inputs=("3, 2",), outputs=("True",)))
-    assert not trivial.is_trivial(task(DEDUCTION, inputs=("3, 2",), outputs=("5",)))
+    deduction, abduction, pairs = TASK_KINDS
+    assert deduction.is_trivial(task(DEDUCTION, inputs=("[1], 2",), outputs=("[1]",)))
+    assert deduction.is_trivial(task(DEDUCTION, inputs=("3, 2",), outputs=("True",)))
+    assert not deduction.is_trivial(task(DEDUCTION, inputs=("3, 2",), outputs=("5",)))
     doubled = task(ABDUCTION, inputs=("[1], 2",), outputs=("[1]",))
-    assert not trivial.is_trivial(doubled)
-    assert trivial.is_trivial(doubled, run=lambda given: "[1]" if given == "[1], 0" else None)
-    assert trivial.is_trivial(induction(tuple("12345"), tuple("12345")))  # identity
-    assert trivial.is_trivial(induction(tuple("12345"), tuple("00700")))  # hidden outputs are equal
-    assert trivial.is_trivial(induction(tuple("12345"), tuple("01201")))  # hidden outputs were all shown
-    assert not trivial.is_trivial(induction(tuple("12345"), tuple("23456")))
+    assert not abduction.is_trivial(doubled)
+    assert pairs.is_trivial(induction(tuple("12345"), tuple("12345")))  # identity
+    assert pairs.is_trivial(induction(tuple("12345"), tuple("00700")))  # hidden outputs are equal
+    assert pairs.is_trivial(induction(tuple("12345"), tuple("01201")))  # hidden outputs were all shown
+    assert not pairs.is_trivial(induction(tuple("12345"), tuple("23456")))
 
 
 def test_the_lookup_program_knows_the_shown_pairs_only():
-    program = trivial.trivial_answers(induction(("1", "[2], 'x'", "3", "4", "5"), tuple("23456")))[-1]
+    program = TASK_KINDS[INDUCTION].trivial_answers(induction(("1", "[2], 'x'", "3", "4", "5"), tuple("23456")))[-1]
     scope: dict = {}
     exec(program, scope)  # written by this test's own task
     assert [scope["f"](1), scope["f"]([2], "x"), scope["f"](3), scope["f"](4)] == [2, 3, 4, 4]

@@ -48,7 +48,7 @@ def test_events_make_a_program_harder_than_its_structure():
 
 def test_half_of_a_batch_is_at_the_frontier_and_half_is_uniform():
     rng = random.Random(0)
-    counts = collections.Counter(levels.mix(rng, 4, 1) for _ in range(8000))
+    counts = collections.Counter(levels.draw_level(rng, 4, 1) for _ in range(8000))
     assert counts[1] / 8000 == pytest.approx(0.5 + 0.5 / 4, abs=0.02)
     for level in (0, 2, 3):
         assert counts[level] / 8000 == pytest.approx(0.5 / 4, abs=0.02)
