@@ -150,7 +150,7 @@ def weights_in(form: str, model: Any) -> dict[str, Any]:
 
     if form in ("packed", "whole"):
         return model.weights
-    dense = packing.materialise(model.weights, model.cfg.model.compute)
+    dense = packing.to_dense(model.weights, model.cfg.model.compute)
     if form == "materialised":
         return dense
     full = lambda leaf: quant.Full(weight=(leaf.codes * leaf.scale[..., None]).astype(jnp.bfloat16))

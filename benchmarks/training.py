@@ -122,7 +122,7 @@ def tiered(cfg: Config, batch: Supervised, repeats: int) -> list[dict[str, Any]]
     for _ in range(3 * repeats):
         for name, call in calls.items():
             least[name] = min(least[name], best(call, 1)[0])
-    bits = {name: float(precision.stored_bits(s.precision, with_tiers.model)) for name, (s, _) in variants.items()}
+    bits = {name: float(precision.mean_stored_bits(s.precision, with_tiers.model)) for name, (s, _) in variants.items()}
     return [
         {"variant": name, "ms": 1e3 * wall / STEPS, "ratio": wall / least["ternary"], "stored_bits": bits[name]}
         for name, wall in least.items()

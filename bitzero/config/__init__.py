@@ -19,18 +19,26 @@ from bitzero.config.defaults import (
     Eval,
     Executor,
     Model,
+    Operand,
     Optimiser,
     Precision,
     Run,
     SelfPlay,
+    Signal,
     Tasks,
+    TierBits,
     Warmup,
 )  # fmt: skip
 from bitzero.config.derived import (
     BLOCK_ROWS,
     INDEX_BITS,
+    NUM_LEVELS,
+    OPERANDS,
+    PAD,
     TERNARY_BITS,
+    VOCAB_SIZE,
     budget_limit,
+    kernel_parts,
     kernel_shapes,
     largest_budget,
     last_fall,
@@ -53,18 +61,25 @@ from bitzero.config.stored import (
 __all__ = [
     "BLOCK_ROWS",
     "INDEX_BITS",
+    "NUM_LEVELS",
     "OLD_SETTINGS",
+    "OPERANDS",
+    "PAD",
     "TERNARY_BITS",
+    "VOCAB_SIZE",
     "Config",
     "ConfigError",
     "Eval",
     "Executor",
     "Model",
+    "Operand",
     "Optimiser",
     "Precision",
     "Run",
     "SelfPlay",
+    "Signal",
     "Tasks",
+    "TierBits",
     "Warmup",
     "acts_on_results",
     "acts_on_training",
@@ -73,6 +88,7 @@ __all__ = [
     "default",
     "flat_settings",
     "freeze",
+    "kernel_parts",
     "kernel_shapes",
     "largest_budget",
     "last_fall",
@@ -86,9 +102,6 @@ __all__ = [
     "with_operand",
     "without_old",
 ]  # fmt: skip
-
-
-DROPPED = frozenset({"tasks.fuel"})  # settings of older runs that no longer exist
 
 
 def default() -> ml_collections.ConfigDict:

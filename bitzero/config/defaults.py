@@ -1,4 +1,4 @@
-"""Every default, once, with its unit or effect: frozen dataclasses."""
+"""Every default, once, with its unit or effect: frozen dataclasses. A choice is a `Literal` with all it may be."""
 
 import dataclasses
 from typing import Literal

@@ -54,7 +54,7 @@ def _stored_bits(tiers: dict[str, Any], model: Model) -> float:
     if model.weights == "int4":
         shapes = kernel_shapes(model).values()
         return 4.0 + 32 * sum(n for n, _ in shapes) / sum(n * k for n, k in shapes)
-    return float(precision.stored_bits(tiers, model))
+    return float(precision.mean_stored_bits(tiers, model))
 
 
 def trained_precision(model: Model) -> str:
@@ -70,10 +70,10 @@ def precisions_to_ask(state: TrainState, cfg: Config) -> list[tuple[str, Model, 
     wide = dataclasses.replace(cfg.model, weights="ternary", max_tier=8)
     own = [("budget", wide, state.precision)] if cfg.model.weights == "ternary" else []
     found = [
-        ("ternary", wide, precision.with_tiers(state.precision, 0)),
+        ("ternary", wide, precision.with_uniform_tier(state.precision, 0)),
         *own,
-        ("4-bit", wide, precision.with_tiers(state.precision, 4)),
-        ("8-bit", wide, precision.with_tiers(state.precision, 8)),
+        ("4-bit", wide, precision.with_uniform_tier(state.precision, 4)),
+        ("8-bit", wide, precision.with_uniform_tier(state.precision, 8)),
         ("unquantised", dataclasses.replace(cfg.model, weights="full"), state.precision),
     ]
     if cfg.model.weights == "int4":

@@ -10,8 +10,7 @@ from typing import Any, cast
 
 import jax
 
-from bitzero.config import Model
-from bitzero.config.defaults import Operand
+from bitzero.config import OPERANDS, Model, Operand
 from bitzero.model import quant
 
 
@@ -45,7 +44,7 @@ def choose_operand(model: Model) -> Operand:
         return model.compute
     cache = _cache_directory()
     file = cache / f"operand-{hashlib.sha256(repr(model).encode()).hexdigest()[:16]}" if cache else None
-    if file and file.is_file() and (known := file.read_text().strip()) in quant.OPERANDS:
+    if file and file.is_file() and (known := file.read_text().strip()) in OPERANDS:
         return cast(Operand, known)
     measured = quant.measure_operand(model)
     if file:

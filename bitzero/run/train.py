@@ -181,9 +181,9 @@ def allocate_bits(sitting: Sitting, state: TrainState) -> TrainState:
             heldout.divergence_of_precisions, state.params, state.precision, held=held, model=cfg.model,
         )  # fmt: skip
         values["precision/kl_of_refresh"] = kl(new.precision)
-        values["precision/kl_when_faded_in"] = kl(precision.advance(new.precision, 1))
-    sitting.metrics.scalars(step, values | weight_figures.bits(new.precision, cfg.model))
-    sitting.metrics.image(step, "precision/map", weight_figures.tier_map(new.precision, cfg.model))
+        values["precision/kl_when_faded_in"] = kl(precision.advance_ramps(new.precision, 1))
+    sitting.metrics.scalars(step, values | weight_figures.stored_bit_figures(new.precision, cfg.model))
+    sitting.metrics.image(step, "precision/map", weight_figures.tier_image(new.precision, cfg.model))
     sitting.progress.say(
         f"precision: {values['precision/budget']:.3f} bits a weight granted; "
         f"{values['precision/promoted_blocks']:.0f} blocks promoted, {values['precision/demoted_blocks']:.0f} demoted, "

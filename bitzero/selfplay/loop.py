@@ -67,7 +67,7 @@ def step(state: TrainState, items: Supervised, cfg: Config, door: verify.Door) -
     )
     state, credit = advantage(state, slots, judged, cfg)
     state, metrics = learn(state, proposals, slots, answers, judged, credit, items, cfg)
-    state = dataclasses.replace(state, precision=precision.advance(state.precision, cfg.precision.ramp_steps))
+    state = dataclasses.replace(state, precision=precision.advance_ramps(state.precision, cfg.precision.ramp_steps))
     metrics |= step_metrics(state, proposals, slots, answers, judged, credit, door.kinds)
     metrics["selfplay/ran"] = jnp.float32(1)
     return state, verdict["stop"] | answer_verdict["stop"], metrics

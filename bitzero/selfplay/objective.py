@@ -68,7 +68,7 @@ def supervised_loss(
 
 def empty_taps(state: TrainState, cfg: Config) -> dict[str, Any] | None:
     """Zeros whose gradient is what the precision signals are made of; None where the state carries no signals."""
-    return None if state.allocation is None else transformer.empty_taps(cfg.model)
+    return None if state.allocation is None else transformer.zero_taps(cfg.model)
 
 
 def success_rate(correct: Num[Array, "N G"], counted: Bool[Array, "N G"]) -> Float[Array, " N"]:

@@ -41,7 +41,7 @@ def prefill(
     mask = jnp.pad(transformer.causal_mask(segments), ((0, 0), (0, 0), (0, max_new)))
     logits, cache = transformer.apply_cached(
         weights,
-        transformer.lagged(prompts, segments, model.smear),
+        transformer.with_preceding(prompts, segments, model.smear),
         positions[:, :p],
         mask,
         transformer.empty_cache(model, b, p + max_new),

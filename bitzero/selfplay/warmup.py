@@ -67,7 +67,7 @@ def run_chunk(
         hits, target = (part.reshape(items.mask.shape) for part in found)
         state, metrics = update(state, grads, tapped, loss, cfg)
         if phase == "integer":
-            tiers = precision.advance(state.precision, cfg.precision.ramp_steps)
+            tiers = precision.advance_ramps(state.precision, cfg.precision.ramp_steps)
             state = dataclasses.replace(state, precision=tiers)
         metrics["quant/lambda"] = lam
         return state, {**metrics, **_token_accuracy(hits, target, items)}

@@ -10,13 +10,14 @@ import dataclasses
 import random
 import re
 
+from bitzero.config import NUM_LEVELS
 from bitzero.sandbox import Parsed
 
-NUM_LEVELS = 6
 EVENTS = (8, 8, 8, 8, 16, 40)  # executed changes of variables that a level may have
 MAX_EVENTS = EVENTS[-1]
 VOCABULARIES = (1, 1, 2, 2, 3, 3)  # the vocabulary of each level
 VOCABULARY_LEVEL = {1: 0, 2: 2, 3: 4}  # the first level with each vocabulary
+assert len(EVENTS) == len(VOCABULARIES) == NUM_LEVELS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

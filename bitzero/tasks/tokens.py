@@ -11,16 +11,15 @@ stands (after a comma, around a binary operator, beside a keyword); where a text
 import re
 from collections.abc import Sequence
 
+from bitzero.config import PAD, VOCAB_SIZE
 from bitzero.tasks import traces
-
-VOCAB_SIZE = 512
 
 _TAGS = (
     *("<pad>", "<eos>", "<solve>", "<propose>", "<deduction>", "<abduction>", "<induction>"),
     *("<L0>", "<L1>", "<L2>", "<L3>", "<L4>", "<L5>"),
     *("<direct>", "<trace>", "<ans>", "<in>", "<out>", "<prog>"),
 )
-PAD, EOS, SOLVE, PROPOSE, DEDUCTION_TAG, ABDUCTION_TAG, INDUCTION_TAG = range(7)
+EOS, SOLVE, PROPOSE, DEDUCTION_TAG, ABDUCTION_TAG, INDUCTION_TAG = range(PAD + 1, 7)
 LEVELS = tuple(range(7, 13))
 DIRECT, TRACE, ANS, IN, OUT, PROG = range(13, 19)
 KIND_TAGS = (DEDUCTION_TAG, ABDUCTION_TAG, INDUCTION_TAG)  # indexed by kinds.DEDUCTION …

@@ -26,7 +26,7 @@ CFG = Config(
 @pytest.fixture(scope="module")
 def measured():
     state = refresh.reallocate(warmup.init_state(CFG), CFG)
-    state = dataclasses.replace(state, precision=precision.advance(state.precision, 1))  # faded in
+    state = dataclasses.replace(state, precision=precision.advance_ramps(state.precision, 1))  # faded in
     with Sandbox(limits=Limits(value_bytes=512), workers=1) as sandbox, Stream(CFG, sandbox) as stream:
         return state, precisions.measure_precisions(state, CFG, stream.heldout, sandbox)
 
