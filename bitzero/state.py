@@ -131,6 +131,7 @@ class Slots:
     gate: Int[Array, " N"]  # what became of the proposal: index into ``tasks.gates.GATES``
     level: Int[Array, " N"]  # measured level of an accepted proposal
     novel: Bool[Array, " N"]  # accepted, and the program was never seen before
+    confidence: Float[Array, " N"]  # of an accepted proposal's gold
     first: Bool[Array, " N"]  # accepted, and no earlier slot of this step has its program
 
 

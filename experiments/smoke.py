@@ -21,7 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.selfplay.update(
         steps=8, num_tasks=4, group_size=2, supervised_batch=4, ring=64, seed_tasks=12, history=1 << 10
     )
-    config.tasks.update(dev_items=8, unlock_every=20, completion=32, answer=32)
+    config.tasks.update(guarded=8, dev_items=8, unlock_every=20, completion=32, answer=32)
     config.sandbox.workers = 1
     config.eval.update(
         items=8, locked_items=0, passk=2, passk_items=4, shuffled_items=4, precision_items=8, batch_size=16

@@ -131,6 +131,7 @@ class Tasks:
     unlock_every: int = 400  # steps between dev measurements
     unlock_at: float = 0.7  # dev accuracy of the frontier that opens the next level
     dev_items: int = 64  # programs a dev measurement asks
+    guarded: int = 400  # held-out programs of a level and split that no proposal may behave like
     workers: int = 1  # generator processes
     nice: int = 5  # their niceness
 

@@ -23,15 +23,19 @@ PROPOSALS = 192  # asked for, kinds evenly
 
 
 def measure_proposer(
-    state: TrainState, solver: Solver, references: Sequence[Program], sandbox: Sandbox
+    state: TrainState,
+    solver: Solver,
+    references: Sequence[Program],
+    sandbox: Sandbox,
+    guarded: frozenset[int] = frozenset(),
 ) -> dict[str, Any]:
     """Shares, counts by gate and kind, and a histogram of levels, of proposals sampled as self-play samples them.
 
-    ``valid`` counts all proposals; ``novel`` (structural hash unseen in history and distinct here), ``distinct`` and
+    ``valid`` counts all proposals; ``novel`` (behaviour unseen in history and distinct here), ``distinct`` and
     ``learnable`` (0 < r̄ < 1 over a group of solver rollouts) are shares of the valid ones, None where there is none.
     """
     asked, prompts = draw_prompts(references, int(state.open_levels), PROPOSALS, solver)
-    verdicts = judge.validate(sandbox, sample_proposals(solver, asked, prompts), solver.cfg, solver.kinds)
+    verdicts = judge.validate(sandbox, sample_proposals(solver, asked, prompts), solver.cfg, solver.kinds, guarded)
     accepted = [verdict for verdict in verdicts if verdict.task is not None]
     gates = collections.Counter(GATES[verdict.gate] for verdict in verdicts)
     return {

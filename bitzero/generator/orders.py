@@ -15,8 +15,10 @@ import numpy as np
 
 from bitzero.config import Config
 from bitzero.generator import programs
+from bitzero.generator.behaviours import behaviours_of
 from bitzero.generator.programs import Program, Split
 from bitzero.tasks import levels, tokens
+from bitzero.tasks.alpha import canonical
 from bitzero.tasks.kinds import DEDUCTION, PROPOSE, TASK_KINDS, Task, TooLong, usable_in_ring
 from bitzero.tasks.sequences import training_example
 
@@ -173,10 +175,18 @@ def pack_step(cfg: Config, order: BatchOrder, step: int) -> tuple[dict[str, Any]
     return {"audit": audit}, arrays
 
 
-def heldout_candidates(cfg: Config, split: Split, level: int, start: int, stop: int) -> list[dict[str, Any]]:
-    """Programs `start` … `stop` − 1 of a held-out set as dicts, duplicates among them."""
+def heldout_candidates(cfg: Config, split: Split, level: int, start: int, stop: int) -> list[Program]:
+    """Programs `start` … `stop` − 1 of a held-out set, duplicates among them."""
     draw = lambda index: programs.generate(cfg.seed, programs.HELDOUT_BATCH, index, level, split, pairs=cfg.tasks.pairs)
-    return [dataclasses.asdict(draw(index)) for index in range(start, stop)]
+    return [draw(index) for index in range(start, stop)]
+
+
+def heldout_slice(cfg: Config, split: Split, level: int, start: int, stop: int) -> dict[str, Any]:
+    """``heldout_candidates`` as dicts, and of dev and test programs what they do (``behaviours_of``)."""
+    found = heldout_candidates(cfg, split, level, start, stop)
+    done = lambda program: sorted(behaviours_of(program, canonical(program.code), cfg.sandbox.value_bytes))
+    behaviours = [[] if split == "train" else done(program) for program in found]
+    return {"items": [dataclasses.asdict(program) for program in found], "behaviours": behaviours}
 
 
 def draw_task(cfg: Config, step: int, place: int, open_levels: int) -> Task:

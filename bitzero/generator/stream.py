@@ -28,11 +28,13 @@ from bitzero.generator.orders import BatchOrder
 from bitzero.generator.programs import Program, Split
 from bitzero.sandbox import Job
 from bitzero.tasks.kinds import Task
+from bitzero.tasks.levels import NUM_LEVELS
 
 __all__ = ["Batch", "BatchOrder", "GeneratorFailed", "Stream"]
 
 MEMORY = 2 << 30  # bytes of address space a worker may have
 SLICE_ITEMS = 16  # tasks or held-out candidates of one slice; a slice of a batch order is one step
+GUARDED_SPLITS: tuple[Split, ...] = ("dev", "test")
 MAX_DEATHS = 5  # of workers on one slice, after which the generator gives up
 What = Literal["rows", "tasks", "heldout"]  # what a slice asks for
 URGENCY: dict[What, int] = {"rows": 0, "tasks": 1, "heldout": 2}  # lower first
@@ -132,17 +134,36 @@ class Stream:
 
     def heldout(self, split: Split, level: int, n: int) -> list[Program]:
         """`programs.heldout(cfg.seed, split, level, n)`, drawn by the workers. Raises `GeneratorFailed`."""
+        return [program for program, _ in self._heldout_with_behaviours(split, level, n)]
+
+    def request_guarded(self) -> None:
+        """Begin the programs of ``guarded_behaviours`` in the background."""
+        for level, split in itertools.product(range(NUM_LEVELS), GUARDED_SPLITS):
+            self.request_heldout(split, level, self.cfg.tasks.guarded)
+
+    def guarded_behaviours(self) -> frozenset[int]:
+        """What the first ``tasks.guarded`` dev and test programs of every level do. Raises `GeneratorFailed`."""
+        self.request_guarded()
+        return frozenset(
+            behaviour
+            for level, split in itertools.product(range(NUM_LEVELS), GUARDED_SPLITS)
+            for _, behaviours in self._heldout_with_behaviours(split, level, self.cfg.tasks.guarded)
+            for behaviour in behaviours
+        )
+
+    def _heldout_with_behaviours(self, split: Split, level: int, n: int) -> list[tuple[Program, list[int]]]:
         self.request_heldout(split, level, n)
-        kept: dict[int, Program] = {}
+        kept: dict[int, tuple[Program, list[int]]] = {}
         for start in itertools.count(0, SLICE_ITEMS):
+            if len(kept) >= n:
+                return list(kept.values())[:n]
             self._enqueue_heldout(split, level, start)
             if start > 200 * n + 10_000:
                 raise GeneratorFailed(f"the generator found {len(kept)} of {n} different {split} programs of L{level}")
-            for item in self._wait_for(("heldout", split, level, start), keep=True)[0]["items"]:
+            head, _ = self._wait_for(("heldout", split, level, start), keep=True)
+            for item, behaviours in zip(head["items"], head["behaviours"], strict=True):
                 program = Program(**_lists_to_tuples(item))
-                kept.setdefault(program.hash, program)
-                if len(kept) == n:
-                    return list(kept.values())
+                kept.setdefault(program.hash, (program, behaviours))
         raise AssertionError("unreachable")
 
     def _enqueue_heldout(self, split: Split, level: int, start: int) -> None:
@@ -348,7 +369,7 @@ def answer_question(cfg: Config, question: dict[str, Any]) -> tuple[dict[str, An
         case "tasks":
             return {"items": orders.draw_tasks(cfg, **question)}, {}
         case "heldout":
-            return {"items": orders.heldout_candidates(cfg, **question)}, {}
+            return orders.heldout_slice(cfg, **question), {}
         case what:
             raise ValueError(f"no answer to {what!r}")
 

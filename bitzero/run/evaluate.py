@@ -105,7 +105,7 @@ def _print_tables(result: dict[str, Any], progress: Progress) -> None:
 def _measure_proposer(state: TrainState, now: Solver, stream: Stream, sandbox: Sandbox) -> dict[str, Any]:
     levels = range(int(state.open_levels))
     references = [program for level in levels for program in stream.heldout("train", level, 24)]
-    return proposing.measure_proposer(state, now, references, sandbox)
+    return proposing.measure_proposer(state, now, references, sandbox, stream.guarded_behaviours())
 
 
 def _measure_precisions(sitting: Sitting, state: TrainState) -> dict[str, Any] | None:

@@ -215,6 +215,7 @@ def train_chunk(sitting: Sitting, state: TrainState) -> TrainState:
         sitting.progress.say(f"compiling the {PHASE_NAMES[phase]} step")
     with timed_as(sitting, f"compile {phase}" if sitting.meters.compiles_next else phase):
         if phase == "selfplay":
+            sitting.door.guarded = sitting.door.guarded or sitting.stream.guarded_behaviours()
             state, values = loop.run_chunk(state, batch, cfg, sitting.door)
         elif phase in ("full", "ramp", "integer"):
             state, values = warmup.run_chunk(state, batch, cfg, phase)

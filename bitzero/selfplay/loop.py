@@ -154,6 +154,7 @@ def admit(
         level=verdict["level"],
         novel=novel & first,
         first=first,
+        confidence=verdict["confidence"],
     )
     ring = buffer.push_tasks(
         state.ring, verdict["prompt"], verdict["record"], proposals.kind, verdict["level"], state.step, own

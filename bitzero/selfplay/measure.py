@@ -58,6 +58,7 @@ def _task_metrics(slots: Slots, judged: Judged, credit: Credit, kinds: Kinds) ->
         "selfplay/zero_sigma_groups": jnp.mean(1.0 - spread),
         "selfplay/unique_batch": share_where(slots.first, own),
         "selfplay/unique_history": share_where(slots.novel, own),
+        "selfplay/confidence": mean_where(slots.confidence, own),
         "selfplay/reward_propose": jnp.mean(credit.propose_reward),
         "selfplay/reward_solve": mean_where(judged.reward, judged.counted),
     }

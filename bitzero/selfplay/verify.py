@@ -40,6 +40,7 @@ class Door:
         self.sandbox = sandbox
         self.cfg = cfg
         self.kinds = kinds
+        self.guarded: frozenset[int] = frozenset()  # behaviours of held-out programs, which no proposal may have
         self.error: str | None = None  # traceback of the first fault, for the driver to raise after the chunk
         self.seconds = {"propose": 0.0, "solve": 0.0}  # wall time spent on the host
         self.calls = {"propose": 0, "solve": 0}
@@ -64,7 +65,7 @@ class Door:
                 _proposal(self.kinds[int(kind)], prompt, ids)
                 for kind, prompt, ids in zip(proposal_kinds, prompts, completions, strict=True)
             ]
-            verdicts = validate(self.sandbox, proposals, self.cfg, self.kinds)
+            verdicts = validate(self.sandbox, proposals, self.cfg, self.kinds, self.guarded)
             self._sample_proposals(step, levels, proposals, verdicts)
             return verdict_arrays(verdicts, traced, self.cfg, self.kinds)
 

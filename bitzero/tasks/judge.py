@@ -4,7 +4,7 @@ Answers are hostile text. They are parsed and run in sandbox children, the gold 
 compared here as text, so neither an `__eq__`, nor a bracket, nor a side effect of an answer can reach the verdict.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from bitzero.sandbox import Job, Outcome, Sandbox, literal_job
 from bitzero.tasks.gates import GATES, Proposal, Verdict, validate
@@ -19,6 +19,9 @@ OUTCOMES = (
 )
 INFRA = OUTCOMES.index("infra")  # to be masked out of loss and statistics
 _LITERALS = 64  # answers parsed in one child; no program runs there
+_WAVE = 4  # answers to a task that run before their time is looked at
+_TASK_CPU_US = 1_500_000  # processor time of all answers to a task; what is left then is cut: infra, never a verdict
+_CUT = Outcome(kind="infra", detail="the task's answers took too long")
 _MALFORMED = Judgement(correct=False, outcome="format")
 
 
@@ -33,7 +36,7 @@ def judge(
     verdicts = [_known_verdicts(task, kinds) for task in tasks]
     asked = [_unjudged(texts, known) for texts, known in zip(answers, verdicts, strict=True)]
     checks = [kinds[task.kind].checks(task, new) if new else [] for task, new in zip(tasks, asked, strict=True)]
-    outcomes = _answers_of_sandbox(sandbox, [check for of_task in checks for check in of_task])
+    outcomes = _outcomes(sandbox, checks)
     for task, known, new, of_task in zip(tasks, verdicts, asked, checks, strict=True):
         found = kinds[task.kind].judge(task, new, [next(outcomes) for _ in of_task]) if new else []
         known.update(zip(new, found, strict=True))
@@ -51,15 +54,66 @@ def _unjudged(texts: Sequence[str | None], known: dict[str | None, Judgement]) -
     return [answer for answer in dict.fromkeys(texts) if answer is not None and answer not in known]
 
 
-def _answers_of_sandbox(sandbox: Sandbox, checks: Sequence[Check]) -> Iterator[list[Outcome]]:
-    """The outcomes of each check, in order. Literals of all tasks share children; every program has its own."""
-    texts = list(dict.fromkeys(text for check in checks if check.code is None for text in check.inputs))
-    groups = [tuple(texts[at : at + _LITERALS]) for at in range(0, len(texts), _LITERALS)]
-    programs = [check for check in checks if check.code is not None]
-    jobs = [literal_job(i, group) for i, group in enumerate(groups)]
-    jobs += [Job(id=len(groups) + i, code=str(check.code), inputs=check.inputs) for i, check in enumerate(programs)]
-    results = sandbox.run(jobs) if jobs else []
-    read = dict(zip(texts, (outcome for part in results[: len(groups)] for outcome in part), strict=True))
-    ran = iter(results[len(groups) :])
-    for check in checks:
+def _outcomes(sandbox: Sandbox, checks: Sequence[Sequence[Check]]) -> Iterator[list[Outcome]]:
+    """The outcomes of each check of each task, in order."""
+    flat = [(task, check) for task, of_task in enumerate(checks) for check in of_task]
+    read = _read_literals(sandbox, [text for _, check in flat if check.code is None for text in check.inputs])
+    ran = iter(_run_programs(sandbox, [(task, check) for task, check in flat if check.code is not None]))
+    for _, check in flat:
         yield [read[text] for text in check.inputs] if check.code is None else next(ran)
+
+
+def _read_literals(sandbox: Sandbox, texts: Sequence[str]) -> dict[str, Outcome]:
+    """Literals of all tasks share children."""
+    distinct = list(dict.fromkeys(texts))
+    groups = [tuple(distinct[at : at + _LITERALS]) for at in range(0, len(distinct), _LITERALS)]
+    results = sandbox.run([literal_job(i, group) for i, group in enumerate(groups)]) if groups else []
+    return dict(zip(distinct, (outcome for part in results for outcome in part), strict=True))
+
+
+def _run_programs(sandbox: Sandbox, checks: Sequence[tuple[int, Check]]) -> list[list[Outcome]]:
+    """Every check with its own time, a few of each task at once, as long as the task has time left.
+
+    What comes out well and may depend on an order is run again under several hash seeds.
+    """
+    found: list[list[Outcome]] = [[_CUT] * len(check.inputs) for _, check in checks]
+    spent: dict[int, int] = {}
+    waiting: dict[int, list[int]] = {}
+    for place, (task, _) in enumerate(checks):
+        waiting.setdefault(task, []).append(place)
+    while waiting:
+        wave = [place for places in waiting.values() for place in places[:_WAVE]]
+        _fill(found, checks, wave, sandbox.run)
+        unsure = [place for place in wave if all(run.kind == "ok" for run in found[place]) and _unsure(found[place])]
+        _fill(found, checks, unsure, sandbox.validate)
+        for place in wave:
+            task = checks[place][0]
+            spent[task] = spent.get(task, 0) + sum(run.cpu_us for run in found[place])
+        left = {task: places[_WAVE:] for task, places in waiting.items() if spent[task] < _TASK_CPU_US}
+        waiting = {task: places for task, places in left.items() if places}
+    return found
+
+
+def _fill(
+    found: list[list[Outcome]],
+    checks: Sequence[tuple[int, Check]],
+    places: Sequence[int],
+    run: Callable[[Sequence[Job]], list[list[Outcome]]],
+) -> None:
+    """Runs these checks, one job for those of one program, and puts their outcomes in their places."""
+    programs: dict[tuple[int, str], list[int]] = {}
+    for place in places:
+        task, check = checks[place]
+        programs.setdefault((task, str(check.code)), []).append(place)
+    jobs = [
+        Job(id=i, code=code, inputs=tuple(text for place in together for text in checks[place][1].inputs))
+        for i, ((_, code), together) in enumerate(programs.items())
+    ]
+    for together, outcomes in zip(programs.values(), run(jobs) if jobs else [], strict=True):
+        left = iter(outcomes)
+        for place in together:
+            found[place] = [next(left) for _ in checks[place][1].inputs]
+
+
+def _unsure(runs: Sequence[Outcome]) -> bool:
+    return any(run.confidence < 1.0 for run in runs)

@@ -38,11 +38,11 @@ class Abduction(SinglePair):
 
     def checks(self, task: Task, answers: Sequence[str]) -> list[Check]:
         """The task's program on every answer."""
-        return [Check(code=task.code, inputs=tuple(answers))]
+        return [Check(code=task.code, inputs=(answer,)) for answer in answers]
 
     def judge(self, task: Task, answers: Sequence[str], outcomes: Sequence[Sequence[Outcome]]) -> list[Judgement]:
         """Each answer's own run."""
-        return [judge_value(task, outcome) for outcome in outcomes[0]]
+        return [judge_value(task, outcome) for [outcome] in outcomes]
 
     def longest_answer(self, cfg: Config, trace: bool) -> int:
         """As long as in self-play."""
