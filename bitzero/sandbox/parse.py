@@ -32,11 +32,13 @@ class Description(NamedTuple):
 def canonical(code: str) -> str:
     """Alpha-normalised source: arguments, locals and helpers become v0, v1 … in order of appearance.
 
-    Two programs that differ only in such names, in layout, comments or docstrings have equal text. Constants, the
-    top-level name ``f``, attributes, keyword names of foreign calls and class members are kept. Raises ``SyntaxError``.
+    Two programs that differ only in such names, in layout, comments, docstrings or annotations have equal text.
+    Constants, the top-level name ``f``, attributes, keyword names of foreign calls and class members are kept.
+    Raises ``SyntaxError``.
     """
     tree = ast.parse(code)
     strip_docstrings(tree)
+    strip_annotations(tree)
     return ast.unparse(rename(tree))
 
 
@@ -48,6 +50,7 @@ def describe(code: str) -> Description:
     tree = ast.parse(code)
     check_structure(tree)
     strip_docstrings(tree)
+    strip_annotations(tree)
     source = ast.unparse(tree)
     deletions = tuple(_deletions(tree))
     nodes = list(ast.walk(tree))
@@ -80,6 +83,33 @@ def strip_docstrings(tree: ast.AST) -> None:
             first = node.body[0]
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and type(first.value.value) is str:
                 node.body = node.body[1:] or [ast.copy_location(ast.Pass(), first)]
+
+
+def strip_annotations(tree: ast.AST) -> None:
+    """Remove every annotation, in place: it says nothing of what a program does. A class keeps its own, as a dataclass
+    reads them.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg):
+            node.annotation = None
+        elif isinstance(node, _FUNCTIONS):
+            node.returns = None
+        if not isinstance(node, ast.ClassDef):
+            for name in ("body", "orelse", "finalbody"):
+                block = getattr(node, name, None)
+                if isinstance(block, list):
+                    setattr(node, name, _without_annotations(block) if block else block)
+
+
+def _without_annotations(block: list[ast.stmt]) -> list[ast.stmt]:
+    kept: list[ast.stmt] = []
+    for statement in block:
+        if not isinstance(statement, ast.AnnAssign):
+            kept.append(statement)
+        elif statement.value is not None:
+            plain = ast.Assign(targets=[statement.target], value=statement.value)
+            kept.append(ast.copy_location(plain, statement))
+    return kept or [ast.copy_location(ast.Pass(), block[0])]
 
 
 def rename(tree: ast.Module) -> ast.Module:

@@ -93,9 +93,9 @@ def _value(kind: str, rng: random.Random) -> str:
 
 
 def rows_program(source: str) -> str:
-    """A program whose ``f`` runs the ``f`` of ``source`` on every tuple of its argument: (True, value) or (False, why).
+    """A program whose ``f`` runs the ``f`` of ``source`` on every tuple of its argument.
 
-    The whole source stands inside the new ``f``, so that a recursive call means what it meant.
+    Its value is a list of (True, value) or (False, None). The whole source stands inside the new ``f``, so that a recursive call means what it meant.
     """
     body = "".join(f"    {line}\n" for line in source.splitlines())
     return f"def f(rows):\n{body}{_EACH_ROW}"
@@ -105,8 +105,8 @@ _EACH_ROW = """    found = []
     for row in rows:
         try:
             found.append((True, f(*row)))
-        except Exception as error:
-            found.append((False, error.__class__.__name__))
+        except Exception:
+            found.append((False, None))
     return found
 """
 
