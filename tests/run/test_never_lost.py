@@ -8,7 +8,6 @@ import signal
 import pytest
 from tensorboard.backend.event_processing import event_accumulator
 
-from bitzero.run import packed_file
 from bitzero.run.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.timeout(600)
@@ -61,30 +60,17 @@ def unheard(launch, tmp_path_factory):
     return run
 
 
-@pytest.fixture(scope="module")
-def packed(unheard, launch) -> pathlib.Path:
-    """The packed file of that run."""
-    export = launch(unheard.workdir, *SHORT, "--mode=export")
-    assert export.end() == 0, export.text
-    return unheard.workdir / "packed.npz"
-
-
 def test_a_log_on_a_full_disk_costs_the_log_alone(unheard):
     assert saved(unheard.workdir)[-1] == 20
     assert json.loads((unheard.workdir / "eval.json").read_text())["step"] == 20
 
 
-def test_a_directory_named_like_a_pattern_is_read_again(unheard, packed):
-    assert packed.exists()
+def test_a_directory_named_like_a_pattern_is_read_again(unheard, launch):
+    export = launch(unheard.workdir, *SHORT, "--mode=export")
+    assert export.end() == 0, export.text
     events = event_accumulator.EventAccumulator(str(unheard.workdir / "tb"))
     events.Reload()
     assert "loss/total" in events.Tags()["scalars"]
-
-
-def test_the_answer_mode_chosen_at_the_end_is_in_the_checkpoint(unheard, packed):
-    """An untrained model answers nothing in either mode, and the trace wins a tie."""
-    assert json.loads((unheard.workdir / "run.json").read_text())["trace_mode"] is True
-    assert packed_file.load(packed).trace is True
 
 
 def test_export_with_other_settings_is_refused_in_one_line(unheard, launch):

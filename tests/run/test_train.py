@@ -78,10 +78,11 @@ class Store:
     path = pathlib.Path("checkpoints")
 
     def __init__(self):
-        self.saved = []
+        self.saved, self.modes = [], []
 
     def save(self, step, state, meta):
         self.saved.append(step)
+        self.modes.append(int(state.trace_mode))
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ def sitting(monkeypatch):
     meters = Meters(ledger=Ledger(operand="f32"), compiles_next=False)
     door, progress = types.SimpleNamespace(error=None), types.SimpleNamespace(say=said.append)
     parts = {"cfg": CFG, "store": Store(), "stop": Stop(said.append), "door": door, "progress": progress}
-    return bare(Sitting, **parts, meters=meters, said=said)
+    return bare(Sitting, **parts, meters=meters, said=said, home=pathlib.Path("run"))
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +130,18 @@ def test_a_generator_that_gives_up_costs_no_chunk(sitting, state, monkeypatch, f
     with pytest.raises(RunError, match="the program generator stopped: a worker died"):
         train.train_chunks(sitting, state)
     assert sitting.store.saved == [4]
+
+
+@pytest.mark.parametrize("chosen", [0, 1])
+def test_the_answer_mode_chosen_after_the_last_save_is_saved(sitting, state, monkeypatch, chosen):
+    """Without self-play it is chosen at the end; evaluation and export by themselves read it in the checkpoint."""
+    object.__setattr__(sitting, "cfg", dataclasses.replace(CFG, selfplay=SelfPlay(steps=0)))
+    choose = lambda sitting, state: dataclasses.replace(state, trace_mode=jnp.int32(chosen))
+    monkeypatch.setattr(train, "settle_answer_mode", choose)
+    monkeypatch.setattr(train.evaluate, "evaluate_state", lambda sitting, state: {"seconds": 1.0})
+    before = dataclasses.replace(at(state, 40), trace_mode=jnp.int32(1))
+    assert train.finish_run(sitting, before) == 0
+    assert sitting.store.modes == ([] if chosen == 1 else [0])
 
 
 def test_a_fault_at_the_door_costs_no_chunk(sitting, state, monkeypatch):
