@@ -19,9 +19,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 REASONS = ("dead", "split", "failed", "constant", "trivial", "level")  # why a candidate is not kept
 sys.path.insert(0, str(ROOT))
 
-from bitzero.generator.programs import CONSTANTS, Counts, Program, generate  # noqa: E402
+from bitzero.generator.programs import Counts, Program, generate  # noqa: E402
 from bitzero.tasks import levels  # noqa: E402
 from bitzero.tasks.tokens import encode  # noqa: E402
+from bitzero.tasks.trivial import CONSTANTS  # noqa: E402
 
 
 def main() -> None:
@@ -34,10 +35,10 @@ def main() -> None:
     flags = parser.parse_args()
     rows = []
     for level in range(levels.NUM_LEVELS):
-        made, row = measure(level, flags.n, flags.seed)
+        programs, row = measure_level(level, flags.n, flags.seed)
         rows.append(row)
         show(row, first=level == 0)
-        for program in made[: flags.samples]:
+        for program in programs[: flags.samples]:
             print("\n".join(["", program.code, *map(pair, program.inputs, program.outputs, program.traces)]))
     flags.out.parent.mkdir(parents=True, exist_ok=True)
     flags.out.write_text(json.dumps({**machine(), "seed": flags.seed, "programs": flags.n, "levels": rows}, indent=1))
@@ -48,28 +49,31 @@ def pair(given: str, value: str, trace: str) -> str:
     return f"  f({given}) = {value}    {trace}"
 
 
-def measure(level: int, n: int, seed: int) -> tuple[list[Program], dict[str, float]]:
+def measure_level(level: int, n: int, seed: int) -> tuple[list[Program], dict[str, float]]:
     """Programs of a level and what they cost and are like."""
     counts = Counts()
     began = time.process_time()
-    made = [generate(seed, 0, index, level, counts=counts) for index in range(n)]
+    programs = [generate(seed, 0, index, level, counts=counts) for index in range(n)]
     seconds = time.process_time() - began
-    distinct = len({program.hash for program in made})
+    distinct = len({program.hash for program in programs})
     shares = {
         name: value / counts.drawn
         for name, value in dataclasses.asdict(counts).items()
         if name not in ("drawn", "kept")
     }
-    return made, {
+    return programs, {
         "level": level,
         "candidates_s": counts.drawn / seconds,
         "kept_s": distinct / seconds,
         "repeated": 1 - distinct / n,
         **{f"rejected_{name}": share for name, share in shares.items()},
-        "trivial": sum(map(trivial, made)) / n,
-        **lengths("code", [program.code for program in made]),
-        **lengths("pair", [text + value for p in made for text, value in zip(p.inputs, p.outputs, strict=True)]),
-        **lengths("trace", [trace for program in made for trace in program.traces]),
+        "trivial": sum(map(trivial, programs)) / n,
+        **lengths("code", [program.code for program in programs]),
+        **lengths(
+            "pair",
+            [text + value for program in programs for text, value in zip(program.inputs, program.outputs, strict=True)],
+        ),
+        **lengths("trace", [trace for program in programs for trace in program.traces]),
     }
 
 

@@ -111,11 +111,11 @@ def ask(form: str, path: str, given: argparse.Namespace) -> dict[str, Any]:
     prompts = np.random.default_rng(0).integers(100, 500, (model.batch_size, given.prompt)).tolist()
     if form == "whole":
         one = jax.jit(rollout.sample, static_argnames=("model", "max_new"))
-        questions.sampled = lambda key, weights, prompts, temperature, model, max_new: (
+        questions.sample_completions = lambda key, weights, prompts, temperature, model, max_new: (
             one(key, weights, prompts, model, max_new=max_new, temperature=temperature).tokens
         )
     answer = lambda max_new: np.array(
-        list(questions.complete(model, prompts, max_new=max_new, temperature=0.0, seed=0))
+        list(questions.complete_prompts(model, prompts, max_new=max_new, temperature=0.0, seed=0))
     )
     drawn = answer(given.new)
     first, peak = time.perf_counter() - started, peak_memory()
@@ -150,7 +150,7 @@ def weights_in(form: str, model: Any) -> dict[str, Any]:
 
     if form in ("packed", "whole"):
         return model.weights
-    dense = packing.materialise(model.weights, model.cfg.model.compute)
+    dense = packing.to_dense(model.weights, model.cfg.model.compute)
     if form == "materialised":
         return dense
     full = lambda leaf: quant.Full(weight=(leaf.codes * leaf.scale[..., None]).astype(jnp.bfloat16))

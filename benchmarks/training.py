@@ -29,7 +29,7 @@ import rich.console
 import rich.table
 
 from bitzero.config import Config, with_operand
-from bitzero.generator.stream import Stream, Unit
+from bitzero.generator.stream import BatchOrder, Stream
 from bitzero.model import precision, quant
 from bitzero.run import device
 from bitzero.run.experiment import read_config
@@ -65,10 +65,10 @@ def main() -> None:
 
 def batch_of(stream: Stream, cfg: Config, phase: str, steps: int, rows: int) -> Supervised:
     """Generator sequences, as training takes them."""
-    unit = Unit(
+    order = BatchOrder(
         step=0, steps=steps, batch_size=rows, context=cfg.tasks.context, open_levels=3, frontier=0, phase=phase
     )  # fmt: skip
-    batch = stream.take(unit)
+    batch = stream.take_batch(order)
     return Supervised(tokens=batch.tokens, mask=batch.mask, kind=batch.kind, level=batch.level)
 
 
@@ -122,7 +122,7 @@ def tiered(cfg: Config, batch: Supervised, repeats: int) -> list[dict[str, Any]]
     for _ in range(3 * repeats):
         for name, call in calls.items():
             least[name] = min(least[name], best(call, 1)[0])
-    bits = {name: float(precision.stored_bits(s.precision, with_tiers.model)) for name, (s, _) in variants.items()}
+    bits = {name: float(precision.mean_stored_bits(s.precision, with_tiers.model)) for name, (s, _) in variants.items()}
     return [
         {"variant": name, "ms": 1e3 * wall / STEPS, "ratio": wall / least["ternary"], "stored_bits": bits[name]}
         for name, wall in least.items()
@@ -139,7 +139,7 @@ def play(cfg: Config, stream: Stream, sandbox: Sandbox, repeats: int) -> dict[st
     cfg = with_operand(cfg, quant.measure_operand(cfg.model))
     door = verify.Door(sandbox, cfg)
     tasks = stream.tasks(cfg.selfplay.seed_tasks, 0, open_levels=3)
-    state = loop.start(warmup.init_state(cfg), verify.pack(tasks, True, cfg), cfg)
+    state = loop.start_selfplay(warmup.init_state(cfg), verify.ring_rows(tasks, True, cfg), cfg)
     chunk = batch_of(stream, cfg, "selfplay", 1, cfg.selfplay.supervised_batch)
     items = jax.tree.map(lambda a: jnp.asarray(a[0]), chunk)
     key = jax.random.key(0)

@@ -3,13 +3,14 @@
     python -m pallas_kernels.bench [--shapes=model|large|beyond_cache|all] [--rows=1,16,64] [--repeats=7]
                                    [--bitnet=FOLDER] [--out=FILE.json]
 
-Each figure is the median time of one product in a chain of up to 16: over different matrices (cold), as many as exceed
-the cache together, or over one matrix again and again (warm). Where 16 matrices do not exceed it the first figure is
-marked ~: not cold, only not the same. A chain of ours is one compiled program, so no product pays for a call; the
-activations are made anew before each, as a model makes them, because XLA fuses that work into a product where it can.
-Packed bandwidth counts the bytes of the codes alone. The copy bandwidth and the int8 rate beside it (a dense int8
-product of three equal sides) are measured here. PyTorch, GemLite and Microsoft BitNet's kernel are measured beside it
-where they are installed (``peers.py``). Rows are printed, and the file written, as they come.
+Each figure is the median time of one product in a chain of up to 16. *Cold*: over different matrices, as many as exceed
+the cache together; where 16 do not, the figure is marked ~, as the matrices are different but may be cached. *Warm*:
+over one matrix again and again. A chain of ours is one compiled program, so no product pays for a call of its own.
+Before each product the activations are quantised, as in a model, because XLA fuses that into the product where it can.
+
+Packed bandwidth counts the bytes of the codes alone. What it is compared with is measured in the same run: the
+bandwidth of a copy, and the rate of a dense int8 product of three equal sides. So are PyTorch, GemLite and Microsoft
+BitNet's kernel where they are installed (``peers.py``). Rows are printed, and the file written, as they come.
 """
 
 import argparse
@@ -36,10 +37,10 @@ SHAPES = {  # N, K
     "beyond_cache": [(32768, 8192), (65536, 8192)],
 }
 ROWS = (1, 4, 16, 64, 256, 2048)
-CHAIN = 16  # products of a cold chain, at most
-CACHE = {"cpu": 32 << 20, "gpu": 128 << 20}  # bytes that the packed matrices of a cold chain exceed together
-SIDE = {"cpu": 2048, "gpu": 8192}  # of the dense product whose rate stands for the int8 peak
-DENSE = {"bf16": jnp.bfloat16, "f32": jnp.float32}
+MAX_CHAIN = 16  # products of a cold chain, at most
+CACHE_BYTES = {"cpu": 32 << 20, "gpu": 128 << 20}  # bytes that the packed matrices of a cold chain exceed together
+INT8_SIDE = {"cpu": 2048, "gpu": 8192}  # of the dense product whose rate stands for the int8 peak
+DENSE_TYPES = {"bf16": jnp.bfloat16, "f32": jnp.float32}
 
 Row = dict[str, Any]
 
@@ -54,22 +55,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=pathlib.Path)
     given = parser.parse_args(arguments)
     copied, peak = copy_bandwidth(given.repeats), int8_rate(given.repeats)
-    print(f"{where()['device']} · copy {copied / 1e9:.1f} GB/s · int8 {peak / 1e12:.2f} T operations/s")
+    print(f"{machine()['device']} · copy {copied / 1e9:.1f} GB/s · int8 {peak / 1e12:.2f} T operations/s")
     print(
         f"{'N×K':>13} {'M':>5} {'product':>11} {'cold µs':>10} {'warm µs':>9} {'GB/s':>7} {'of copy':>8} "
         f"{'of int8':>8} {'× bf16':>7} {'× f32':>7} {'× torch':>7}",
         flush=True,
     )
     result: dict[str, Any] = {
-        "where": where(), "copy_bytes_per_s": copied, "int8_operations_per_s": peak, "rows": [], "absent": {}
+        "where": machine(), "copy_bytes_per_s": copied, "int8_operations_per_s": peak, "rows": [], "absent": {}
     }  # fmt: skip
-    for n, k in shapes(given.shapes):
+    for n, k in shapes_of(given.shapes):
         for m in map(int, given.rows.split(",")):
-            rows, absent = measure(n, k, m, given.repeats, given.bitnet)
+            rows, absent = measure_shape(n, k, m, given.repeats, given.bitnet)
             for row in rows:
                 row |= {"of_copy": row["packed_bytes"] / row["cold_s"] / copied if row["packed_bytes"] else None}
                 row |= {"of_int8": 2 * m * n * k / row["cold_s"] / peak}
-                print(line(row), flush=True)
+                print(table_line(row), flush=True)
             for name, reason in absent.items():
                 if result["absent"].get(name) != reason:
                     print(f"{f'{n}×{k}':>13} {m:5} {name:>11}  {reason}", flush=True)
@@ -79,12 +80,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 given.out.write_text(json.dumps(result, indent=1) + "\n")
 
 
-def shapes(group: str) -> list[tuple[int, int]]:
-    """N and K of a group of shapes, or of all."""
+def shapes_of(group: str) -> list[tuple[int, int]]:
+    """N and K of a group of shapes, or of all. Raises ValueError for a group that does not exist."""
+    if group not in (*SHAPES, "all"):
+        raise ValueError(f"group {group!r} is not one of {', '.join(SHAPES)}, all")
     return [shape for name, members in SHAPES.items() if group in (name, "all") for shape in members]
 
 
-def where() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
     """What the figures depend on: device, processor, cores, threads, versions, commit."""
     device = jax.devices()[0]
     return {
@@ -99,13 +102,15 @@ def where() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    for text in _lines("/proc/cpuinfo"):
+    """Its name, as the system tells it."""
+    for text in _lines_of_file("/proc/cpuinfo"):
         if text.startswith("model name"):
             return text.partition(":")[2].strip()
     return platform.processor() or platform.machine()
 
 
-def _lines(path: str) -> list[str]:
+def _lines_of_file(path: str) -> list[str]:
+    """Its lines, none where it cannot be read."""
     try:
         return pathlib.Path(path).read_text().splitlines()
     except OSError:
@@ -132,29 +137,29 @@ def copy_bandwidth(repeats: int) -> float:
 
 def int8_rate(repeats: int) -> float:
     """Operations a second (two for each product of numbers) of a large dense int8 product with int32 sums."""
-    side = SIDE.get(jax.devices()[0].platform, SIDE["cpu"])
+    side = INT8_SIDE.get(jax.devices()[0].platform, INT8_SIDE["cpu"])
     a = jnp.ones((side, side), jnp.int8)
     dot = jax.jit(lambda a: jax.lax.dot_general(a, a, (((1,), (1,)), ((), ())), preferred_element_type=jnp.int32))
     return 2 * side**3 / median_seconds(lambda: dot(a), repeats)
 
 
-def measure(
+def measure_shape(
     n: int, k: int, m: int, repeats: int, bitnet: pathlib.Path | None = None
 ) -> tuple[list[Row], dict[str, str]]:
     """One row for each product of M activations with an N × K matrix, and the peers that are absent with the reason."""
     rng = np.random.default_rng(0)
     x = rng.integers(-127, 128, (m, k)).astype(np.int8)
-    cache = CACHE.get(jax.devices()[0].platform, CACHE["cpu"])
-    copies = min(CHAIN, cache // (n * k // 4) + 1)
+    cache = CACHE_BYTES.get(jax.devices()[0].platform, CACHE_BYTES["cpu"])
+    copies = min(MAX_CHAIN, cache // (n * k // 4) + 1)
     packed = [random_packed(rng, n, k) for _ in range(copies)]
     times: dict[str, tuple[float, float]] = {}
-    for name, (product, form) in _routes().items():
+    for name, (product, form) in _products().items():
         matrices = [form(p) for p in packed]
         cold, warm = (chain(product, x, chained) for chained in (matrices, matrices[:1] * copies))
         times[name] = (median_seconds(cold, repeats) / copies, median_seconds(warm, repeats) / copies)
     absent: dict[str, str] = {}
     codes = [np.asarray(layout.unpack(p)) for p in packed]
-    for name, found in peers.measure(x, codes, repeats, bitnet):
+    for name, found in peers.measure_peers(x, codes, repeats, bitnet):
         if isinstance(found, str):
             absent[name] = found
         else:
@@ -172,15 +177,19 @@ def measure(
     ], absent  # fmt: skip
 
 
-def _routes() -> dict[str, tuple[Callable[..., Any], Callable[[Packed], Any]]]:
-    """Name → product, and what it takes made from a packed matrix: dense ones, then every available backend."""
-    routes: dict[str, tuple[Callable[..., Any], Callable[[Packed], Any]]] = {
-        name: (_dot(dtype), functools.partial(unpacked, dtype=dtype)) for name, dtype in DENSE.items()
+def _products() -> dict[str, tuple[Callable[..., Any], Callable[[Packed], Any]]]:
+    """Name → product, and the function that makes its operand from a packed matrix.
+
+    Dense products, then every available backend.
+    """
+    products: dict[str, tuple[Callable[..., Any], Callable[[Packed], Any]]] = {
+        name: (_dense_product(dtype), functools.partial(dense_codes, dtype=dtype))
+        for name, dtype in DENSE_TYPES.items()
     }
     for name, state in backends().items():
         if state == "available" and name != "reference":
-            routes[f"packed {name}"] = (_packed(name), lambda p: p)
-    return routes
+            products[f"packed {name}"] = (_packed_product(name), lambda p: p)
+    return products
 
 
 def code_product_seconds(product: Callable[..., Any], m: int, n: int, k: int, repeats: int = 5) -> float:
@@ -192,7 +201,9 @@ def code_product_seconds(product: Callable[..., Any], m: int, n: int, k: int, re
     return median_seconds(chain(bare, x, matrices), repeats) / len(matrices)
 
 
-def _dot(dtype: Any) -> Callable[[Any, Any, Any], Any]:
+def _dense_product(dtype: Any) -> Callable[[Any, Any, Any], Any]:
+    """The product with a dense matrix of that type."""
+
     def product(x: Any, delta: Any, w: Any) -> Any:
         acc = jax.lax.dot_general(x.astype(dtype), w, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
         return acc * delta[:, None]
@@ -200,26 +211,31 @@ def _dot(dtype: Any) -> Callable[[Any, Any, Any], Any]:
     return product
 
 
-def _packed(backend: str) -> Callable[[Any, Any, Any], Any]:
+def _packed_product(backend: str) -> Callable[[Any, Any, Any], Any]:
+    """The product with a packed matrix by that backend."""
     return lambda x, delta, w: packed_matmul(x, w, x_scale=delta, backend=backend)
 
 
 def random_packed(rng: np.random.Generator, n: int, k: int) -> Packed:
     """A matrix of random codes, packed without the checks of ``pack``."""
-    shape = layout.padded(n, layout.TILE_ROWS), layout.padded(k, layout.BLOCK_K) // 4
+    shape = layout.round_up(n, layout.TILE_ROWS), layout.round_up(k, layout.BLOCK_K) // 4
     bits = rng.integers(0, 256, shape, np.uint8)
     high = bits & np.uint8(0xAA)
     codes = high | bits & ~(high >> 1) & np.uint8(0x55)  # no code 3: its low bit goes
     return Packed(codes=jnp.asarray(codes), scale=jnp.ones((n,), jnp.float32), residual={}, shape=(n, k))
 
 
-def unpacked(packed: Packed, dtype: Any) -> Any:
+def dense_codes(packed: Packed, dtype: Any) -> Any:
     """The same integers, dense."""
     return layout.unpack(packed).astype(dtype)
 
 
 def chain(product: Callable[..., Any], x: np.ndarray, matrices: list[Any]) -> Callable[[], Any]:
-    """One call that multiplies activations with every matrix in turn, quantised anew from the result before."""
+    """One compiled call that multiplies the activations with every matrix in turn.
+
+    They are quantised anew before each product, and depend on the result before (which changes nothing), so that XLA
+    can neither share nor reorder the work.
+    """
 
     @jax.jit
     def run(x: Any, matrices: list[Any]) -> Any:
@@ -236,15 +252,15 @@ def chain(product: Callable[..., Any], x: np.ndarray, matrices: list[Any]) -> Ca
 def median_seconds(call: Callable[[], Any], repeats: int) -> float:
     """Median wall seconds of a call, after one to compile."""
     jax.block_until_ready(call())
-    found = []
+    seconds = []
     for _ in range(repeats):
-        began = time.perf_counter()
+        start = time.perf_counter()
         jax.block_until_ready(call())
-        found.append(time.perf_counter() - began)
-    return statistics.median(found)
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
 
 
-def line(row: dict[str, Any]) -> str:
+def table_line(row: dict[str, Any]) -> str:
     """A row of the table."""
     size, packed = f"{row['n']}×{row['k']}", row["packed_bytes"]
     speed = f"{packed / row['cold_s'] / 1e9:7.1f} {100 * row['of_copy']:7.1f}%" if packed else " " * 16

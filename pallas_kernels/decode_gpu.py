@@ -1,8 +1,8 @@
 """Products of a few activations (M ≤ 8) on NVIDIA GPUs: a GEMV that multiplies four codes at once by dp4a.
 
-A 32-bit word of the packed format holds four times four neighbours: ``(word >> 2j) & 0x03030303`` is four codes as four
-bytes, and the word of activations beside it holds the four they meet. Every word is read once and used for all M rows.
-The instruction is inline PTX, which has no meaning in interpret mode; there ``dot4`` takes its place.
+A 32-bit word of the packed format holds four neighbours of each quarter of a block: ``(word >> 2j) & 0x03030303`` is
+four codes as four bytes, to be multiplied with a word of four activations. Every word of codes is read once and used
+for all M rows of activations. dp4a is inline PTX, which interpret mode cannot run; there ``dot4`` takes its place.
 """
 
 import functools
@@ -18,9 +18,9 @@ from jaxtyping import Array, Int8, Int32, UInt8
 from pallas_kernels.layout import BLOCK_K, AnyArray
 from pallas_kernels.tiles import multiprocessors
 
-MOST_ROWS = 8  # of activations; from 9 on the tensor-core product pads to 16
+MAX_ROWS = 8  # of activations; from 9 on the tensor-core product pads to 16
 _WORDS = BLOCK_K // 16  # words of a block: 16 codes each
-_LANES = 1024  # words a program holds at a time
+_LANES = 1024  # words that a program holds at a time
 
 Dot4 = Callable[[Array, Array, Array], Array]
 
@@ -45,7 +45,10 @@ def dp4a(codes: Int32[Array, "*S"], x: Int32[Array, "*S"], acc: Int32[Array, "*S
 
 
 def _kernel(x_ref, words_ref, out_ref, *, rows: int, lanes: int, steps: int, m: int, dot: Dot4):
-    """out[part, M, rows] = Σ over this program's part of K."""
+    """out[part, M, rows] = Σ over this program's part of K.
+
+    Of the eight arguments three are references that Pallas passes, the others sizes that the program is compiled for.
+    """
     first = pl.program_id(1) * steps
 
     def step(i: Array, accs: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -72,7 +75,7 @@ def code_product(
     words = lax.bitcast_convert_type(jnp.asarray(data).reshape(r, k // 16, 4), jnp.int32)
     lanes = _power_of_two(k // 16, 128)
     rows = _power_of_two(r, max(8, _LANES // lanes))
-    parts = splits(k // 16 // lanes, r // rows, multiprocessors())
+    parts = parts_of_k(k // 16 // lanes, r // rows, multiprocessors())
     partial = pl.pallas_call(
         functools.partial(
             _kernel, rows=rows, lanes=lanes, steps=k // 16 // lanes // parts, m=m, dot=dot4 if interpret else dp4a
@@ -92,14 +95,14 @@ def code_product(
 
 
 def quarters_first(x: Int8[AnyArray, "M K"]) -> Int32[Array, "M 4 K16"]:
-    """Activations as words of four neighbours, a row for each quarter: word t of quarter j meets word t of a matrix."""
+    """Activations as words of four neighbours, by quarter: word t of quarter j is for bit pair j of word t of a row."""
     m, k = x.shape
     quarters = jnp.asarray(x).reshape(m, k // BLOCK_K, 4, _WORDS, 4).transpose(0, 2, 1, 3, 4)
     return lax.bitcast_convert_type(quarters, jnp.int32).reshape(m, 4, k // 16)
 
 
-def splits(steps: int, programs: int, processors: int) -> int:
-    """Parts of K, a divisor of ``steps``, until the grid holds four programs a multiprocessor."""
+def parts_of_k(steps: int, programs: int, processors: int) -> int:
+    """Parts to cut K into, a divisor of ``steps``: as few as give four programs a multiprocessor, or else the most."""
     parts = 1
     for more in range(2, steps + 1):
         if steps % more == 0 and programs * parts < 4 * processors:

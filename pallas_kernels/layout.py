@@ -1,15 +1,16 @@
 """The packed format: 2-bit codes along K, the same bytes for every backend.
 
 A row of K integers is cut into blocks of 256, padded with zeros. Byte b of a block holds its elements b, 64 + b,
-128 + b and 192 + b in bits 0–1, 2–3, 4–5 and 6–7: the four bit pairs are the four contiguous quarters. So a kernel
-unpacks with ``(byte >> 2j) & 3`` and *slices* the activations, and a 32-bit word holds four times four neighbours, as
-dp4a wants them. The code of a weight is T + 1; the one is taken back after the product:
+128 + b and 192 + b in bits 0–1, 2–3, 4–5 and 6–7: each of the four bit pairs is a quarter of the block, in order. So a
+kernel unpacks quarter j with ``(byte >> 2j) & 3`` and multiplies it with a *slice* of the activations; and a 32-bit
+word holds four neighbours of each quarter, as dp4a wants them. The code of a weight is T + 1; the one is taken back
+after the product:
 
     Σ_k T_k·x_k = Σ_k code_k·x_k − Σ_k x_k
 
 A promoted block of 16 output rows carries a residual R on a grid m times finer: W ≈ (α/m)·(m·T + R). R + 8 (m = 4,
-4 bits) or R + 128 (m = 32, 8 bits) is written in base 4, one plane of 2-bit codes a digit, so that one product with
-codes 0…3 serves every width. Promoted blocks are compact: their planes beside an array of block numbers.
+4 bits) or R + 128 (m = 32, 8 bits) is written in base 4, each digit in a plane of 2-bit codes, so that the product with
+codes 0…3 serves every width. Only promoted blocks have planes; an array of block numbers beside them says which.
 """
 
 import dataclasses
@@ -24,18 +25,18 @@ from jaxtyping import Array, Float, Int8, Int32, Num, UInt8
 
 AnyArray = Array | np.ndarray
 
-BLOCK_K = 256  # elements of K that share 64 bytes
+BLOCK_K = 256  # elements of K in a block, 64 bytes
 QUARTER = BLOCK_K // 4
 BLOCK_ROWS = 16  # output rows that share a tier
-TILE_ROWS = 64  # rows are padded to a multiple, so that every kernel's tile is full
+TILE_ROWS = 64  # rows are padded to a multiple of it, so that every kernel's tile is full
 FACTORS = (4, 32)  # m of the 4-bit and of the 8-bit tier
-_PLANES = {4: 2, 32: 4}  # base-4 digits of a residual
-OFFSET = {4: 8, 32: 128}  # makes a residual's digits non-negative
-_LIMIT = {4: 7, 32: 127}
+PLANES = {4: 2, 32: 4}  # base-4 digits of a residual
+OFFSET = {4: 8, 32: 128}  # added to a residual, so that its digits are not negative
+LIMIT = {4: 7, 32: 127}  # largest |R|
 
 
 class PackingError(ValueError):
-    """Something that cannot be packed or multiplied; the message says what and what would do."""
+    """Something cannot be packed or multiplied; the message says what, and what can."""
 
 
 @typing.no_type_check
@@ -44,7 +45,7 @@ class Planes:
     """The residuals of promoted blocks of one tier."""
 
     digits: UInt8[Array, "*L planes rows K4"]  # packed base-4 digits, least first; rows = 16 · blocks
-    block: Int32[Array, "*L blocks"]  # block number of each; at or beyond the matrix's last: unused capacity
+    block: Int32[Array, "*L blocks"]  # the number of each; one beyond the matrix's last block is unused capacity
 
 
 @typing.no_type_check
@@ -72,7 +73,7 @@ class Residual:
     m: Sequence[int] | np.ndarray  # 4 or 32 for each block
 
 
-def padded(size: int, multiple: int) -> int:
+def round_up(size: int, multiple: int) -> int:
     """``size`` rounded up to a multiple."""
     return -(-size // multiple) * multiple
 
@@ -105,20 +106,21 @@ def pack(codes: Num[AnyArray, "N K"], scale: Any, *, residual: Residual | None =
     if ternary.size == 0 or ternary.min() < -1 or ternary.max() > 1:
         raise PackingError("codes must be −1, 0 or 1, and there must be some")
     n, k = ternary.shape
-    whole = np.zeros((padded(n, TILE_ROWS), padded(k, BLOCK_K)), np.int8)
-    whole[:n, :k] = ternary
+    padded_codes = np.zeros((round_up(n, TILE_ROWS), round_up(k, BLOCK_K)), np.int8)
+    padded_codes[:n, :k] = ternary
     scales = np.asarray(scale, np.float32)
     if scales.shape not in ((), (n,)):
         raise PackingError(f"scale must be a number or one for each of the {n} rows, not {list(scales.shape)}")
     return Packed(
-        codes=jnp.asarray(pack_codes((whole + 1).astype(np.uint8))),
+        codes=jnp.asarray(pack_codes((padded_codes + 1).astype(np.uint8))),
         scale=jnp.asarray(np.broadcast_to(scales, (n,)).copy()),
-        residual=_planes(residual, n, k) if residual is not None else {},
+        residual=_pack_residual(residual, n, k) if residual is not None else {},
         shape=(n, k),
     )
 
 
-def _planes(residual: Residual, n: int, k: int) -> dict[int, Planes]:
+def _pack_residual(residual: Residual, n: int, k: int) -> dict[int, Planes]:
+    """The planes of promoted blocks of an N × K matrix, by tier factor. Raises ``PackingError``."""
     values, block, factors = (np.asarray(a) for a in (residual.values, residual.block, residual.m))
     if block.ndim != 1 or factors.shape != block.shape or not np.issubdtype(block.dtype, np.integer):
         raise PackingError("residual blocks must be a list of whole numbers, with a tier factor for each")
@@ -133,8 +135,8 @@ def _planes(residual: Residual, n: int, k: int) -> dict[int, Planes]:
         if m not in FACTORS:
             raise PackingError(f"a tier factor must be one of {FACTORS}, not {m}")
         mine = factors == m
-        if np.abs(values[mine].astype(np.int32)).max() > _LIMIT[m]:
-            raise PackingError(f"residuals of m = {m} must be within ±{_LIMIT[m]}")
+        if np.abs(values[mine].astype(np.int32)).max() > LIMIT[m]:
+            raise PackingError(f"residuals of m = {m} must be within ±{LIMIT[m]}")
         planes[m] = Planes(
             digits=jnp.asarray(_digits(values[mine], m)), block=jnp.asarray(block[mine].astype(np.int32))
         )
@@ -144,10 +146,10 @@ def _planes(residual: Residual, n: int, k: int) -> dict[int, Planes]:
 def _digits(values: np.ndarray, m: int) -> np.ndarray:
     """Packed base-4 digits [planes, 16·blocks, K4] of residuals [blocks, 16, K]; padding is R = 0."""
     k = values.shape[-1]
-    rows = np.zeros((values.shape[0] * BLOCK_ROWS, padded(k, BLOCK_K)), np.int32)
+    rows = np.zeros((values.shape[0] * BLOCK_ROWS, round_up(k, BLOCK_K)), np.int32)
     rows[:, :k] = values.reshape(-1, k)
     shifted = rows + OFFSET[m]
-    return np.stack([pack_codes(((shifted >> 2 * p) & 3).astype(np.uint8)) for p in range(_PLANES[m])])
+    return np.stack([pack_codes(((shifted >> 2 * p) & 3).astype(np.uint8)) for p in range(PLANES[m])])
 
 
 def unpack(packed: Packed) -> Int8[Array, "N K"]:
@@ -159,24 +161,24 @@ def unpack(packed: Packed) -> Int8[Array, "N K"]:
 def unpack_residual(packed: Packed) -> dict[int, tuple[Int8[Array, "blocks 16 K"], Int32[Array, " blocks"]]]:
     """R and block numbers of each tier factor, as ``pack`` was given them."""
     _, k = packed.shape
-    found = {}
+    residuals = {}
     for m, planes in packed.residual.items():
-        weights = 4 ** jnp.arange(_PLANES[m], dtype=jnp.int32).reshape(-1, 1, 1)
-        whole = jnp.sum(unpack_codes(planes.digits).astype(jnp.int32) * weights, axis=0) - OFFSET[m]
-        found[m] = (whole[:, :k].astype(jnp.int8).reshape(-1, BLOCK_ROWS, k), planes.block)
-    return found
+        weights = 4 ** jnp.arange(PLANES[m], dtype=jnp.int32).reshape(-1, 1, 1)
+        shifted = jnp.sum(unpack_codes(planes.digits).astype(jnp.int32) * weights, axis=0) - OFFSET[m]
+        residuals[m] = (shifted[:, :k].astype(jnp.int8).reshape(-1, BLOCK_ROWS, k), planes.block)
+    return residuals
 
 
-def whole(packed: Packed) -> Int32[Array, "N K"]:
-    """m·T + R of a packed matrix."""
+def integers_of(packed: Packed) -> Int32[Array, "N K"]:
+    """The integers m·T + R of a packed matrix."""
     k = packed.shape[1]
-    integers = unpack(packed).astype(jnp.int32) * row_factors(packed)[:, None]
+    total = unpack(packed).astype(jnp.int32) * row_factors(packed)[:, None]
     for values, block in unpack_residual(packed).values():
-        integers = integers.at[rows_of(block)].add(values.reshape(-1, k).astype(jnp.int32), mode="drop")
-    return integers
+        total = total.at[rows_of_blocks(block)].add(values.reshape(-1, k).astype(jnp.int32), mode="drop")
+    return total
 
 
-def rows_of(block: Int32[Array, " blocks"]) -> Int32[Array, " rows"]:
+def rows_of_blocks(block: Int32[Array, " blocks"]) -> Int32[Array, " rows"]:
     """The row numbers of promoted blocks, 16 a block."""
     return (block[:, None] * BLOCK_ROWS + jnp.arange(BLOCK_ROWS)[None]).reshape(-1)
 
@@ -189,14 +191,14 @@ def row_factors(packed: Packed) -> Int32[Array, " N"]:
     return jnp.repeat(blocks, BLOCK_ROWS)[: packed.shape[0]]
 
 
-def with_capacity(packed: Packed, m: int, blocks: int) -> Planes:
+def planes_with_capacity(packed: Packed, m: int, blocks: int) -> Planes:
     """The planes of tier factor ``m`` with room for ``blocks``; unused ones carry R = 0 and a number past the last."""
     n, k = packed.shape
     if m in packed.residual:
         planes = packed.residual[m]
     else:
-        nothing = jnp.zeros((_PLANES[m], 0, packed.codes.shape[-1]), jnp.uint8)
-        planes = Planes(digits=nothing, block=jnp.zeros((0,), jnp.int32))
+        no_digits = jnp.zeros((PLANES[m], 0, packed.codes.shape[-1]), jnp.uint8)
+        planes = Planes(digits=no_digits, block=jnp.zeros((0,), jnp.int32))
     spare = blocks - planes.block.size
     if spare < 0:
         raise PackingError(f"{planes.block.size} blocks of m = {m} do not fit a capacity of {blocks}")
@@ -207,20 +209,20 @@ def with_capacity(packed: Packed, m: int, blocks: int) -> Planes:
     )
 
 
-def check(packed: Packed) -> None:
+def check_packed(packed: Packed) -> None:
     """Raises ``PackingError`` unless the arrays of one or of stacked matrices are what ``pack`` could have made."""
     (n, k), stacked = packed.shape, packed.codes.shape[:-2]
-    width = padded(k, BLOCK_K) // 4
-    _same("codes", packed.codes, (*stacked, padded(n, TILE_ROWS), width), np.uint8)
-    _same("scale", packed.scale, (*stacked, n), np.float32)
+    width = round_up(k, BLOCK_K) // 4
+    _check_array("codes", packed.codes, (*stacked, round_up(n, TILE_ROWS), width), np.uint8)
+    _check_array("scale", packed.scale, (*stacked, n), np.float32)
     for matrix in np.asarray(packed.codes).reshape(-1, *packed.codes.shape[-2:]):
         if np.any(matrix & (matrix >> 1) & np.uint8(0x55)):
             raise PackingError("a code is 3, which is no weight")
     for m, planes in packed.residual.items():
         numbers = np.asarray(planes.block)
         rows = BLOCK_ROWS * numbers.shape[-1]
-        _same(f"digits of m = {m}", planes.digits, (*stacked, _PLANES[m], rows, width), np.uint8)
-        _same(f"blocks of m = {m}", numbers, (*stacked, numbers.shape[-1]), np.int32)
+        _check_array(f"digits of m = {m}", planes.digits, (*stacked, PLANES[m], rows, width), np.uint8)
+        _check_array(f"blocks of m = {m}", numbers, (*stacked, numbers.shape[-1]), np.int32)
     promoted = [np.asarray(planes.block).reshape(-1, planes.block.shape[-1]) for planes in packed.residual.values()]
     for layer in zip(*promoted, strict=True):
         used = [int(b) for numbers in layer for b in numbers if b < -(-n // BLOCK_ROWS)]
@@ -228,16 +230,17 @@ def check(packed: Packed) -> None:
             raise PackingError(f"promoted blocks must be different numbers below {n // BLOCK_ROWS}")
 
 
-def _same(name: str, found: Any, shape: tuple[int, ...], dtype: Any) -> None:
+def _check_array(name: str, found: Any, shape: tuple[int, ...], dtype: Any) -> None:
+    """Raises ``PackingError`` unless the array has that shape and type."""
     if found.shape != shape or found.dtype != dtype:
         raise PackingError(f"{name} are {found.dtype} {list(found.shape)}, not {np.dtype(dtype)} {list(shape)}")
 
 
-def largest(packed: Packed) -> int:
+def largest_integer(packed: Packed) -> int:
     """The largest |m·T + R| that the matrix can hold."""
-    return max((m + _LIMIT[m] for m in packed.residual), default=1)
+    return max((m + LIMIT[m] for m in packed.residual), default=1)
 
 
 def nbytes(packed: Packed) -> int:
-    """Bytes of a packed matrix, scales, planes and block numbers among them."""
+    """Bytes of a packed matrix: codes, scales, planes and block numbers."""
     return sum(leaf.nbytes for leaf in jax.tree.leaves(packed))

@@ -7,6 +7,7 @@ integers, and y = f32(accumulator)·(scale·δ) is computed in that order.
 
 import functools
 from collections.abc import Callable
+from typing import Literal, assert_never, get_args
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +17,13 @@ from pallas_kernels import layout, reference, xla
 from pallas_kernels.layout import AnyArray, Packed, PackingError
 
 CodeProduct = Callable[[Array, Array], Array]
-BACKENDS = ("reference", "xla", "triton", "mosaic")
-_RANGE = {"triton": (8.0, 99.0), "mosaic": (9.0, 9.9)}  # compute capabilities; Mosaic's wgmma is Hopper's alone
-# (platform, least compute capability, most rows of activations) → backend; the first line that holds counts. Only what
+Backend = Literal["reference", "xla", "triton", "mosaic"]
+BACKENDS: tuple[Backend, ...] = get_args(Backend)
+# Least and largest compute capability; Mosaic's wgmma is Hopper's alone.
+_CAPABILITIES: dict[Backend, tuple[float, float]] = {"triton": (8.0, 99.0), "mosaic": (9.0, 9.9)}
+# (platform, least compute capability, most rows of activations, backend); the first line that holds counts. Only what
 # has been measured on the device stands here: the Pallas kernels compile for 8.0 and 9.0 and have run on neither.
-_TABLE = (
+_DISPATCH: tuple[tuple[str, float, int | None, Backend], ...] = (
     ("gpu", 0.0, None, "xla"),
     ("cpu", 0.0, None, "xla"),
 )
@@ -29,32 +32,37 @@ _TABLE = (
 def backends() -> dict[str, str]:
     """Every backend: "available" on the default device, or the reason why not."""
     platform, capability = _device()
-    found = {name: "available" for name in BACKENDS}
-    for name, (least, most) in _RANGE.items():
+    states: dict[str, str] = {name: "available" for name in BACKENDS}
+    for name, (least, most) in _CAPABILITIES.items():
         if platform != "gpu":
-            found[name] = f"needs an NVIDIA GPU of compute capability {least}; the device is a {platform}"
+            states[name] = f"needs an NVIDIA GPU of compute capability {least}; the device is a {platform}"
         elif not least <= capability <= most:
-            found[name] = f"needs compute capability {least} to {most}; this GPU has {capability}"
-    return found
+            states[name] = f"needs compute capability {least} to {most}; this GPU has {capability}"
+    return states
 
 
-def _product(name: str) -> CodeProduct:
+def _code_product_of(backend: Backend) -> CodeProduct:
     """The backend's function. Pallas is imported where it is used: that takes a second, and most runs never need it."""
-    if name == "triton":
-        from pallas_kernels import triton_gpu
+    match backend:
+        case "reference":
+            return reference.code_product
+        case "xla":
+            return xla.code_product
+        case "triton":
+            from pallas_kernels import triton_gpu
 
-        return triton_gpu.code_product
-    if name == "mosaic":
-        from pallas_kernels import mosaic_gpu
+            return triton_gpu.code_product
+        case "mosaic":
+            from pallas_kernels import mosaic_gpu
 
-        return mosaic_gpu.code_product
-    return {"reference": reference.code_product, "xla": xla.code_product}[name]
+            return mosaic_gpu.code_product
+    assert_never(backend)
 
 
-def choose(m: int) -> str:
+def choose_backend(m: int) -> Backend:
     """The backend that ``auto`` stands for, for M rows of activations on the default device."""
     platform, capability = _device()
-    for where, least, most, name in _TABLE:
+    for where, least, most, name in _DISPATCH:
         if where == platform and capability >= least and (most is None or m <= most):
             return name
     return "xla"
@@ -80,26 +88,32 @@ def packed_matmul(
     """y = f32(x·(m·T + R)ᵀ)·(scale·δ) with δ = ``x_scale`` [M]; ``out_dtype=int32`` returns the accumulator instead.
 
     x is int8 within ±127. Exact in int32, which bounds K: 106,000 with 8-bit residuals, 16 million without. Not
-    differentiable: packed weights are for inference. Raises ``PackingError`` for what does not fit, or a backend that
-    cannot do this here.
+    differentiable: packed weights are for inference. ``backend`` is one of ``backends()`` or "auto". Raises
+    ``PackingError`` for what does not fit, an unknown backend, and one that cannot do this here.
     """
     x, x_scale = jnp.asarray(x), jnp.asarray(x_scale)
-    _check(x, packed, x_scale, jnp.dtype(out_dtype))
+    _check_arguments(x, packed, x_scale, jnp.dtype(out_dtype))
     if not x.shape[0]:
         return jnp.zeros((0, packed.shape[0]), out_dtype)
-    name = choose(x.shape[0]) if backend == "auto" else backend
-    reason = backends().get(name, f"there is no such backend; there is: auto, {', '.join(BACKENDS)}")
-    if reason != "available":
-        raise PackingError(f"backend {name}: {reason}; backend='xla' does everything")
-    product = _product(name)
-    if name == "reference":
+    chosen = choose_backend(x.shape[0]) if backend == "auto" else _available(backend)
+    product = _code_product_of(chosen)
+    if chosen == "reference":
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((x, packed, x_scale))):
             raise PackingError("the reference backend runs outside jit and grad; xla does the same inside jit")
-        return _finish(_accumulate(x, packed, product), packed, x_scale, out_dtype)
-    return _no_gradient(x, packed, x_scale, product, jnp.dtype(out_dtype))
+        return _scaled(_accumulate(x, packed, product), packed, x_scale, out_dtype)
+    return _undifferentiable_product(x, packed, x_scale, product, jnp.dtype(out_dtype))
 
 
-def _check(x: Array, packed: Packed, x_scale: Array, out_dtype: jnp.dtype) -> None:
+def _available(backend: str) -> Backend:
+    """The backend of that name. Raises ``PackingError`` unless it exists and can be used on the default device."""
+    state = backends().get(backend, f"there is no such backend; there is: auto, {', '.join(BACKENDS)}")
+    for known in BACKENDS:
+        if known == backend and state == "available":
+            return known
+    raise PackingError(f"backend {backend}: {state}; backend='xla' does everything")
+
+
+def _check_arguments(x: Array, packed: Packed, x_scale: Array, out_dtype: jnp.dtype) -> None:
     """Raises ``PackingError`` for arguments that do not fit each other."""
     if packed.codes.ndim != 2:
         layers = list(packed.codes.shape[:-2])
@@ -111,42 +125,47 @@ def _check(x: Array, packed: Packed, x_scale: Array, out_dtype: jnp.dtype) -> No
         raise PackingError(f"x_scale must be [{x.shape[0]}], one δ for each row of x, not {list(x_scale.shape)}")
     if out_dtype != jnp.int32 and not jnp.issubdtype(out_dtype, jnp.floating):
         raise PackingError(f"out_dtype must be a floating-point type, or int32 for the accumulator, not {out_dtype}")
-    if 127 * layout.largest(packed) * k >= 2**31:
+    if 127 * layout.largest_integer(packed) * k >= 2**31:
         raise PackingError(f"K = {k:,} does not fit the int32 accumulator; split the matrix along K and add the parts")
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
-def _no_gradient(x, packed, x_scale, product, out_dtype):
-    return _finish(_accumulate(x, packed, product), packed, x_scale, out_dtype)
+def _undifferentiable_product(x, packed, x_scale, product, out_dtype):
+    """The whole product, with a sentence in the place of a gradient."""
+    return _scaled(_accumulate(x, packed, product), packed, x_scale, out_dtype)
 
 
-def _refuse(*_):
+def _refuse_gradient(*_):
+    """Raises ``PackingError``."""
     raise PackingError("packed weights are not trained: differentiate the latent weights they were packed from")
 
 
-_no_gradient.defvjp(_refuse, _refuse)
+_undifferentiable_product.defvjp(_refuse_gradient, _refuse_gradient)
 
 
 def _accumulate(x: Int8[AnyArray, "M K"], packed: Packed, product: CodeProduct) -> Int32[Array, "M N"]:
-    """Σ_k (m·T + R)·x."""
+    """Σ_k (m·T + R)·x, from products with codes 0…3 alone."""
     n, k = packed.shape
-    wide = jnp.pad(x, ((0, 0), (0, layout.padded(k, layout.BLOCK_K) - k)))
+    wide = jnp.pad(x, ((0, 0), (0, layout.round_up(k, layout.BLOCK_K) - k)))
     total = jnp.sum(x, axis=1, dtype=jnp.int32)[:, None]
+    # T is its code less one.
     acc = product(wide, packed.codes)[:, :n] - total
     if not packed.residual:
         return acc
+    # R is Σ digit·4^plane less the offset; each tier's promoted rows are added to m·T.
     acc = acc * layout.row_factors(packed)[None]
     for m, planes in packed.residual.items():
         digits, rows, k4 = planes.digits.shape
         parts = product(wide, planes.digits.reshape(digits * rows, k4)).reshape(-1, digits, rows)
-        whole = sum(parts[:, p] * 4**p for p in range(digits)) - layout.OFFSET[m] * total
-        acc = acc.at[:, layout.rows_of(planes.block)].add(whole, mode="drop")
+        residual = sum(parts[:, p] * 4**p for p in range(digits)) - layout.OFFSET[m] * total
+        acc = acc.at[:, layout.rows_of_blocks(planes.block)].add(residual, mode="drop")
     return acc
 
 
-def _finish(
+def _scaled(
     acc: Int32[Array, "M N"], packed: Packed, x_scale: Float[AnyArray, " M"], out_dtype: jnp.dtype | type
 ) -> Num[Array, "M N"]:
+    """f32(accumulator)·(scale·δ), in that order; the accumulator itself for int32."""
     if jnp.dtype(out_dtype) == jnp.int32:
         return acc
     return (acc.astype(jnp.float32) * (packed.scale[None] * x_scale[:, None])).astype(out_dtype)

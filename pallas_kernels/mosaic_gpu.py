@@ -1,8 +1,8 @@
 """Packed products by Pallas on the Mosaic route: NVIDIA GPUs of compute capability 9.0 (Hopper), the same bytes.
 
-Mosaic has no shifts of 8-bit lanes, so none is done: a mask leaves each bit pair where it is, as a code times 1, 4, 16
-or 64, four accumulators take one pair each, and the shift comes once at the end. The top pair would be negative as an
-int8; with its high bit flipped it reads as (code − 2)·64, and two times the sum of its activations is given back:
+Mosaic cannot shift 8-bit lanes. A mask therefore leaves each bit pair where it is, as a code times 1, 4, 16 or 64; each
+pair has an accumulator of its own, and the accumulators are shifted once, at the end. The top pair would be negative as
+an int8; with its high bit flipped it reads as (code − 2)·64, so twice the sum of its activations is added back:
 
     Σ code·x = Σ_j acc_j / 4^j + 2·Σ_{k in the last quarters} x_k
 
@@ -18,10 +18,10 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 from jaxtyping import Array, Int8, Int32, UInt8
 
-from pallas_kernels.layout import BLOCK_K, QUARTER, TILE_ROWS, AnyArray, padded
+from pallas_kernels.layout import BLOCK_K, QUARTER, TILE_ROWS, AnyArray, round_up
 
-_STEPS = 4  # blocks of K in flight
-_MASKS = (0x03, 0x0C, 0x30, 0xC0)
+_STEPS = 4  # blocks of K that are loaded ahead
+_MASKS = (0x03, 0x0C, 0x30, 0xC0)  # of the bit pairs
 _FLIP = 0x80  # high bit of the top pair
 _SWIZZLE = 64  # bytes of a quarter
 
@@ -30,8 +30,8 @@ def code_product(x: Int8[AnyArray, "M K"], data: UInt8[AnyArray, "R K4"]) -> Int
     """Σ_k code·x for packed codes 0…3, exact in int32; R a multiple of 64, K of 256."""
     m, k = x.shape
     columns = 16 if m <= 16 else 32 if m <= 32 else 64
-    wide = jnp.pad(x, ((0, padded(m, columns) - m), (0, 0)))
-    rows = padded(data.shape[0], TILE_ROWS)
+    wide = jnp.pad(x, ((0, round_up(m, columns) - m), (0, 0)))
+    rows = round_up(data.shape[0], TILE_ROWS)
     tall = jnp.pad(data, ((0, rows - data.shape[0]), (0, 0)))
     product = plgpu.kernel(
         functools.partial(_kernel, blocks=k // BLOCK_K, columns=columns),
@@ -47,6 +47,7 @@ def code_product(x: Int8[AnyArray, "M K"], data: UInt8[AnyArray, "R K4"]) -> Int
 
 
 def _kernel(data_gmem, x_gmem, out_gmem, out_smem, *, blocks: int, columns: int):
+    """out[row tile, activation tile] = Σ code·x over the whole of K; see the module for the masks."""
     row, column = lax.axis_index("row"), lax.axis_index("column")
     rows_slice, columns_slice = pl.ds(row * TILE_ROWS, TILE_ROWS), pl.ds(column * columns, columns)
 

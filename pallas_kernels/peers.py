@@ -1,7 +1,7 @@
-"""Other people's products, to be measured beside ours where they are installed: PyTorch, GemLite, Microsoft BitNet.
+"""Other people's products, measured beside ours where they are installed: PyTorch, GemLite, Microsoft BitNet.
 
-None of them is a requirement: each is imported when it is asked for, and its absence is a sentence. Times are those of
-the device: on a GPU a chain of products is captured in a CUDA graph first, so that Python's launches do not count.
+None of them is required: each is imported when it is asked for, and a sentence says why one is absent. Times are those
+of the device: on a GPU a chain of products is captured in a CUDA graph first, so that Python's launches do not count.
 """
 
 import ctypes
@@ -27,7 +27,7 @@ class Absent(Exception):
     """A peer that cannot be measured here; the message says why."""
 
 
-def measure(
+def measure_peers(
     x: np.ndarray, matrices: list[np.ndarray], repeats: int, bitnet: pathlib.Path | None
 ) -> Iterator[tuple[str, tuple[float, float] | str]]:
     """Every peer's name with its seconds a product, cold (over all matrices) and warm (over one), or why not.
@@ -38,9 +38,9 @@ def measure(
     for name, prepare in (("torch bf16", torch_bf16), ("gemlite", gemlite), ("bitnet", bitnet_from(bitnet))):
         try:
             calls = prepare(x, matrices)
-            _check(calls[0], x, matrices[0])
-            warm = _seconds(calls[:1] * len(calls), repeats)
-            yield name, (_seconds(calls, repeats) / len(calls), warm / len(calls))
+            _check_result(calls[0], x, matrices[0])
+            warm = _median_seconds(calls[:1] * len(calls), repeats)
+            yield name, (_median_seconds(calls, repeats) / len(calls), warm / len(calls))
         except Absent as reason:
             yield name, str(reason)
 
@@ -48,7 +48,7 @@ def measure(
 def torch_bf16(x: np.ndarray, matrices: list[np.ndarray]) -> list[Call]:
     """PyTorch's own bf16 product, by cuBLAS on a GPU."""
     torch = _torch()
-    put = lambda a: torch.from_numpy(np.array(a)).to(device=_place(torch), dtype=torch.bfloat16)
+    put = lambda a: torch.from_numpy(np.array(a)).to(device=_device(torch), dtype=torch.bfloat16)
     activations = put(x)
     return [functools.partial(torch.matmul, activations, put(w).T) for w in matrices]
 
@@ -92,6 +92,7 @@ def bitnet_from(folder: pathlib.Path | None) -> Callable[[np.ndarray, list[np.nd
 
 
 def _bitnet_call(torch: Any, product: Any, x: np.ndarray, packed: Any, shape: tuple[int, int]) -> Call:
+    """One product by BitNet's library."""
     n, k = shape
     activations = torch.from_numpy(x).to("cuda")
     out = torch.empty((1, n), dtype=torch.bfloat16, device="cuda")
@@ -107,41 +108,43 @@ def _bitnet_call(torch: Any, product: Any, x: np.ndarray, packed: Any, shape: tu
 
 
 def _torch() -> Any:
+    """The module. Raises ``Absent``."""
     try:
         return importlib.import_module("torch")
     except ImportError:
         raise Absent("not installed (PyTorch)") from None
 
 
-def _place(torch: Any) -> str:
+def _device(torch: Any) -> str:
+    """Where PyTorch is to compute."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _check(call: Call, x: np.ndarray, w: np.ndarray) -> None:
-    """Raises ``Absent`` for a result further from NumPy's than bf16, or a second quantisation of x, rounds."""
+def _check_result(call: Call, x: np.ndarray, w: np.ndarray) -> None:
+    """Raises ``Absent`` for a result further from NumPy's than bf16 or another quantisation of x would bring it."""
     found = call().float().cpu().numpy()
     want = x.astype(np.float32) @ w.T.astype(np.float32)  # exact: integers below 2²⁴
     if not np.abs(found - want).max() <= 0.02 * np.abs(want).max():
         raise Absent(f"is wrong: off by up to {np.abs(found - want).max():.1f} of {np.abs(want).max():.1f}")
 
 
-def _seconds(calls: list[Call], repeats: int) -> float:
+def _median_seconds(calls: list[Call], repeats: int) -> float:
     """Median seconds of all calls, one after the other."""
     torch = _torch()
-    on_gpu = _place(torch) == "cuda"
+    on_gpu = _device(torch) == "cuda"
     run: Call = lambda: [call() for call in calls]
-    run = _captured(torch, run) if on_gpu else run
-    found = []
+    run = _as_cuda_graph(torch, run) if on_gpu else run
+    seconds = []
     for _ in range(repeats + 1):  # the first one warms up
-        began = time.perf_counter()
+        start = time.perf_counter()
         run()
         if on_gpu:
             torch.cuda.synchronize()
-        found.append(time.perf_counter() - began)
-    return statistics.median(found[1:])
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds[1:])
 
 
-def _captured(torch: Any, run: Call) -> Call:
+def _as_cuda_graph(torch: Any, run: Call) -> Call:
     """The calls as one CUDA graph; PyTorch wants them run on a side stream first, which also tunes GemLite."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())

@@ -7,26 +7,26 @@ import pathlib
 
 import jax
 
-from pallas_kernels.layout import BLOCK_K, padded
+from pallas_kernels.layout import BLOCK_K, round_up
 
-TABLE = pathlib.Path(__file__).with_name("tuned.json")
+TABLE_FILE = pathlib.Path(__file__).with_name("tuned.json")
 _PROCESSORS = 132  # an H200's; taken where the device does not say
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tile:
-    """How a product is cut."""
+    """How a product is cut into programs of the GPU."""
 
-    rows: int = 64  # of the matrix, a program; divides 64
-    activations: int = 64  # rows of x, a program; a power of two from 16
+    rows: int = 64  # of the matrix that a program takes; divides 64
+    activations: int = 64  # rows of x that a program takes; a power of two from 16
     splits: int = 1  # parts of K; divides the number of its blocks
-    warps: int = 4
-    stages: int = 3
+    warps: int = 4  # of a program
+    stages: int = 3  # of its software pipeline
 
 
 def choose_tile(m: int, rows: int, k: int) -> Tile:
     """The measured tile of the shape on the default device, or the default one."""
-    measured = lookup(jax.devices()[0].device_kind, m, rows, k)
+    measured = measured_tile(jax.devices()[0].device_kind, m, rows, k)
     return Tile(**measured) if measured else default_tile(m, rows, k)
 
 
@@ -37,14 +37,14 @@ def default_tile(m: int, rows: int, k: int) -> Tile:
     """
     activations = 16 if m <= 16 else 32 if m <= 32 else 64 if m <= 512 else 128
     programs = -(-rows // 64) * -(-m // activations)
-    blocks, splits = padded(k, BLOCK_K) // BLOCK_K, 1
+    blocks, splits = round_up(k, BLOCK_K) // BLOCK_K, 1
     while programs * splits < 2 * multiprocessors() and splits < 16 and blocks % (2 * splits) == 0:
         splits *= 2
     return Tile(activations=activations, splits=splits, warps=8 if activations >= 128 else 4)
 
 
 def multiprocessors() -> int:
-    """Of the default device."""
+    """How many the default device has."""
     return getattr(jax.devices()[0], "core_count", None) or _PROCESSORS
 
 
@@ -53,17 +53,17 @@ def bucket(m: int) -> int:
     return max(16, 1 << (m - 1).bit_length())
 
 
-def key(m: int, rows: int, k: int) -> str:
+def shape_key(m: int, rows: int, k: int) -> str:
     """Name of a shape in the table."""
     return f"{bucket(m)}x{rows}x{k}"
 
 
 @functools.cache
-def table() -> dict[str, dict[str, dict[str, int]]]:
-    """Device kind → shape → the fields of a ``Tile``."""
-    return json.loads(TABLE.read_text())
+def measured_tiles() -> dict[str, dict[str, dict[str, int]]]:
+    """Device kind → name of a shape → the fields of a ``Tile``."""
+    return json.loads(TABLE_FILE.read_text())
 
 
-def lookup(kind: str, m: int, rows: int, k: int) -> dict[str, int] | None:
+def measured_tile(kind: str, m: int, rows: int, k: int) -> dict[str, int] | None:
     """The measured tile of a shape on a kind of device, or None."""
-    return table().get(kind, {}).get(key(m, rows, k))
+    return measured_tiles().get(kind, {}).get(shape_key(m, rows, k))

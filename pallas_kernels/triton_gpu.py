@@ -1,11 +1,12 @@
 """Packed products by Pallas on the Triton route: NVIDIA GPUs of compute capability 8.0 and newer.
 
 Up to 8 activations take the GEMV of ``decode_gpu.py``; this module is for more.
-The weights are the A operand of the tensor-core product (yᵀ = W·xᵀ): unpacked 2-bit codes then stay in registers, where
-as the B operand every one of them would be stored to shared memory byte by byte. A program holds a tile of rows and a
-tile of activations; K runs through the loop in blocks of 256, four products of 64 a block, one for each bit pair. Where
-the grid would leave multiprocessors idle, K is split over a third grid axis and the partial sums are added by XLA;
-integers add in any order to the same bits.
+
+The weights are the A operand of the tensor-core product (yᵀ = W·xᵀ), where unpacked codes stay in registers; as the B
+operand each of them would be stored to shared memory byte by byte. A program takes a tile of rows and a tile of
+activations and goes through K in blocks of 256, with four products of 64 a block, one for each bit pair. Where there
+would be fewer programs than multiprocessors, K is split over a third grid axis and XLA adds the partial sums: integers
+add to the same bits in any order.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from jax.experimental.pallas import triton as pltriton
 from jaxtyping import Array, Int8, Int32, UInt8
 
 from pallas_kernels import decode_gpu
-from pallas_kernels.layout import BLOCK_K, QUARTER, AnyArray, padded
+from pallas_kernels.layout import BLOCK_K, QUARTER, AnyArray, round_up
 from pallas_kernels.tiles import Tile, choose_tile
 
 
@@ -44,17 +45,17 @@ def code_product(
 ) -> Int32[Array, "M R"]:
     """Σ_k code·x for packed codes 0…3, exact in int32; R a multiple of 16, K of 256.
 
-    Without a ``tile`` it is chosen, and up to 8 activations take the GEMV. ``interpret`` runs the kernel's meaning on
-    any device, for tests.
+    Without a ``tile`` one is chosen, and up to 8 activations take the GEMV. ``interpret`` does on any device what the
+    kernel would do, for tests.
     """
     m, k = x.shape
-    if tile is None and m <= decode_gpu.MOST_ROWS:
+    if tile is None and m <= decode_gpu.MAX_ROWS:
         return decode_gpu.code_product(x, data, interpret=interpret)
     rows = data.shape[0]
     tile = tile or choose_tile(m, rows, k)
     if rows % tile.rows:  # planes of a few promoted blocks
         tile = dataclasses.replace(tile, rows=16)
-    wide = jnp.pad(x, ((0, padded(m, tile.activations) - m), (0, 0)))
+    wide = jnp.pad(x, ((0, round_up(m, tile.activations) - m), (0, 0)))
     blocks = k // BLOCK_K
     if blocks % tile.splits:
         tile = dataclasses.replace(tile, splits=1)

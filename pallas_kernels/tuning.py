@@ -18,7 +18,7 @@ import jax
 
 from pallas_kernels import bench, layout, tiles, triton_gpu
 
-Fields = dict[str, int]  # of a Tile
+Fields = dict[str, int]  # of a ``tiles.Tile``, by name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,21 +31,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if device.platform != "gpu":
         print(f"tuning: needs a GPU; the device is a {device.platform}", file=sys.stderr)
         return 2
-    for n, k in bench.shapes(given.shapes):
-        rows, columns = layout.padded(n, layout.TILE_ROWS), layout.padded(k, layout.BLOCK_K)
+    for n, k in bench.shapes_of(given.shapes):
+        rows, columns = layout.round_up(n, layout.TILE_ROWS), layout.round_up(k, layout.BLOCK_K)
         for m in map(int, given.rows.split(",")):
-            found = fastest(candidates(m, rows, columns), functools.partial(seconds, m, n, k))
-            if found is None:
+            best_of_shape = fastest_tile(candidate_tiles(m, rows, columns), functools.partial(product_seconds, m, n, k))
+            if best_of_shape is None:
                 print(f"{n}×{k} M={m}: no tile compiles, nothing is written", flush=True)
                 continue
-            best, took = found
+            best, took = best_of_shape
             print(f"{n}×{k} M={m}: {1e6 * took:.1f} µs, {best}", flush=True)
-            record(tiles.TABLE, device.device_kind, tiles.key(m, rows, columns), best)
+            write_entry(tiles.TABLE_FILE, device.device_kind, tiles.shape_key(m, rows, columns), best)
     return 0
 
 
-def candidates(m: int, rows: int, k: int) -> Iterator[Fields]:
-    """Tiles worth a measurement: those that divide the shape and do not pad M to more than twice its size."""
+def candidate_tiles(m: int, rows: int, k: int) -> Iterator[Fields]:
+    """Tiles worth a measurement: they divide the shape, and pad M to at most twice its size."""
     blocks = k // layout.BLOCK_K
     axes = itertools.product((32, 64), (16, 32, 64, 128), (1, 2, 4, 8), (4, 8), (2, 3, 4))
     for tile_rows, activations, splits, warps, stages in axes:
@@ -54,13 +54,15 @@ def candidates(m: int, rows: int, k: int) -> Iterator[Fields]:
             yield {"rows": tile_rows, "activations": activations, "splits": splits, "warps": warps, "stages": stages}
 
 
-def fastest(tried: Iterator[Fields], measure: Callable[[Fields], float | None]) -> tuple[Fields, float] | None:
+def fastest_tile(
+    candidates: Iterator[Fields], seconds_of: Callable[[Fields], float | None]
+) -> tuple[Fields, float] | None:
     """The tile of least seconds and its seconds; None where no tile has any."""
-    timed = [(tile, took) for tile in tried if (took := measure(tile)) is not None]
+    timed = [(tile, seconds) for tile in candidates if (seconds := seconds_of(tile)) is not None]
     return min(timed, key=lambda pair: pair[1]) if timed else None
 
 
-def seconds(m: int, n: int, k: int, tile: Fields) -> float | None:
+def product_seconds(m: int, n: int, k: int, tile: Fields) -> float | None:
     """Median seconds of a product with one tile; None, and a line, where it does not compile."""
     product = functools.partial(triton_gpu.code_product, tile=tiles.Tile(**tile))
     try:
@@ -70,12 +72,12 @@ def seconds(m: int, n: int, k: int, tile: Fields) -> float | None:
         return None
 
 
-def record(path: pathlib.Path, kind: str, name: str, tile: Fields) -> None:
+def write_entry(path: pathlib.Path, kind: str, name: str, tile: Fields) -> None:
     """Puts one entry into the table of a kind of device; the others stay."""
-    whole = json.loads(path.read_text())
-    whole[kind] = dict(sorted((whole.get(kind, {}) | {name: tile}).items()))
-    path.write_text(json.dumps(dict(sorted(whole.items())), indent=1) + "\n")
-    tiles.table.cache_clear()
+    table = json.loads(path.read_text())
+    table[kind] = dict(sorted((table.get(kind, {}) | {name: tile}).items()))
+    path.write_text(json.dumps(dict(sorted(table.items())), indent=1) + "\n")
+    tiles.measured_tiles.cache_clear()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """An extra for GTX 16- and RTX 20-series cards (compute capability 7.5): the decode GEMV as PTX of our own.
 
 Pallas needs compute capability 8.0, so this kernel is written in PTX and launched by the call that JAX itself uses for
-compiled Triton kernels. The same bytes and the same dp4a as in ``decode_gpu.py``: a warp for each row of the matrix,
-32 words of 16 codes at a time, all M activations for every word read. The tests assemble it for sm_75 and execute it
-lane by lane in NumPy; **it has run on no card yet**, so no dispatch chooses it.
+compiled Triton kernels. Bytes and dp4a are those of ``decode_gpu.py``. A warp computes one row of the matrix: it reads
+32 words of 16 codes at a time and multiplies each with all M rows of activations. The tests assemble it for sm_75 and
+execute it lane by lane in NumPy; **it has run on no card yet**, so no dispatch chooses it.
 """
 
 import zlib
@@ -14,11 +14,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int8, Int32, UInt8
 
-from pallas_kernels.decode_gpu import MOST_ROWS, quarters_first
+from pallas_kernels.decode_gpu import MAX_ROWS, quarters_first
 from pallas_kernels.layout import AnyArray, PackingError
 
 NAME = "packed_ternary_gemv"
-WARPS = 4  # rows of the matrix a block
+WARPS = 4  # of a thread block, each for one row of the matrix
 TARGET = "triton_kernel_call_ffi"  # launches PTX with the buffers and two more pointers as its parameters
 
 
@@ -39,34 +39,35 @@ def ptx(m: int, rows: int, k: int) -> str:
   .reg .pred %in, %more, %first;
   .reg .b32 %thread, %lane, %warp, %row, %at, %base, %word, %code, %x, %other, {", ".join(accs)};
   .reg .b64 %px, %pw, %py;
-{_lines(_places(words))}
-{_lines(f"mov.u32 {acc}, 0;" for acc in accs)}
+{_indented(_start_addresses(words))}
+{_indented(f"mov.u32 {acc}, 0;" for acc in accs)}
 LOOP:
   add.u32 %at, %base, %lane;
   setp.lt.u32 %in, %at, {words};
   mov.u32 %word, 0;
   @%in ld.global.nc.u32 %word, [%pw];
-{_lines(_products(accs, words))}
+{_indented(_products(accs, words))}
   add.u64 %pw, %pw, 128;
   add.u64 %px, %px, 128;
   add.u32 %base, %base, 32;
   setp.lt.u32 %more, %base, {words};
   @%more bra LOOP;
-{_lines(_sum_over_lanes(accs))}
+{_indented(_sum_over_lanes(accs))}
   setp.eq.u32 %first, %lane, 0;
   mad.wide.u32 %py, %row, 4, %py;
-{_lines(stores)}
+{_indented(stores)}
   ret;
 }}
 """
 
 
-def _lines(instructions: Iterable[str]) -> str:
+def _indented(instructions: Iterable[str]) -> str:
+    """Instructions as lines of a PTX body."""
     return "\n".join(f"  {line}" for line in instructions)
 
 
-def _places(words: int) -> Iterator[str]:
-    """This lane's row of the matrix and its first words: row 4·block + warp, word = lane."""
+def _start_addresses(words: int) -> Iterator[str]:
+    """Sets the pointers to where this lane starts: at word ``lane`` of row 4·block + warp, and of the activations."""
     for pointer, parameter in (("%px", "x"), ("%pw", "w"), ("%py", "y")):
         yield f"ld.param.u64 {pointer}, [{parameter}];"
         yield f"cvta.to.global.u64 {pointer}, {pointer};"
@@ -82,7 +83,7 @@ def _places(words: int) -> Iterator[str]:
 
 
 def _products(accs: list[str], words: int) -> Iterator[str]:
-    """Four codes of each bit pair with the activations they meet; a lane past the end holds codes 0, loads nothing."""
+    """Multiplies four codes of each bit pair with their activations; a lane past the end has codes 0, loads nothing."""
     yield "mov.u32 %x, 0;"
     for j in range(4):
         yield f"shr.u32 %code, %word, {2 * j};"
@@ -93,6 +94,7 @@ def _products(accs: list[str], words: int) -> Iterator[str]:
 
 
 def _sum_over_lanes(accs: list[str]) -> Iterator[str]:
+    """Leaves the sum over the warp's 32 lanes in every lane."""
     for acc in accs:
         for distance in (16, 8, 4, 2, 1):
             yield f"shfl.sync.bfly.b32 %other, {acc}, {distance}, 31, 0xffffffff;"
@@ -105,17 +107,17 @@ def code_product(x: Int8[AnyArray, "M K"], data: UInt8[AnyArray, "R K4"]) -> Int
     Needs the CUDA plugin of JAX 0.10, whose kernel call it borrows.
     """
     (m, k), rows = x.shape, data.shape[0]
-    if not 1 <= m <= MOST_ROWS or rows % WARPS or k % 256:
+    if not 1 <= m <= MAX_ROWS or rows % WARPS or k % 256:
         raise PackingError(
-            f"the sm_75 GEMV takes 1 to {MOST_ROWS} activations and whole blocks, not {m}×{k}, {rows} rows"
+            f"the sm_75 GEMV takes 1 to {MAX_ROWS} activations and whole blocks, not {m}×{k}, {rows} rows"
         )
     words = lax.bitcast_convert_type(jnp.asarray(data).reshape(rows, k // 16, 4), jnp.int32)
     call = jax.ffi.ffi_call(TARGET, jax.ShapeDtypeStruct((m, rows), jnp.int32))
-    return call(quarters_first(x), words, name=NAME, opaque=_call(m, rows, k))
+    return call(quarters_first(x), words, name=NAME, opaque=_launch_message(m, rows, k))
 
 
-def _call(m: int, rows: int, k: int) -> bytes:
-    """The launch, as JAX's kernel call wants it: PTX, grid and parameters in a compressed message."""
+def _launch_message(m: int, rows: int, k: int) -> bytes:
+    """The launch as JAX's kernel call takes it: a compressed message of PTX, grid and parameters."""
     from jaxlib import gpu_triton  # not above: only there with the CUDA plugin
 
     kernel = gpu_triton.TritonKernel(NAME, WARPS, 1, 0, ptx(m, rows, k), "", 75)

@@ -1,8 +1,7 @@
 """Packed products in plain XLA: for every device, and the only way on a GPU below compute capability 8.0.
 
-One row of activations (a few on a GPU): one fused multiply-reduce that reads the packed bytes and nothing else (on a
-GPU it needs no temporary memory). More rows: the codes are unpacked to int8 once and multiplied by the library's int8
-product.
+For one row of activations (a few on a GPU) it is one fused multiply-reduce, which reads the packed bytes and writes no
+unpacked ones. For more rows the codes are unpacked to int8 once and multiplied by the library's int8 product.
 """
 
 import jax
@@ -14,53 +13,55 @@ from jaxtyping import Array, Int8, Int16, Int32, UInt8
 
 from pallas_kernels.layout import BLOCK_K, QUARTER, AnyArray
 
-_REDUCE_ROWS = {"cpu": 1}  # activations up to which the multiply-reduce is the faster of the two, measured
-_UNMEASURED = 4  # the same on other platforms: there it saves the unpacked codes' way through memory
-_INT16_BLOCKS = 21  # of K whose products one int16 can sum: 21 blocks · 4 quarters · 3 · 128 < 2¹⁵
+_REDUCE_ROWS = {"cpu": 1}  # rows of activations up to which the multiply-reduce is the faster of the two, measured
+_UNMEASURED = 4  # the same on other platforms, a guess: unpacked codes cost them a way through memory
+_INT16_BLOCKS = 21  # blocks of K whose products fit one int16 sum: 21 blocks · 4 quarters · 3 · 128 < 2¹⁵
 
 
 def code_product(x: Int8[AnyArray, "M K"], data: UInt8[AnyArray, "R K4"]) -> Int32[Array, "M R"]:
     """Σ_k code·x for packed codes 0…3, exact in int32."""
     few = x.shape[0] <= _REDUCE_ROWS.get(jax.default_backend(), _UNMEASURED)
-    return _reduce(x, data) if few else _dot(x, data)
+    return _multiply_reduce(x, data) if few else _unpack_and_dot(x, data)
 
 
-def _reduce(x: Int8[AnyArray, "M K"], data: UInt8[AnyArray, "R K4"]) -> Int32[Array, "M R"]:
-    """Products and their sum over blocks in int16, twice as many lanes as int32; the 64 lanes are summed in int32.
+def _multiply_reduce(x: Int8[AnyArray, "M K"], data: UInt8[AnyArray, "R K4"]) -> Int32[Array, "M R"]:
+    """Multiplies and sums over blocks in int16, with twice the lanes of int32; the 64 lanes left are summed in int32.
 
-    The activations are a call that stays a call: XLA's CPU back end would otherwise fuse whatever made them (a
-    quantisation) into the reduce and do it again for every row of the matrix, at half of the speed.
+    The activations are prepared in a function that XLA must not inline: its CPU back end would fuse whatever computed
+    them (a quantisation) into the reduce and do it again for every row of the matrix, at half of the speed.
     """
     (m, k), rows = x.shape, data.shape[0]
     with set_xla_metadata(inlineable="false"):
         quarters = _quarters(x)
     blocks = data.reshape(1, rows, k // BLOCK_K, QUARTER)
-    parts = [_codes(blocks, j).astype(jnp.int16) * quarters[:, None, :, j, :] for j in range(4)]
+    parts = [_codes_of_quarter(blocks, j).astype(jnp.int16) * quarters[:, None, :, j, :] for j in range(4)]
     products = parts[0] + parts[1] + parts[2] + parts[3]
     total = jnp.zeros((m, rows), jnp.int32)
     for start in range(0, k // BLOCK_K, _INT16_BLOCKS):
-        some = products[:, :, start : start + _INT16_BLOCKS]
+        piece = products[:, :, start : start + _INT16_BLOCKS]
         # lax.reduce and not jnp.sum, which would widen to int32 first
-        total += jnp.sum(lax.reduce(some, np.int16(0), lax.add, (2,)), axis=-1, dtype=jnp.int32)
+        total += jnp.sum(lax.reduce(piece, np.int16(0), lax.add, (2,)), axis=-1, dtype=jnp.int32)
     return total
 
 
 @jax.jit
 def _quarters(x: Int8[AnyArray, "M K"]) -> Int16[Array, "M blocks 4 64"]:
+    """The activations as int16, by block and quarter."""
     return jnp.asarray(x, jnp.int16).reshape(x.shape[0], -1, 4, QUARTER)
 
 
-def _dot(x: Int8[AnyArray, "M K"], data: UInt8[AnyArray, "R K4"]) -> Int32[Array, "M R"]:
-    """The quarters of a whole row beside each other, and x in the same order.
+def _unpack_and_dot(x: Int8[AnyArray, "M K"], data: UInt8[AnyArray, "R K4"]) -> Int32[Array, "M R"]:
+    """Unpacks the first quarters of all blocks of a row, then the second ones, …, and takes x in the same order.
 
-    In the format's own order the unpacking writes runs of 64 bytes, a scalar loop on a CPU; runs of K/4 become a vector
-    loop, several times faster. The codes are the left operand: the library then reorders x and not them.
+    In the format's own order the unpacking would write runs of 64 bytes, a scalar loop on a CPU; runs of K/4 become a
+    vector loop, several times faster. As the left operand the codes are used as they lie; the library reorders x.
     """
     m, k = x.shape
-    codes = jnp.stack([_codes(data, j).astype(jnp.int8) for j in range(4)], axis=1).reshape(-1, k)
+    codes = jnp.stack([_codes_of_quarter(data, j).astype(jnp.int8) for j in range(4)], axis=1).reshape(-1, k)
     ordered = x.reshape(m, k // BLOCK_K, 4, QUARTER).transpose(0, 2, 1, 3).reshape(m, k)
     return lax.dot_general(codes, ordered, (((1,), (1,)), ((), ())), preferred_element_type=jnp.int32).T
 
 
-def _codes(data: UInt8[AnyArray, "*S"], quarter: int) -> UInt8[AnyArray, "*S"]:
+def _codes_of_quarter(data: UInt8[AnyArray, "*S"], quarter: int) -> UInt8[AnyArray, "*S"]:
+    """The codes of one quarter of every block."""
     return (data >> jnp.uint8(2 * quarter)) & jnp.uint8(3)

@@ -19,18 +19,26 @@ from bitzero.config.defaults import (
     Eval,
     Executor,
     Model,
+    Operand,
     Optimiser,
     Precision,
     Run,
     SelfPlay,
+    Signal,
     Tasks,
+    TierBits,
     Warmup,
 )  # fmt: skip
 from bitzero.config.derived import (
     BLOCK_ROWS,
     INDEX_BITS,
+    NUM_LEVELS,
+    OPERANDS,
+    PAD,
     TERNARY_BITS,
+    VOCAB_SIZE,
     budget_limit,
+    kernel_parts,
     kernel_shapes,
     largest_budget,
     last_fall,
@@ -53,18 +61,25 @@ from bitzero.config.stored import (
 __all__ = [
     "BLOCK_ROWS",
     "INDEX_BITS",
+    "NUM_LEVELS",
     "OLD_SETTINGS",
+    "OPERANDS",
+    "PAD",
     "TERNARY_BITS",
+    "VOCAB_SIZE",
     "Config",
     "ConfigError",
     "Eval",
     "Executor",
     "Model",
+    "Operand",
     "Optimiser",
     "Precision",
     "Run",
     "SelfPlay",
+    "Signal",
     "Tasks",
+    "TierBits",
     "Warmup",
     "acts_on_results",
     "acts_on_training",
@@ -73,6 +88,7 @@ __all__ = [
     "default",
     "flat_settings",
     "freeze",
+    "kernel_parts",
     "kernel_shapes",
     "largest_budget",
     "last_fall",
@@ -121,6 +137,8 @@ def _build(kind: type, tree: dict[str, Any], where: str) -> Any:
             if not isinstance(value, dict):
                 raise ConfigError(f"{here} is a group of settings, not {value!r}")
             values[name] = _build(typing.cast(type, want), value, here)
+        elif typing.get_origin(want) is typing.Literal:
+            values[name] = _chosen(value, typing.get_args(want), here)
         elif want is float and type(value) is int:
             values[name] = float(value)
         elif type(value) is not want:
@@ -130,3 +148,12 @@ def _build(kind: type, tree: dict[str, Any], where: str) -> Any:
         else:
             values[name] = value
     return kind(**values)
+
+
+def _chosen(value: Any, choices: tuple[Any, ...], where: str) -> Any:
+    """One of the choices of a ``Literal`` field."""
+    if type(value) is not type(choices[0]):
+        raise ConfigError(f"{where} must be {called(type(choices[0]))}, not {value!r}")
+    if value not in choices:
+        raise ConfigError(f"{where} must be one of {', '.join(map(str, choices))}; it is {value!r}")
+    return value

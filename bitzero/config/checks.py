@@ -6,6 +6,8 @@ from typing import Any
 
 from bitzero.config.defaults import Config
 from bitzero.config.derived import (
+    BLOCK_ROWS,
+    NUM_LEVELS,
     budget_limit,
     kernel_shapes,
     last_fall,
@@ -22,17 +24,6 @@ _MAY_BE_ZERO = frozenset({
     "eval.items", "eval.locked_items", "eval.passk_items", "eval.shuffled_items", "eval.precision_items", "model.smear",
     "run.until",
 })  # fmt: skip
-_CHOICES = {
-    "model.compute": ("auto", "f32", "bf16", "int8"),
-    "model.max_tier": (0, 4, 8),
-    "model.weights": ("ternary", "int4", "full"),
-    "precision.signal": ("fisher", "activation", "attention", "magnitude", "static", "random"),
-    "precision.scope": ("model", "kind"),
-    "precision.grain": ("block", "matrix"),
-    "precision.policy": ("fixed", "refresh", "progressive", "by_level"),
-    "selfplay.reward": ("paper", "code", "balanced"),
-    "selfplay.advantage": ("group", "task_relative"),
-}
 
 
 def problems(cfg: Config) -> Iterator[str]:
@@ -41,8 +32,6 @@ def problems(cfg: Config) -> Iterator[str]:
     for key in leaves(tree):
         group, _, name = key.rpartition(".")
         value = tree[group][name] if group else tree[name]
-        if key in _CHOICES and value not in _CHOICES[key]:
-            yield f"config.{key} must be one of {', '.join(map(str, _CHOICES[key]))}; it is {value!r}"
         if type(value) is int and value < (0 if key in _MAY_BE_ZERO else 1):
             yield f"config.{key} must be at least {0 if key in _MAY_BE_ZERO else 1}; it is {value}"
         if type(value) is float and value < 0:
@@ -65,12 +54,12 @@ def _shape_problems(cfg: Config) -> Iterator[str]:
         "num_kv_heads × head_dim": model.num_kv_heads * model.head_dim,
     }
     for name, size in rows.items():
-        if size % 16:
+        if size % BLOCK_ROWS:
             yield f"config.model.{name}={size} must be a multiple of 16: precision tiers go by blocks of 16 rows"
     if tasks.shown >= tasks.pairs:
         yield f"config.tasks.shown={tasks.shown} must be below pairs={tasks.pairs}: the rest is hidden"
-    if tasks.open_levels > 6:
-        yield f"config.tasks.open_levels={tasks.open_levels} must be at most 6: levels are 0 to 5"
+    if tasks.open_levels > NUM_LEVELS:
+        yield f"config.tasks.open_levels={tasks.open_levels} must be at most {NUM_LEVELS}: levels are 0 to 5"
     if play.group_size < 2 and play.steps:
         yield f"config.selfplay.group_size={play.group_size} must be at least 2: the baseline leaves one out"
     cut = {"warmup.batch_size": cfg.warmup.batch_size}
@@ -88,49 +77,49 @@ def _shape_problems(cfg: Config) -> Iterator[str]:
 
 
 def _precision_problems(cfg: Config) -> Iterator[str]:
-    held, kinds, known = cfg.precision, promotable(cfg), list(kernel_shapes(cfg.model))
-    if len(set(kinds)) != len(kinds) or not set(kinds) <= set(known):
-        yield f"config.precision.kinds must be some of {','.join(known)}, each once; it is {held.kinds!r}"
+    precision, matrices, known = cfg.precision, promotable(cfg), list(kernel_shapes(cfg.model))
+    if len(set(matrices)) != len(matrices) or not set(matrices) <= set(known):
+        yield f"config.precision.kinds must be some of {','.join(known)}, each once; it is {precision.kinds!r}"
         return
-    whole, most = set(kinds) == set(known), budget_limit(cfg)
-    budgets = {"budget": held.budget}
-    if held.policy == "progressive":
-        budgets["start_budget"] = held.start_budget
+    all_of_them, most = set(matrices) == set(known), budget_limit(cfg)
+    budgets = {"budget": precision.budget}
+    if precision.policy == "progressive":
+        budgets["start_budget"] = precision.start_budget
     for name, budget in budgets.items():
         if budget < 2.0:
             yield f"config.precision.{name}={budget} must be at least 2.0, the stored bits of a ternary weight"
         if budget > most + 1e-9:
             yield (
                 f"config.precision.{name}={budget} must be at most {most:.4f}, every block"
-                f"{'' if whole else f' of {held.kinds}'} promoted, "
+                f"{'' if all_of_them else f' of {precision.kinds}'} promoted, "
                 f"with model.max_tier={cfg.model.max_tier}"
             )
-    if cfg.model.weights != "ternary" and held.budget > 2.0:
-        yield f"config.precision.budget={held.budget} needs model.weights=ternary, not {cfg.model.weights}"
-    if spends(cfg) and held.scope == "kind" and held.signal in ("static", "attention"):
-        yield f"config.precision.signal={held.signal} needs scope=model: it says nothing of some kinds"
-    if spends(cfg) and held.signal == "attention" and "qkv" not in kinds:
-        yield f"config.precision.signal=attention is about q, k and v: precision.kinds={held.kinds} must hold qkv"
-    if spends(cfg) and held.signal in ("fisher", "activation", "attention") and not cfg.warmup.ramp_end:
-        yield f"config.precision.signal={held.signal} is measured before λ = 1: warmup.ramp_end must be above 0"
-    if held.policy != "fixed":
+    if cfg.model.weights != "ternary" and precision.budget > 2.0:
+        yield f"config.precision.budget={precision.budget} needs model.weights=ternary, not {cfg.model.weights}"
+    if spends(cfg) and precision.scope == "kind" and precision.signal in ("static", "attention"):
+        yield f"config.precision.signal={precision.signal} needs scope=model: it says nothing of some kinds"
+    if spends(cfg) and precision.signal == "attention" and "qkv" not in matrices:
+        yield f"config.precision.signal=attention is about q, k and v: precision.kinds={precision.kinds} must hold qkv"
+    if spends(cfg) and precision.signal in ("fisher", "activation", "attention") and not cfg.warmup.ramp_end:
+        yield f"config.precision.signal={precision.signal} is measured before λ = 1: warmup.ramp_end must be above 0"
+    if precision.policy != "fixed":
         yield from _policy_problems(cfg)
-    if not (0 < held.settle <= 1 and held.max_swaps <= 1 <= held.hysteresis):
+    if not (0 < precision.settle <= 1 and precision.max_swaps <= 1 <= precision.hysteresis):
         yield "config.precision needs 0 < settle ≤ 1, max_swaps ≤ 1 and hysteresis ≥ 1"
 
 
 def _policy_problems(cfg: Config) -> Iterator[str]:
     """Policies that would never act."""
-    held, steps = cfg.precision, steps_in_all(cfg) - ramp_steps(cfg)[1]
+    precision, steps = cfg.precision, steps_in_all(cfg) - ramp_steps(cfg)[1]
     if not cfg.model.max_tier or cfg.model.weights != "ternary":
-        yield f"config.precision.policy={held.policy} needs model.max_tier=4 or 8 and model.weights=ternary"
-    elif refresh_period(cfg) >= steps or (held.policy == "progressive" and not last_fall(cfg)):
+        yield f"config.precision.policy={precision.policy} needs model.max_tier=4 or 8 and model.weights=ternary"
+    elif refresh_period(cfg) >= steps or (precision.policy == "progressive" and not last_fall(cfg)):
         yield (
-            f"config.precision.policy={held.policy} never comes to a refresh: phase_steps × refresh_every is "
+            f"config.precision.policy={precision.policy} never comes to a refresh: phase_steps × refresh_every is "
             f"{refresh_period(cfg)} and λ is 1 for {steps} steps; make phases shorter"
         )
-    if held.policy == "progressive" and held.start_budget < held.budget:
-        yield f"config.precision.start_budget={held.start_budget} must not be below budget={held.budget}"
+    if precision.policy == "progressive" and precision.start_budget < precision.budget:
+        yield f"config.precision.start_budget={precision.start_budget} must not be below budget={precision.budget}"
 
 
 def _schedule_problems(cfg: Config) -> Iterator[str]:

@@ -1,6 +1,19 @@
-"""Every default, once, with its unit or effect: frozen dataclasses."""
+"""Every default, once, with its unit or effect: frozen dataclasses. A choice is a `Literal` with all it may be."""
 
 import dataclasses
+from typing import Literal
+
+# Every choice, once: an experiment that sets anything else is refused, and code that forgets one fails its type check.
+Operand = Literal["f32", "bf16", "int8"]
+Compute = Literal["auto", "f32", "bf16", "int8"]
+Weights = Literal["ternary", "int4", "full"]
+TierBits = Literal[0, 4, 8]
+Reward = Literal["paper", "code", "balanced"]
+AdvantageForm = Literal["group", "task_relative"]
+Signal = Literal["fisher", "activation", "attention", "magnitude", "static", "random"]
+Scope = Literal["model", "kind"]
+Grain = Literal["block", "matrix"]
+Policy = Literal["fixed", "refresh", "progressive", "by_level"]
 
 
 class ConfigError(ValueError):
@@ -20,11 +33,9 @@ class Model:
     rope_theta: float = 10_000.0
     smear: int = 0  # preceding tokens whose embeddings are mixed into each input: 0 is plain BitNet
     remat: bool = False  # recompute each layer's forward in the backward pass
-    compute: str = "auto"  # operand type of the products: auto (measured once) | f32 | bf16 | int8
-    max_tier: int = 8  # largest residual tier the state may hold: 0 | 4 | 8 (bits)
-    weights: str = (
-        "ternary"  # ternary | int4 (absmax of each row, no ternary base) | full (unquantised); last two: controls
-    )
+    compute: Compute = "auto"  # operand type of the products; auto: the fastest, measured once
+    max_tier: TierBits = 8  # largest residual tier the state may hold
+    weights: Weights = "ternary"  # controls: int4 (absmax of each row, no ternary base), full (unquantised)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,8 +87,8 @@ class SelfPlay:
     ring: int = 4_096  # tasks kept on the device
     seed_tasks: int = 192  # generator tasks put into the ring before the first step
     history: int = 1 << 17  # entries of the set of seen hashes
-    reward: str = "paper"  # proposer reward: paper | code | balanced (azr eq. 4, azr code, min(r̄, 1 − r̄))
-    advantage: str = "group"  # group (leave-one-out) | task_relative (REINFORCE++ of AZR)
+    reward: Reward = "paper"  # of the proposer: AZR's eq. 4, AZR's code, or min(r̄, 1 − r̄)
+    advantage: AdvantageForm = "group"  # leave-one-out in the group, or REINFORCE++ of AZR
     ema: float = 0.95  # decay of the baselines' mean and σ
     min_sigma: float = 0.1
     min_confidence: float = 0.7  # a task below is rejected and counted
@@ -88,11 +99,11 @@ class Precision:
     """Where bits beyond the ternary base go, and how many; budgets are mean stored bits a ternary-able weight."""
 
     budget: float = 2.0  # 2.0: all ternary; `largest_budget` is the most a model can hold
-    signal: str = "fisher"  # fisher | activation | attention | magnitude | static | random
-    scope: str = "model"  # the budget holds over the whole model, or over each matrix kind by itself: model | kind
+    signal: Signal = "fisher"  # what makes a block deserving
+    scope: Scope = "model"  # the budget holds over the whole model, or over each matrix by itself
     kinds: str = "qkv,o,gate_up,down"  # matrix kinds that may be promoted at all
-    grain: str = "block"  # what is promoted: 16 rows, or a whole matrix of one layer: block | matrix
-    policy: str = "fixed"  # fixed | refresh | progressive | by_level
+    grain: Grain = "block"  # what is promoted: 16 rows, or a whole matrix of one layer
+    policy: Policy = "fixed"  # when and at which budget tiers are allocated
     phase_steps: int = 400  # steps of a precision phase, counted from λ = 1; masks change only at its end
     refresh_every: int = 1  # phases from one allocation to the next
     start_budget: float = 4.0  # progressive: the budget at λ = 1
@@ -116,7 +127,6 @@ class Tasks:
     pairs: int = 6  # inputs a generated program is run on
     packed: int = 2  # pairs of one program in a training example; more would be answered by analogy
     shown: int = 3  # pairs an induction task shows; the others are hidden
-    fuel: int = 2_000  # ticks a generated program may use
     open_levels: int = 3  # L0 … are open from the start
     unlock_every: int = 400  # steps between dev measurements
     unlock_at: float = 0.7  # dev accuracy of the frontier that opens the next level

@@ -1,19 +1,30 @@
-"""What follows from the settings: steps, shapes of the kernels, stored bits."""
+"""What follows from the settings: steps, the matrices of a layer, stored bits; and the constants rooms share."""
 
 import dataclasses
 import math
 from collections.abc import Iterable
+from typing import NamedTuple, get_args
 
-from bitzero.config.defaults import Config, Model
+from bitzero.config.defaults import Config, Model, Operand, TierBits
 
+OPERANDS: tuple[Operand, ...] = get_args(Operand)
+NUM_LEVELS = 6  # of the curriculum
+VOCAB_SIZE = 512  # token ids
+PAD = 0  # the id that fills sequences up
 BLOCK_ROWS = 16  # output rows that share a tier
 TERNARY_BITS = math.log2(3)  # information in a ternary weight; 2 bits are stored
 INDEX_BITS = 32  # of a promoted block: its place in its matrix
 
 
 def with_operand(cfg: Config, operand: str) -> Config:
-    """``cfg`` with the operand type of its products settled, where ``model.compute`` leaves it to a measurement."""
-    return dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, compute=operand))
+    """``cfg`` with the operand type of its products settled, where ``model.compute`` leaves it to a measurement.
+
+    Raises ValueError for a type that does not exist.
+    """
+    for known in OPERANDS:
+        if operand == known:
+            return dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, compute=known))
+    raise ValueError(f"operand {operand!r} is not one of {', '.join(OPERANDS)}")
 
 
 def steps_in_all(cfg: Config) -> int:
@@ -37,15 +48,32 @@ def last_fall(cfg: Config) -> int:
     return min(int(cfg.precision.settle * steps), steps - 1) // refresh_period(cfg) * refresh_period(cfg)
 
 
-def kernel_shapes(model: Model) -> dict[str, tuple[int, int]]:
-    """Rows and columns of each ternary-able kernel of a layer; q, k, v and gate, up are merged."""
-    heads, groups = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
+class Kernel(NamedTuple):
+    """A ternary-able kernel of a layer: matrices with the same input, one below the other."""
+
+    parts: tuple[int, ...]  # rows of each
+    columns: int
+
+
+def kernels(model: Model) -> dict[str, Kernel]:
+    """The ternary-able kernels of a layer. Everything that knows of them knows it from this table."""
+    queries, keys = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
     return {
-        "qkv": (heads + 2 * groups, model.width),
-        "o": (model.width, heads),
-        "gate_up": (2 * model.ffn_width, model.width),
-        "down": (model.width, model.ffn_width),
+        "qkv": Kernel((queries, keys, keys), model.width),
+        "o": Kernel((model.width,), queries),
+        "gate_up": Kernel((model.ffn_width, model.ffn_width), model.width),
+        "down": Kernel((model.width,), model.ffn_width),
     }
+
+
+def kernel_parts(model: Model) -> dict[str, tuple[int, ...]]:
+    """Row counts of the merged matrices of each kernel."""
+    return {name: kernel.parts for name, kernel in kernels(model).items()}
+
+
+def kernel_shapes(model: Model) -> dict[str, tuple[int, int]]:
+    """Rows and columns of each kernel."""
+    return {name: (sum(kernel.parts), kernel.columns) for name, kernel in kernels(model).items()}
 
 
 def promotable(cfg: Config) -> tuple[str, ...]:
@@ -59,17 +87,17 @@ def spends(cfg: Config) -> bool:
 
 
 def budget_limit(cfg: Config) -> float:
-    """The most that ``precision.budget`` can be spent on: under scope "kind" every kind has a budget of its own."""
-    return largest_budget(cfg.model, kinds=None if cfg.precision.scope == "kind" else promotable(cfg))
+    """The largest ``precision.budget`` that can be spent; under scope "kind" each kernel has a budget of its own."""
+    return largest_budget(cfg.model, matrices=None if cfg.precision.scope == "kind" else promotable(cfg))
 
 
-def largest_budget(model: Model, tier: int | None = None, kinds: Iterable[str] | None = None) -> float:
+def largest_budget(model: Model, tier: TierBits | None = None, matrices: Iterable[str] | None = None) -> float:
     """Mean stored bits a ternary-able weight with every block at ``tier`` bits (None: at ``max_tier``).
 
-    With ``kinds`` every block of these kernels; the others stay ternary.
+    With ``matrices`` every block of these kernels; the others stay ternary.
     """
     tier = model.max_tier if tier is None else tier
     shapes = kernel_shapes(model)
-    promoted = [shapes[name] for name in (shapes if kinds is None else kinds)]
+    promoted = [shapes[name] for name in (shapes if matrices is None else matrices)]
     more = sum(tier * n * k + (INDEX_BITS * n / BLOCK_ROWS if tier else 0.0) for n, k in promoted)
     return 2.0 + more / sum(n * k for n, k in shapes.values())

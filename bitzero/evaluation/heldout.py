@@ -21,13 +21,13 @@ from bitzero.model import transformer
 from bitzero.selfplay import objective
 from bitzero.tasks import tokens
 from bitzero.tasks.kinds import TASK_KINDS, TooLong
-from bitzero.tasks.sequences import training_sequence
+from bitzero.tasks.sequences import training_example
 
 ROWS = 16  # sequences of a batch
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Answers:
+class AnswerRows:
     """Held-out answers as rows of packed examples, in batches of one shape."""
 
     tokens: UInt16[np.ndarray, "n rows T"]
@@ -39,12 +39,12 @@ def programs_by_level(cfg: Config) -> dict[int, int]:
     return {level: -(-cfg.eval.precision_items // cfg.tasks.open_levels) for level in range(cfg.tasks.open_levels)}
 
 
-def programs(heldout: Heldout, cfg: Config) -> list[Program]:
+def dev_programs(heldout: Heldout, cfg: Config) -> list[Program]:
     """The first dev programs of the levels open from the start: the same ones all through a run."""
     return [made for level, n in programs_by_level(cfg).items() for made in heldout("dev", level, n)]
 
 
-def answers(found: Sequence[Program], cfg: Config) -> Answers:
+def answer_rows(found: Sequence[Program], cfg: Config) -> AnswerRows:
     """The programs in all three forms, one pair each, packed into rows; forms that do not fit are left out."""
     single = dataclasses.replace(cfg, tasks=dataclasses.replace(cfg.tasks, packed=1))
     rows: list[tuple[list[int], list[bool]]] = [([], [])]
@@ -52,7 +52,7 @@ def answers(found: Sequence[Program], cfg: Config) -> Answers:
         for form in range(len(TASK_KINDS)):
             rng = random.Random(f"heldout/{program.hash}/{form}")
             try:
-                ids, mask = training_sequence(form, program, rng, single)
+                ids, mask = training_example(form, program, rng, single)
             except TooLong:
                 continue
             if len(rows[-1][0]) + len(ids) > cfg.tasks.context:
@@ -65,10 +65,12 @@ def answers(found: Sequence[Program], cfg: Config) -> Answers:
     for i, (ids, mask) in enumerate(rows):
         ids_array[i, : len(ids)], mask_array[i, : len(mask)] = ids, mask
     shape = (count, ROWS, cfg.tasks.context)
-    return Answers(tokens=ids_array.reshape(shape), mask=mask_array.reshape(shape))
+    return AnswerRows(tokens=ids_array.reshape(shape), mask=mask_array.reshape(shape))
 
 
-def nats(params: dict[str, Any], precision: dict[str, Any], held: Answers, cfg: Config) -> tuple[float, int]:
+def nats_per_token(
+    params: dict[str, Any], precision: dict[str, Any], held: AnswerRows, cfg: Config
+) -> tuple[float, int]:
     """Mean cross-entropy in nats an answer token at λ = 1, and how many tokens it is the mean of."""
     total = count = 0.0
     for ids, mask in zip(held.tokens, held.mask, strict=True):
@@ -84,7 +86,9 @@ _loss = jax.jit(
 )
 
 
-def divergence(params: dict[str, Any], old: dict[str, Any], new: dict[str, Any], held: Answers, model: Model) -> float:
+def divergence_of_precisions(
+    params: dict[str, Any], old: dict[str, Any], new: dict[str, Any], held: AnswerRows, model: Model
+) -> float:
     """Mean KL(old‖new) in nats an answer token between the same weights under two ``precision`` collections."""
     total = count = 0.0
     for ids, mask in zip(held.tokens, held.mask, strict=True):

@@ -14,24 +14,24 @@ from bitzero.state import TrainState
 from bitzero.tasks.kinds import DEDUCTION, TASK_KINDS
 
 
-def measure(state: TrainState, cfg: Config, heldout_programs: Heldout, sandbox: Sandbox) -> dict[str, Any]:
+def measure_precisions(state: TrainState, cfg: Config, heldout_programs: Heldout, sandbox: Sandbox) -> dict[str, Any]:
     """Nats per answer token and greedy deduction accuracy on dev, as trained and at every level of ``levels``.
 
     Also the bits in use, stored and as information, and the map: kernel → layers × blocks of tiers.
     """
-    found = heldout.programs(heldout_programs, cfg)
-    held = heldout.answers(found, cfg)
+    found = heldout.dev_programs(heldout_programs, cfg)
+    held = heldout.answer_rows(found, cfg)
     tasks = [TASK_KINDS[DEDUCTION].task_of_program(program, cfg) for program in found]
     rows: list[dict[str, Any]] = []
-    for name, model, tiers in levels(state, cfg):
+    for name, model, tiers in precisions_to_ask(state, cfg):
         asked = dataclasses.replace(cfg, model=model)
-        nats, tokens = heldout.nats(state.params, tiers, held, asked)
+        nats, tokens = heldout.nats_per_token(state.params, tiers, held, asked)
         at = dataclasses.replace(state, precision=tiers)
-        solver = questions.solver(at, asked, settled=True)
-        right = questions.right(sandbox, tasks, questions.ask(solver, tasks))[:, 0]
+        solver = questions.solver_of(at, asked, settled=True)
+        right = questions.correct_answers(sandbox, tasks, questions.ask(solver, tasks))[:, 0]
         bits = _stored_bits(tiers, model)
         rows.append({"name": name, "stored_bits": bits, "nats": nats, "accuracy": float(right.mean())})
-    own = next(row for row in rows if row["name"] == trained_as(cfg.model))
+    own = next(row for row in rows if row["name"] == trained_precision(cfg.model))
     shapes = kernel_shapes(cfg.model)
     return {
         "trained_as": own["name"],
@@ -54,15 +54,15 @@ def _stored_bits(tiers: dict[str, Any], model: Model) -> float:
     if model.weights == "int4":
         shapes = kernel_shapes(model).values()
         return 4.0 + 32 * sum(n for n, _ in shapes) / sum(n * k for n, k in shapes)
-    return float(precision.stored_bits(tiers, model))
+    return float(precision.mean_stored_bits(tiers, model))
 
 
-def trained_as(model: Model) -> str:
+def trained_precision(model: Model) -> str:
     """Name of the level at which a model of this kind is trained and used."""
     return {"ternary": "budget", "int4": "int4", "full": "unquantised"}[model.weights]
 
 
-def levels(state: TrainState, cfg: Config) -> list[tuple[str, Model, dict[str, Any]]]:
+def precisions_to_ask(state: TrainState, cfg: Config) -> list[tuple[str, Model, dict[str, Any]]]:
     """Name, model and ``precision`` collection of each precision: ternary · budget · 4-bit · 8-bit · unquantised.
 
     One model serves the first four, tiers being data. A control is not at a budget, and 4-bit rows have a model.
@@ -70,10 +70,10 @@ def levels(state: TrainState, cfg: Config) -> list[tuple[str, Model, dict[str, A
     wide = dataclasses.replace(cfg.model, weights="ternary", max_tier=8)
     own = [("budget", wide, state.precision)] if cfg.model.weights == "ternary" else []
     found = [
-        ("ternary", wide, precision.with_tiers(state.precision, 0)),
+        ("ternary", wide, precision.with_uniform_tier(state.precision, 0)),
         *own,
-        ("4-bit", wide, precision.with_tiers(state.precision, 4)),
-        ("8-bit", wide, precision.with_tiers(state.precision, 8)),
+        ("4-bit", wide, precision.with_uniform_tier(state.precision, 4)),
+        ("8-bit", wide, precision.with_uniform_tier(state.precision, 8)),
         ("unquantised", dataclasses.replace(cfg.model, weights="full"), state.precision),
     ]
     if cfg.model.weights == "int4":

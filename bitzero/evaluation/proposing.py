@@ -22,22 +22,24 @@ from bitzero.tasks.kinds import names_of
 PROPOSALS = 192  # asked for, kinds evenly
 
 
-def measure(state: TrainState, solver: Solver, references: Sequence[Program], sandbox: Sandbox) -> dict[str, Any]:
+def measure_proposer(
+    state: TrainState, solver: Solver, references: Sequence[Program], sandbox: Sandbox
+) -> dict[str, Any]:
     """Shares, counts by gate and kind, and a histogram of levels, of proposals sampled as self-play samples them.
 
     ``valid`` counts all proposals; ``novel`` (structural hash unseen in history and distinct here), ``distinct`` and
     ``learnable`` (0 < r̄ < 1 over a group of solver rollouts) are shares of the valid ones, None where there is none.
     """
     asked, prompts = draw_prompts(references, int(state.open_levels), PROPOSALS, solver)
-    verdicts = judge.validate(sandbox, propose(solver, asked, prompts), solver.cfg, solver.kinds)
+    verdicts = judge.validate(sandbox, sample_proposals(solver, asked, prompts), solver.cfg, solver.kinds)
     accepted = [verdict for verdict in verdicts if verdict.task is not None]
     gates = collections.Counter(GATES[verdict.gate] for verdict in verdicts)
     return {
         "n": len(verdicts),
         "valid": round(len(accepted) / max(len(verdicts), 1), 4),
-        "novel": _share(_novel(state, accepted)),
+        "novel": _share(_is_novel(state, accepted)),
         "distinct": round(len({v.program_hash for v in accepted}) / len(accepted), 4) if accepted else None,
-        "learnable": _share(_learnable(solver, accepted, sandbox)),
+        "learnable": _share(_is_learnable(solver, accepted, sandbox)),
         "gates": dict(sorted(gates.items(), key=lambda item: GATES.index(item[0]))),
         "kinds": {
             name: round(float(np.mean([v.task is not None for v, k in zip(verdicts, asked, strict=True) if k == i])), 4)
@@ -64,10 +66,10 @@ def draw_prompts(
     return asked, prompts
 
 
-def propose(solver: Solver, asked: Sequence[int], prompts: Sequence[Sequence[int]]) -> list[Proposal]:
+def sample_proposals(solver: Solver, asked: Sequence[int], prompts: Sequence[Sequence[int]]) -> list[Proposal]:
     """One sampled proposal for each prompt."""
     cfg = solver.cfg
-    drawn = questions.complete(
+    drawn = questions.complete_prompts(
         solver, prompts, max_new=cfg.tasks.completion, temperature=cfg.selfplay.temperature, seed=2
     )
     proposals = []
@@ -77,27 +79,27 @@ def propose(solver: Solver, asked: Sequence[int], prompts: Sequence[Sequence[int
     return proposals
 
 
-def words(hashes: Sequence[int]) -> UInt32[np.ndarray, "n 2"]:
+def hash_words(hashes: Sequence[int]) -> UInt32[np.ndarray, "n 2"]:
     """64-bit hashes as (high, low) words."""
     return np.array([[value >> 32, value & 0xFFFFFFFF] for value in hashes], np.uint32).reshape(-1, 2)
 
 
-def _novel(state: TrainState, accepted: Sequence[Verdict]) -> Bool[np.ndarray, " n"]:
+def _is_novel(state: TrainState, accepted: Sequence[Verdict]) -> Bool[np.ndarray, " n"]:
     if not accepted:
         return np.zeros(0, bool)
     hashes = [verdict.program_hash for verdict in accepted]
-    seen = np.asarray(buffer.contains(state.history, jnp.asarray(words(hashes))))
+    seen = np.asarray(buffer.contains(state.history, jnp.asarray(hash_words(hashes))))
     first = [value not in hashes[:i] for i, value in enumerate(hashes)]
     return ~seen & np.array(first)
 
 
-def _learnable(solver: Solver, accepted: Sequence[Verdict], sandbox: Sandbox) -> Bool[np.ndarray, " n"]:
+def _is_learnable(solver: Solver, accepted: Sequence[Verdict], sandbox: Sandbox) -> Bool[np.ndarray, " n"]:
     tasks = [verdict.task for verdict in accepted if verdict.task is not None]
     if not tasks:
         return np.zeros(0, bool)
     play = solver.cfg.selfplay
     answers = questions.ask(solver, tasks, samples=play.group_size, temperature=play.temperature, seed=3)
-    rate = questions.right(sandbox, tasks, answers, solver.kinds).mean(axis=1)
+    rate = questions.correct_answers(sandbox, tasks, answers, solver.kinds).mean(axis=1)
     return (rate > 0) & (rate < 1)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray, UInt16
 
 from bitzero.config import Config, Model, with_operand
-from bitzero.generator.programs import Program
+from bitzero.generator.programs import Program, Split
 from bitzero.model import quant
 from bitzero.sandbox import Sandbox
 from bitzero.selfplay import rollout, schedule, warmup
@@ -19,7 +19,7 @@ from bitzero.state import TrainState
 from bitzero.tasks import judge, tokens
 from bitzero.tasks.kinds import TASK_KINDS, Kinds, Task
 
-Heldout = Callable[[str, int, int], list[Program]]  # (split, level, n) → the first n programs
+Heldout = Callable[[Split, int, int], list[Program]]  # (split, level, n) → the first n programs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Solver:
     kinds: Kinds = TASK_KINDS
 
 
-def solver(
+def solver_of(
     state: TrainState, cfg: Config, *, trace: bool | None = None, settled: bool = False, kinds: Kinds = TASK_KINDS
 ) -> Solver:
     """The model of ``state`` as it is used at its step: λ = 1 from the end of the ramp, below it the blend.
@@ -47,7 +47,7 @@ def solver(
     return Solver(weights=weights, cfg=cfg, trace=traced, batch_size=cfg.eval.batch_size, kinds=kinds)
 
 
-def abstract(cfg: Config) -> Callable[[int, dict[str, Any]], TrainState]:
+def checkpoint_structure(cfg: Config) -> Callable[[int, dict[str, Any]], TrainState]:
     """What a checkpoint of ``cfg`` holds: step and meta → the state's structure, shapes and types.
 
     From self-play on it may hold the frozen reference policy, in the run's operand type.
@@ -72,13 +72,15 @@ def ask(
     found: list[list[str | None]] = [[] for _ in tasks]
     rows = [i for i, prompt in enumerate(prompts) for _ in range(samples) if len(prompt) <= solver.cfg.tasks.prompt]
     longest = max((kinds[task.kind].longest_answer(solver.cfg, solver.trace) for task in tasks), default=1)
-    completions = complete(solver, [prompts[i] for i in rows], max_new=longest, temperature=temperature, seed=seed)
+    completions = complete_prompts(
+        solver, [prompts[i] for i in rows], max_new=longest, temperature=temperature, seed=seed
+    )
     for i, ids in zip(rows, completions, strict=True):
         found[i].append(kinds[tasks[i].kind].parse_answer(ids))
     return [answers or [None] * samples for answers in found]
 
 
-def complete(
+def complete_prompts(
     solver: Solver, prompts: Sequence[Sequence[int]], *, max_new: int, temperature: float, seed: int
 ) -> Iterator[list[int]]:
     """Sampled completions of ``prompts`` (each at most ``cfg.tasks.prompt`` ids), in their order."""
@@ -87,12 +89,12 @@ def complete(
         part = prompts[start : start + size]
         batch = left_padded([*part, *([part[0]] * (size - len(part)))], width)  # one shape: one compilation
         key = jax.random.fold_in(jax.random.key(seed), start)
-        drawn = sampled(key, solver.weights, batch, temperature, solver.cfg.model, max_new)
+        drawn = sample_completions(key, solver.weights, batch, temperature, solver.cfg.model, max_new)
         for row in np.asarray(drawn)[: len(part)]:
             yield [int(token) for token in row]
 
 
-def sampled(
+def sample_completions(
     key: PRNGKeyArray,
     weights: dict[str, Any],
     prompts: Integer[np.ndarray, "B P"],
@@ -113,7 +115,7 @@ _prefill = jax.jit(rollout.prefill, static_argnames=("model", "max_new"))
 _decode = jax.jit(rollout.decode, static_argnames="model")
 
 
-def right(
+def correct_answers(
     sandbox: Sandbox, tasks: Sequence[Task], answers: Sequence[Sequence[str | None]], kinds: Kinds = TASK_KINDS
 ) -> Bool[np.ndarray, "n s"]:
     """Which answers the executor finds right; every task must have the same number of answers."""

@@ -19,7 +19,7 @@ from bitzero.sandbox import Sandbox
 from bitzero.tasks.kinds import TASK_KINDS, Kinds, Task, TaskKind, split_args
 from bitzero.tasks.levels import NUM_LEVELS
 
-Right = Bool[np.ndarray, " n"]  # which items were answered right
+Correct = Bool[np.ndarray, " n"]  # which items were answered right
 RULE_ITEMS = 100  # training programs on which the best trivial rule is chosen
 
 
@@ -34,7 +34,7 @@ class Group:
     open: bool = True  # the level was trained on; pass@k is not asked of the others
 
 
-AnsweredGroup = tuple[Group, dict[str, Any], Right, Right | None]  # with its row, right now, right before self-play
+AnsweredGroup = tuple[Group, dict[str, Any], Correct, Correct | None]  # with its row, right now, right before self-play
 
 
 def items_by_level(cfg: Config, open_levels: int) -> dict[int, int]:
@@ -58,28 +58,32 @@ def table_questions(heldout: Heldout, cfg: Config, open_levels: int, kinds: Kind
 
 def measure_row(
     group: Group, now: Solver, before: Solver | None, sandbox: Sandbox
-) -> tuple[dict[str, Any], Right, Right | None]:
+) -> tuple[dict[str, Any], Correct, Correct | None]:
     """One row of the table, and which items were right now and before self-play (None without such a checkpoint)."""
     cfg, tasks = now.cfg, group.tasks
-    greedy = questions.right(sandbox, tasks, questions.ask(now, tasks), now.kinds)[:, 0]
-    earlier = questions.right(sandbox, tasks, questions.ask(before, tasks), now.kinds)[:, 0] if before else None
+    greedy = questions.correct_answers(sandbox, tasks, questions.ask(now, tasks), now.kinds)[:, 0]
+    earlier = (
+        questions.correct_answers(sandbox, tasks, questions.ask(before, tasks), now.kinds)[:, 0] if before else None
+    )
     low, high = wilson(int(greedy.sum()), len(tasks))
     row: dict[str, Any] = {
         "level": group.level,
         "kind": group.kind.name,
         "mode": "trace" if now.trace and group.kind.traced else "direct",
         "n": len(tasks),
-        "accuracy": share(greedy),
+        "accuracy": share_correct(greedy),
         "ci_low": round(low, 4),
         "ci_high": round(high, 4),
         **trivial_row(group, sandbox, now.kinds),
-        "shuffled": share(shuffled_control(tasks[: cfg.eval.shuffled_items], now, sandbox)),
-        "before_selfplay": None if earlier is None else share(earlier),
+        "shuffled": share_correct(shuffled_control(tasks[: cfg.eval.shuffled_items], now, sandbox)),
+        "before_selfplay": None if earlier is None else share_correct(earlier),
     }
     some = tasks[: cfg.eval.passk_items]
     if some and group.open:
         drawn = questions.ask(now, some, samples=cfg.eval.passk, temperature=cfg.selfplay.temperature, seed=1)
-        row[f"pass@{cfg.eval.passk}"] = share(np.asarray(questions.right(sandbox, some, drawn, now.kinds).any(axis=1)))
+        row[f"pass@{cfg.eval.passk}"] = share_correct(
+            np.asarray(questions.correct_answers(sandbox, some, drawn, now.kinds).any(axis=1))
+        )
     return row, greedy, earlier
 
 
@@ -87,23 +91,26 @@ def trivial_row(group: Group, sandbox: Sandbox, kinds: Kinds = TASK_KINDS) -> di
     """Accuracy on the test items of the one trivial rule that is best on training programs, and the rule's name."""
     rules = group.kind.trivial_rules()
     answers = [group.kind.trivial_answers(task)[: len(rules)] for task in group.training]
-    best = int(np.argmax(questions.right(sandbox, group.training, answers, kinds).mean(axis=0)))
+    best = int(np.argmax(questions.correct_answers(sandbox, group.training, answers, kinds).mean(axis=0)))
     answered = [[group.kind.trivial_answers(task)[best]] for task in group.tasks]
-    return {"trivial": share(questions.right(sandbox, group.tasks, answered, kinds)), "trivial_rule": rules[best]}
+    return {
+        "trivial": share_correct(questions.correct_answers(sandbox, group.tasks, answered, kinds)),
+        "trivial_rule": rules[best],
+    }
 
 
-def shuffled_control(tasks: Sequence[Task], solver: Solver, sandbox: Sandbox) -> Right:
+def shuffled_control(tasks: Sequence[Task], solver: Solver, sandbox: Sandbox) -> Correct:
     """Right answers when each prompt shows another task's program (induction: its pairs) but is judged as its own.
 
     What a model gets right here it gets without reading the program.
     """
     if not tasks:
         return np.zeros(0, bool)
-    shown = [solver.kinds[task.kind].disguised(task, stranger(tasks, i)) for i, task in enumerate(tasks)]
-    return questions.right(sandbox, tasks, questions.ask(solver, shown), solver.kinds)[:, 0]
+    shown = [solver.kinds[task.kind].disguised(task, another_program(tasks, i)) for i, task in enumerate(tasks)]
+    return questions.correct_answers(sandbox, tasks, questions.ask(solver, shown), solver.kinds)[:, 0]
 
 
-def stranger(tasks: Sequence[Task], i: int) -> Task:
+def another_program(tasks: Sequence[Task], i: int) -> Task:
     """The next task after ``i`` with another program and, if there is one, as many arguments."""
     others = [tasks[(i + step) % len(tasks)] for step in range(1, len(tasks))]
     others = [task for task in others if task.code != tasks[i].code] or [tasks[i]]
@@ -133,7 +140,7 @@ def digits_by_item(answered: Sequence[AnsweredGroup]) -> dict[str, dict[str, str
     return rows
 
 
-def share(right: Bool[np.ndarray, "..."]) -> float | None:
+def share_correct(right: Bool[np.ndarray, "..."]) -> float | None:
     """Share of True, to four places; None of nothing."""
     return round(float(right.mean()), 4) if right.size else None
 

@@ -1,16 +1,15 @@
-"""The tables programs are drawn from: every operation of the grammar, by tier.
+"""The tables programs are drawn from: every operation of the grammar, in three vocabularies.
 
-They follow Python's own reference (`dir(str)`, `dir(list)`, `dir(dict)`, the expression grammar). Tiers fix the
-vocabulary of a level: tier 1 for L0-L1, tiers 1-2 for L2-L3, all for L4-L5. No weights are stored: a production is
-chosen uniformly among those that fit.
+They follow Python's own reference (`dir(str)`, `dir(list)`, `dir(dict)`, the expression grammar). A vocabulary holds
+those below it; L0-L1 have the first, L2-L3 the second, L4-L5 the third (`levels.VOCABULARIES`). No weights are stored:
+a production is chosen uniformly among those that fit. How a line is read stands in `templates.py`.
 """
 
 from collections.abc import Callable
 
-from bitzero.generator.templates import Production, production, statement
+from bitzero.generator.templates import TYPES, Production, ValueType, parse_expression, parse_statement
 
-TYPES = ("int", "bool", "str", "list", "strs", "tup", "dict", "set", "rows")
-TIER_1 = """
+EXPRESSIONS_1 = """
 int   {int} + {int}
 int   {int} - {int}
 int   {int} * {int}
@@ -59,7 +58,7 @@ list  {list}[:{idx}]
 list  {list}[::-1]
 list  sorted({list})
 """
-TIER_2 = """
+EXPRESSIONS_2 = """
 int   {int} // {pos}
 int   {int} % {pos}
 int   abs({int})
@@ -133,7 +132,7 @@ dict  {{{key}: {int}, {key}: {int}}}
 dict  dict(zip({str}, {list}))
 dict  dict(zip({strs}, {list}))
 """
-TIER_3 = """
+EXPRESSIONS_3 = """
 int   {int} ** 2
 int   {int} & {int}
 int   {int} | {int}
@@ -259,21 +258,30 @@ rows  {rows}.append({list})
 """
 
 
-def _table(text: str, tier: int, read: Callable[[str, int], Production]) -> tuple[Production, ...]:
-    return tuple(read(line, tier) for line in text.strip().splitlines())
+def _read_table(text: str, vocabulary: int, parse: Callable[[str, int], Production]) -> tuple[Production, ...]:
+    """The productions of a table, one a line."""
+    return tuple(parse(line, vocabulary) for line in text.strip().splitlines())
 
 
-EXPRESSIONS = _table(TIER_1, 1, production) + _table(TIER_2, 2, production) + _table(TIER_3, 3, production)
+EXPRESSIONS = (
+    _read_table(EXPRESSIONS_1, 1, parse_expression)
+    + _read_table(EXPRESSIONS_2, 2, parse_expression)
+    + _read_table(EXPRESSIONS_3, 3, parse_expression)
+)
 STATEMENTS = (
-    _table(STATEMENTS_1, 1, statement) + _table(STATEMENTS_2, 2, statement) + _table(STATEMENTS_3, 3, statement)
+    _read_table(STATEMENTS_1, 1, parse_statement)
+    + _read_table(STATEMENTS_2, 2, parse_statement)
+    + _read_table(STATEMENTS_3, 3, parse_statement)
 )
 
 
-def select(table: tuple[Production, ...], tier: int) -> dict[str, tuple[Production, ...]]:
-    """The productions up to a tier, by type of their result."""
-    chosen = [item for item in table if item.tier <= tier]
-    return {kind: tuple(item for item in chosen if item.result == kind) for kind in TYPES}
+def by_result_type(table: tuple[Production, ...], vocabulary: int) -> dict[ValueType, tuple[Production, ...]]:
+    """The productions of a vocabulary, by type of their result."""
+    known = [production for production in table if production.vocabulary <= vocabulary]
+    return {
+        value_type: tuple(production for production in known if production.result == value_type) for value_type in TYPES
+    }
 
 
-BY_TYPE = {tier: select(EXPRESSIONS, tier) for tier in (1, 2, 3)}
-CHANGES = {tier: select(STATEMENTS, tier) for tier in (1, 2, 3)}
+EXPRESSIONS_BY_TYPE = {vocabulary: by_result_type(EXPRESSIONS, vocabulary) for vocabulary in (1, 2, 3)}
+STATEMENTS_BY_TYPE = {vocabulary: by_result_type(STATEMENTS, vocabulary) for vocabulary in (1, 2, 3)}

@@ -1,136 +1,147 @@
 """What a generator worker computes: rows of training batches, self-play's first tasks, held-out programs.
 
 Each is a pure function of the configuration and its arguments, so the same items come back from any worker, in any
-order, after any restart. Programs are told apart by their canonical hash within a step; across steps the few small ones
-come again, with new inputs. Dev and test programs cannot occur: the hash that decides the split is the same.
+order, after any restart. Within a step no program comes twice (programs are compared by canonical hash); the few small
+ones there are come again in other steps, with new inputs. A training batch cannot hold a dev or test program: the split
+follows from the same hash.
 """
 
 import dataclasses
 import itertools
 import random
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from bitzero.config import Config
 from bitzero.generator import programs
-from bitzero.generator.programs import Program
+from bitzero.generator.programs import Program, Split
 from bitzero.tasks import levels, tokens
 from bitzero.tasks.kinds import DEDUCTION, PROPOSE, TASK_KINDS, Task, TooLong, usable_in_ring
-from bitzero.tasks.sequences import training_sequence
+from bitzero.tasks.sequences import training_example
 
-HELDOUT_UNIT = -1  # the unit number that held-out programs are drawn under
-PHASES = {"warmup": 0, "selfplay": 1 << 40, "tasks": 1 << 41}  # keep the units of the phases apart
-RETRY = 1 << 20  # distance between the indices one example may try
-REFERENCE = 1 << 40  # index of the program shown to a proposal
-SHORTEST = 24  # tokens of an example, about; sets how many a row may hold
-MISSES = 6  # examples without room after which a step is full
-REDRAWS = 40  # draws of an example after which a program may come again in its step
-TRIES = 6  # programs of a level tried for an example before the next lower level
-AUDIT = 100  # one program in so many is run again in the sandbox
+Phase = Literal["warmup", "selfplay"]  # of the training batches
+# A program is drawn under (batch, index). The batch is the step plus its phase's offset, so that no two phases meet.
+PHASE_OFFSETS = {"warmup": 0, "selfplay": 1 << 40, "tasks": 1 << 41}
+RETRY_STRIDE = 1 << 20  # from an index to the one tried after it
+REFERENCE_OFFSET = 1 << 40  # from a program's index to that of the reference program shown to its proposer
+SHORT_EXAMPLE = 24  # tokens of a short example; sets how many a row may hold
+MAX_MISSES = 6  # examples that found no room after which a step's rows are full
+REDRAWS = 40  # programs drawn for an example after which one seen in its step is taken all the same
+TRIES = 6  # examples of a level that may be too long before a lower level is tried
+AUDIT_EVERY = 100  # one program in so many is run again in the sandbox
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Unit:
-    """One generator order: `steps` training batches, identical for identical arguments."""
+class BatchOrder:
+    """The training batches of `steps` steps, as the trainer orders them: equal orders give equal batches."""
 
-    step: int  # of the first batch
+    step: int  # the first one, counted in the phase
     steps: int
     batch_size: int  # sequences a step
     context: int  # tokens a sequence
-    open_levels: int
-    frontier: int  # half of the sequences come from this level
-    phase: str = "warmup"  # warmup | selfplay
+    open_levels: int  # levels below this number
+    frontier: int  # half of the examples come from this level
+    phase: Phase = "warmup"
 
 
 @dataclasses.dataclass(slots=True)
-class Example:
-    """One program in one form; several fill a training sequence."""
+class PackedExample:
+    """One program as a training example; several are packed into a sequence."""
 
     ids: list[int]
-    mask: list[bool]
-    form: int
+    mask: list[bool]  # True: this token is a target
+    form: int  # a task kind, or PROPOSE
     level: int
     program: Program
 
 
 def examples_at_most(context: int) -> int:
     """Examples that a sequence of ``context`` tokens may hold."""
-    return max(1, context // SHORTEST)
+    return max(1, context // SHORT_EXAMPLE)
 
 
-def fill(cfg: Config, unit: Unit, step: int) -> list[list[Example]]:
+def fill_rows(cfg: Config, order: BatchOrder, step: int) -> list[list[PackedExample]]:
     """A step's rows: examples drawn one after another, each put into the first row with room for it.
 
-    No program comes twice. The draw ends when `MISSES` examples found no room, so short programs are hardly favoured.
+    No program comes twice. Drawing until no short example fits any more would favour short ones, so it ends when
+    `MAX_MISSES` examples found no room.
     """
-    held: list[list[Example]] = [[] for _ in range(unit.batch_size)]
-    room = [unit.context] * unit.batch_size
-    fitted = dataclasses.replace(cfg, tasks=dataclasses.replace(cfg.tasks, context=unit.context))
-    most, seen, misses = examples_at_most(unit.context), set[int](), 0
+    rows: list[list[PackedExample]] = [[] for _ in range(order.batch_size)]
+    room = [order.context] * order.batch_size
+    cfg_of_order = dataclasses.replace(cfg, tasks=dataclasses.replace(cfg.tasks, context=order.context))
+    most, seen, misses = examples_at_most(order.context), set[int](), 0
     for index in itertools.count():
-        made = example(fitted, unit, step, index, seen)
-        size = len(made.ids)
-        place = next((i for i, free in enumerate(room) if free >= size and len(held[i]) < most), None)
-        if place is not None:
-            held[place].append(made)
-            room[place] -= size
-            seen.add(made.program.hash)
-        elif (misses := misses + 1) == MISSES:
+        example = draw_example(cfg_of_order, order, step, index, seen)
+        size = len(example.ids)
+        row = next((i for i, free in enumerate(room) if free >= size and len(rows[i]) < most), None)
+        if row is not None:
+            rows[row].append(example)
+            room[row] -= size
+            seen.add(example.program.hash)
+        elif (misses := misses + 1) == MAX_MISSES:
             break
-    return held
+    return rows
 
 
-def example(cfg: Config, unit: Unit, step: int, index: int, seen: set[int]) -> Example:
+def draw_example(cfg: Config, order: BatchOrder, step: int, index: int, seen: set[int]) -> PackedExample:
     """Example `index` of a step, at most `cfg.tasks.context` long; its program is none of those `seen`, by hash."""
-    number = PHASES[unit.phase] + step
-    rng = random.Random(f"example/{cfg.seed}/{number}/{index}")
-    level = levels.mix(rng, unit.open_levels, unit.frontier)
-    form = draw_form(rng, cfg)
-    made = _fitting(cfg, number, index, level, form, rng, seen)
-    return made or _easier(cfg, number, index, level, form, rng, seen, unit.open_levels)
+    batch = PHASE_OFFSETS[order.phase] + step
+    rng = random.Random(f"example/{cfg.seed}/{batch}/{index}")
+    level = levels.draw_level(rng, order.open_levels, order.frontier)
+    draw = _Draw(cfg, batch, index, draw_form(rng, cfg), rng, seen)
+    return _first_that_fits(draw, level) or _of_a_lower_level(draw, level, order.open_levels)
 
 
-def _fitting(
-    cfg: Config, number: int, first: int, level: int, form: int, rng: random.Random, seen: set[int]
-) -> Example | None:
-    """The first of `tries` programs not seen whose example fits `cfg.tasks.context`."""
-    turn, tries = 0, TRIES
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Draw:
+    """What stays the same while programs are tried for one example."""
+
+    cfg: Config
+    batch: int
+    index: int  # of the first program
+    form: int  # a task kind, or PROPOSE
+    rng: random.Random
+    seen: set[int]  # hashes of the step's programs so far
+
+
+def _first_that_fits(draw: _Draw, level: int) -> PackedExample | None:
+    """The example of the first program not seen that fits `cfg.tasks.context`; None after `TRIES` that do not."""
+    cfg, turn, tries = draw.cfg, 0, TRIES
     while tries:
-        item = first + turn * RETRY
+        index = draw.index + turn * RETRY_STRIDE
         turn += 1
-        made = programs.generate(
-            cfg.seed, number, item, level, pairs=cfg.tasks.pairs, fuel=cfg.tasks.fuel, inverse=_asks_inputs(form)
+        program = programs.generate(
+            cfg.seed, draw.batch, index, level, pairs=cfg.tasks.pairs, inverse=_asks_inputs(draw.form)
         )
-        if made.hash in seen and turn < REDRAWS:
+        if program.hash in draw.seen and turn < REDRAWS:
             continue
         reference = None
-        if form == PROPOSE:
-            reference = programs.generate(cfg.seed, number, item + REFERENCE, level, pairs=cfg.tasks.pairs).code
+        if draw.form == PROPOSE:
+            shown = programs.generate(cfg.seed, draw.batch, index + REFERENCE_OFFSET, level, pairs=cfg.tasks.pairs)
+            reference = shown.code
         try:
-            ids, mask = training_sequence(form, made, rng, cfg, reference=reference)
+            ids, mask = training_example(draw.form, program, draw.rng, cfg, reference=reference)
         except TooLong:
             tries -= 1
             continue
-        return Example(ids, mask, form, made.level, made)
+        return PackedExample(ids, mask, draw.form, program.level, program)
     return None
 
 
-def _easier(
-    cfg: Config, number: int, first: int, level: int, form: int, rng: random.Random, seen: set[int], open_levels: int
-) -> Example:
-    """An example of a lower level, or at last a deduction. Raises TooLong."""
+def _of_a_lower_level(draw: _Draw, level: int, open_levels: int) -> PackedExample:
+    """An example of the same form and a lower level, or at last a deduction of L1 or L0. Raises TooLong."""
     for lower in reversed(range(level)):
-        if made := _fitting(cfg, number, first, lower, form, rng, seen):
-            return made
+        if example := _first_that_fits(draw, lower):
+            return example
     for lower in (min(open_levels - 1, 1), 0):
-        if made := _fitting(cfg, number, first, lower, DEDUCTION, rng, seen):
-            return made
-    raise TooLong(f"config.tasks.context={cfg.tasks.context} holds no program with a pair; make it larger")
+        if example := _first_that_fits(dataclasses.replace(draw, form=DEDUCTION), lower):
+            return example
+    raise TooLong(f"config.tasks.context={draw.cfg.tasks.context} holds no program with a pair; make it larger")
 
 
 def draw_form(rng: random.Random, cfg: Config) -> int:
-    """A kind or PROPOSE, by the shares of `config.warmup`."""
+    """What an example is to be, a task kind or PROPOSE, by the shares of `config.warmup`."""
     shares = [*(kind.training_share(cfg.warmup) for kind in TASK_KINDS), cfg.warmup.propose]
     return rng.choices([*range(len(TASK_KINDS)), PROPOSE], shares)[0]
 
@@ -139,51 +150,49 @@ def _asks_inputs(form: int) -> bool:
     return form != PROPOSE and TASK_KINDS[form].inverse
 
 
-def rows(cfg: Config, unit: Unit, step: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """One step's rows as arrays, and the programs among them that the sandbox is to confirm."""
-    size, most = unit.batch_size, examples_at_most(unit.context)
+def pack_step(cfg: Config, order: BatchOrder, step: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """One step's rows as the arrays of a `stream.Batch`, and the programs among them that the sandbox is to confirm."""
+    size, most = order.batch_size, examples_at_most(order.context)
     arrays = {
-        "tokens": np.full((size, unit.context), tokens.PAD, np.uint16),
-        "mask": np.zeros((size, unit.context), bool),
+        "tokens": np.full((size, order.context), tokens.PAD, np.uint16),
+        "mask": np.zeros((size, order.context), bool),
         "kind": np.full((size, most), -1, np.int8),
         "level": np.full((size, most), -1, np.int8),
     }
     audit = []
-    for i, held in enumerate(fill(cfg, unit, step)):
+    for i, examples in enumerate(fill_rows(cfg, order, step)):
         at = 0
-        for j, made in enumerate(held):
-            end = at + len(made.ids)
-            arrays["tokens"][i, at:end] = made.ids
-            arrays["mask"][i, at:end] = made.mask
-            arrays["kind"][i, j], arrays["level"][i, j] = made.form, made.level
+        for j, example in enumerate(examples):
+            end = at + len(example.ids)
+            arrays["tokens"][i, at:end] = example.ids
+            arrays["mask"][i, at:end] = example.mask
+            arrays["kind"][i, j], arrays["level"][i, j] = example.form, example.level
             at = end
-            if made.program.hash % AUDIT == 0:
-                audit.append(dataclasses.asdict(made.program))
+            if example.program.hash % AUDIT_EVERY == 0:
+                audit.append(dataclasses.asdict(example.program))
     return {"audit": audit}, arrays
 
 
-def heldout(cfg: Config, split: str, level: int, start: int, stop: int) -> list[dict[str, Any]]:
-    """Candidates `start` … `stop` − 1 of a held-out set, duplicates among them."""
-    made = (
-        programs.generate(cfg.seed, HELDOUT_UNIT, i, level, split, pairs=cfg.tasks.pairs) for i in range(start, stop)
-    )
-    return [dataclasses.asdict(program) for program in made]
+def heldout_candidates(cfg: Config, split: Split, level: int, start: int, stop: int) -> list[dict[str, Any]]:
+    """Programs `start` … `stop` − 1 of a held-out set as dicts, duplicates among them."""
+    draw = lambda index: programs.generate(cfg.seed, programs.HELDOUT_BATCH, index, level, split, pairs=cfg.tasks.pairs)
+    return [dataclasses.asdict(draw(index)) for index in range(start, stop)]
 
 
-def task(cfg: Config, step: int, place: int, open_levels: int) -> Task:
-    """Generator task `place` for self-play's ring: kinds in turn, levels evenly, within the lengths a rollout has."""
-    number = PHASES["tasks"] + step
+def draw_task(cfg: Config, step: int, place: int, open_levels: int) -> Task:
+    """Task `place` for self-play's ring: kinds in turn, levels evenly, short enough for a rollout. Raises TooLong."""
+    batch = PHASE_OFFSETS["tasks"] + step
     kind = TASK_KINDS[place % len(TASK_KINDS)]
-    rng = random.Random(f"task/{cfg.seed}/{number}/{place}")
+    rng = random.Random(f"task/{cfg.seed}/{batch}/{place}")
     level = rng.randrange(open_levels)
     turn = 0
     while True:
-        made = programs.generate(
-            cfg.seed, number, place + turn * RETRY, level, pairs=cfg.tasks.pairs, inverse=kind.inverse
+        program = programs.generate(
+            cfg.seed, batch, place + turn * RETRY_STRIDE, level, pairs=cfg.tasks.pairs, inverse=kind.inverse
         )
-        found = kind.task_of_program(made, cfg)
-        if usable_in_ring(found, cfg):
-            return found
+        task = kind.task_of_program(program, cfg)
+        if usable_in_ring(task, cfg):
+            return task
         turn += 1
         if turn % TRIES == 0:
             level = max(0, level - 1)
@@ -191,6 +200,6 @@ def task(cfg: Config, step: int, place: int, open_levels: int) -> Task:
             raise TooLong("config.tasks.prompt or config.tasks.record holds no generated task; make them larger")
 
 
-def tasks(cfg: Config, step: int, open_levels: int, start: int, stop: int) -> list[dict[str, Any]]:
-    """Tasks `start` … `stop` − 1."""
-    return [dataclasses.asdict(task(cfg, step, place, open_levels)) for place in range(start, stop)]
+def draw_tasks(cfg: Config, step: int, open_levels: int, start: int, stop: int) -> list[dict[str, Any]]:
+    """Tasks `start` … `stop` − 1 for self-play's ring, as dicts."""
+    return [dataclasses.asdict(draw_task(cfg, step, place, open_levels)) for place in range(start, stop)]

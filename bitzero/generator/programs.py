@@ -1,30 +1,43 @@
-"""Generated programs: `generate` is a pure function from (seed, unit, index, level, split) to a labelled program.
+"""Generated programs: `generate` is a pure function from (seed, batch, index, level, split) to a labelled program.
 
-A candidate is drawn on a pool of inputs (`build.py`), run, given its inputs, minimised, measured and split; the first
-that passes is kept. Acceptance depends on fuel and on the draw alone, never on a clock, so the same arguments give the
-same program on every machine.
+Candidates are drawn (`shapes.py`) until one passes: it must belong to the split, run on enough inputs of its pool,
+answer them differently, and, after statements without effect are deleted, have the level that was asked for. What
+passes depends on the draw and on fuel alone, never on a clock, so the same arguments give the same program on every
+machine.
 """
 
 import argparse
 import builtins
 import keyword
 import random
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple, get_args
 
-from bitzero.generator.execute import Events, Instrumented, Rejected, minimise, source, text_of, trace_text
-from bitzero.generator.expressions import COMPREHENSION, CONDITIONAL, WIDTH, uses
-from bitzero.generator.scope import POOL, Dead, Scope
-from bitzero.generator.shapes import SHAPES, Shape, candidate
-from bitzero.generator.statements import NAME, Candidate, Stmt
-from bitzero.tasks import levels
+from bitzero.generator.execute import (
+    BOTH,
+    FUEL,
+    Events,
+    InstrumentedProgram,
+    Rejected,
+    canonical_text,
+    minimise,
+    source_of,
+    trace_text,
+)
+from bitzero.generator.expressions import COMPREHENSION, CONDITIONAL, MAX_WIDTH, uses_name
+from bitzero.generator.scope import POOL_SIZE, DeadDraw, Scope
+from bitzero.generator.shapes import SHAPES, Shape, draw_candidate
+from bitzero.generator.statements import NAME_PATTERN, Candidate, Statement
+from bitzero.tasks import levels, trivial
 from bitzero.tasks.alpha import canonical, hash_text, split_text
-from bitzero.tasks.trivial import CONSTANTS
 
+Split = Literal["train", "dev", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+HELDOUT_BATCH = -1  # the batch that held-out programs are drawn under; those of training are never negative
 PAIRS = 6
-MAX_PAIRS = POOL - 2  # some inputs of the pool fail
-FUEL = 128  # reports of one run: three times the events of the last level, so that a `while` gone astray ends soon
-TRIVIAL_SHARE = 0.05  # of the draws may give a constant, identity or otherwise trivially answered program
+MAX_PAIRS = POOL_SIZE - 2  # some inputs of the pool fail
+TRIVIAL_SHARE = 0.05  # of the programs may be answered by a constant, a copy of an argument or another trivial rule
 MAX_DRAWS = 200_000
 
 
@@ -37,13 +50,13 @@ class Program:
     outputs: tuple[str, ...]  # canonical text of f on each
     traces: tuple[str, ...]  # trace text on each, without the answer; '' where there is nothing to trace
     level: int  # 0…5, measured
-    split: str  # train | dev | test
+    split: Split
     hash: int  # 64 bits of the canonical source
 
 
 @dataclass(slots=True)
 class Counts:
-    """What became of the candidates, by reason, for the benchmark."""
+    """What became of the candidates; a field for each reason of `Rejected`."""
 
     drawn: int = 0
     kept: int = 0
@@ -56,208 +69,230 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Specification:
     """What a program has to be."""
 
     level: int
-    split: str
+    split: Split
     shape: Shape
-    trivial: bool  # may be answered by a trivial rule
-    inverse: bool  # its inputs must not be guessed from its outputs
+    may_be_trivial: bool  # answered by a trivial rule
+    inverse: bool  # its inputs must not be guessable from its outputs
     pairs: int
-    fuel: int
 
     @property
     def width(self) -> int:
         """Characters a value may have."""
-        return WIDTH[levels.TIERS[self.level] - 1]
+        return MAX_WIDTH[levels.VOCABULARIES[self.level] - 1]
 
 
 def generate(
-    seed: int, unit: int, index: int, level: int, split: str = "train", *, pairs: int = PAIRS, fuel: int = FUEL,
+    seed: int, batch: int, index: int, level: int, split: Split = "train", *, pairs: int = PAIRS,
     inverse: bool = False, counts: Counts | None = None,
 ) -> Program:  # fmt: skip
     """The program of these arguments: of that measured level and split.
 
-    With `inverse`, programs whose inputs are mostly guessed from the output by a trivial rule are capped as well.
-    Raises ValueError for a level outside 0…5 or more pairs than the pool gives.
+    Each argument but `counts` is part of what names the program. `batch` and `index` number the programs of a seed.
+    With `inverse`, for abduction, a program whose inputs a trivial rule mostly guesses from its outputs counts as
+    trivial too; at most `TRIVIAL_SHARE` are. `counts` is added to. Raises ValueError for a level outside 0…5, an
+    unknown split, or more pairs than the pool gives.
     """
     if not 0 <= level < levels.NUM_LEVELS:
         raise ValueError(f"level {level} is not one of 0 to {levels.NUM_LEVELS - 1}")
+    if split not in SPLITS:
+        raise ValueError(f"split {split!r} is not one of {', '.join(SPLITS)}")
     if not 2 <= pairs <= MAX_PAIRS:
         raise ValueError(f"config.tasks.pairs={pairs} must be from 2 to {MAX_PAIRS}")
-    rng = random.Random(f"{seed}/{unit}/{index}/{level}/{split}")
+    rng = random.Random(f"{seed}/{batch}/{index}/{level}/{split}")
     counts = counts or Counts()
-    trivial = rng.random() < TRIVIAL_SHARE
+    may_be_trivial = rng.random() < TRIVIAL_SHARE
     shape = rng.choice(SHAPES[level])  # once, so that shapes whose draws often die are not rarer
-    wish = Wish(level, split, shape, trivial, inverse, pairs, min(fuel, FUEL))
+    spec = Specification(level, split, shape, may_be_trivial, inverse, pairs)
     for _ in range(MAX_DRAWS):
         counts.drawn += 1
         try:
-            made = _attempt(rng, wish)
-        except Dead:
+            program = _draw_program(rng, spec)
+        except DeadDraw:
             counts.dead += 1
-        except Rejected as reason:
-            setattr(counts, reason.args[0], getattr(counts, reason.args[0]) + 1)
+        except Rejected as rejected:
+            setattr(counts, rejected.reason, getattr(counts, rejected.reason) + 1)
         else:
             counts.kept += 1
-            return made
+            return program
     raise RuntimeError(f"no program of level {level} in {MAX_DRAWS} draws")
 
 
-def _attempt(rng: random.Random, wish: Wish) -> Program:
-    """One candidate, made a program; raises `Dead` or `Rejected` where it ends."""
-    drawn = candidate(Scope(rng, levels.TIERS[wish.level], booleans=wish.trivial), wish.level, wish.shape)
-    text, places, form = _source_of_split(drawn, wish.split)  # before anything runs: held-out splits are small
-    program = Instrumented(drawn, wish.fuel)
-    inputs, texts, outputs = choose(program, wish.pairs, wish.width, levels.EVENTS[wish.level])
+def _draw_program(rng: random.Random, spec: Specification) -> Program:
+    """One candidate as a labelled program. Raises `DeadDraw`, or `Rejected` with the reason."""
+    scope = Scope(rng, levels.VOCABULARIES[spec.level], may_return_bool=spec.may_be_trivial)
+    candidate = draw_candidate(scope, spec.level, spec.shape)
+    # The split comes first, before anything runs: 15 of 16 candidates for a held-out split end here.
+    text, line_of, canonical_source = _source_in_split(candidate, spec.split)
+    # Inputs and their outputs.
+    program = InstrumentedProgram(candidate, FUEL)
+    inputs, texts, outputs = choose_inputs(program, spec.pairs, spec.width, levels.EVENTS[spec.level])
     if len(set(outputs)) < 2:
         raise Rejected("constant")
-    if not wish.trivial and (easy(texts, outputs) or (wish.inverse and guessed(program, inputs, outputs))):
+    if not spec.may_be_trivial and (
+        is_trivially_answered(texts, outputs) or (spec.inverse and inputs_are_guessable(program, inputs, outputs))
+    ):
         raise Rejected("trivial")
+    # Without its dead statements it is another program, perhaps of another split.
     if minimise(program, inputs, outputs):
-        text, places, form = _source_of_split(drawn, wish.split)
-    program.tape.truth.clear()  # conditions must open both ways in the recorded runs
-    recorded = [program.record(values) for values in inputs]
-    _check(program, text, recorded, wish)
-    names = naming(rng, text)
+        text, line_of, canonical_source = _source_in_split(candidate, spec.split)
+    # Traces; each condition must be seen true and false in these runs.
+    program.recorder.truths_seen.clear()
+    recorded = [program.record_events(values) for values in inputs]
+    _check_recorded_runs(program, text, recorded, spec)
+    names = draw_names(rng, text)
     return Program(
-        code=rename(text, names),
+        code=rename_variables(text, names),
         inputs=tuple(texts),
         outputs=tuple(outputs),
-        traces=tuple(trace_text(program, events, places, names) for events in recorded),
-        level=wish.level,
-        split=wish.split,
-        hash=hash_text(form),
+        traces=tuple(trace_text(program, events, line_of, names) for events in recorded),
+        level=spec.level,
+        split=spec.split,
+        hash=hash_text(canonical_source),
     )
 
 
-def _source_of_split(drawn: Candidate, split: str) -> tuple[str, dict[int, int], str]:
-    """Source, lines of its statements, canonical form; `Rejected` if that belongs to another split."""
-    text, places = source(drawn)
-    form = normal(text, drawn)
-    if split_text(form) != split:
+def _source_in_split(candidate: Candidate, split: Split) -> tuple[str, dict[int, int], str]:
+    """`source_of` the candidate and its canonical form; raises `Rejected` if that belongs to another split."""
+    text, line_of = source_of(candidate)
+    canonical_source = canonical_form(text, candidate)
+    if split_text(canonical_source) != split:
         raise Rejected("split")
-    return text, places, form
+    return text, line_of, canonical_source
 
 
-def _check(program: Instrumented, text: str, recorded: list[Events], wish: Wish) -> None:
-    """Raise `Rejected` unless the level is the wished one and every value small, condition open, argument used."""
-    drawn, truth = program.made, program.tape.truth
+def _check_recorded_runs(program: InstrumentedProgram, text: str, recorded: list[Events], spec: Specification) -> None:
+    """Raises `Rejected` unless the level is right, values are short, conditions take both ways, arguments are used."""
+    candidate, truths_seen = program.candidate, program.recorder.truths_seen
     firsts = {i for i, report in enumerate(program.reports) if report.first}
     changes = max(sum(report in firsts for report, _ in events) for events in recorded)
     body = text.rsplit("def f(", 1)[1].split("\n", 1)[1]
     if (
-        levels.measure(facts(drawn, changes)) != wish.level
-        or any(seen != 3 for switch, seen in truth.items() if program.switches[switch])
-        or any(len(value) > wish.width for events in recorded for _, value in events)
-        or not all(uses(body, arg.name) for arg in drawn.args)
+        levels.level_of_facts(facts_of(candidate, changes)) != spec.level
+        or any(seen != BOTH for switch, seen in truths_seen.items() if program.switches[switch])
+        or any(len(value) > spec.width for events in recorded for _, value in events)
+        or not all(uses_name(body, arg.name) for arg in candidate.args)
     ):
         raise Rejected("level")
 
 
-Chosen = tuple[list[tuple[Any, ...]], list[str], list[str]]
+class _Run(NamedTuple):
+    """A run on one input of the pool; sorted, the most useful come first."""
+
+    repeats: int  # runs before it with the same output, one more if that is a trivial answer
+    place: int  # of the input in the pool
+    values: tuple[Any, ...]
+    text: str
+    output: str
 
 
-def choose(program: Instrumented, pairs: int, width: int, events: int) -> Chosen:
-    """`pairs` inputs of the pool with their texts and outputs; `Rejected` if fewer run within `events` and `width`.
+ChosenInputs = tuple[list[tuple[Any, ...]], list[str], list[str]]  # argument values, their texts, outputs
 
-    Inputs whose output is new and not a trivial constant or copy come first, so outputs differ and branches flip.
+
+def choose_inputs(program: InstrumentedProgram, pairs: int, width: int, events: int) -> ChosenInputs:
+    """`pairs` inputs of the pool with their texts and outputs.
+
+    Inputs whose output is new and no trivial answer are preferred, so that outputs differ and branches go both ways.
+    Raises `Rejected` if fewer inputs run with at most `events` changes of variables and `width` characters of output.
     """
     seen: set[str] = set()
-    found: list[tuple[int, int, tuple[Any, ...], str, str]] = []
-    outputs: dict[str, int] = {}
+    runs: list[_Run] = []
+    repeats_of: dict[str, int] = {}
     best = 0
-    for place in range(POOL):
+    for place in range(POOL_SIZE):
         if best == pairs:
             break  # no later input could displace one of these
-        values = tuple(arg.vals[place] for arg in program.made.args)
-        parts = [text_of(value) for value in values]
+        values = tuple(arg.vals[place] for arg in program.candidate.args)
+        parts = [canonical_text(value) for value in values]
         text = ", ".join(parts)
         output = program.output(values) if text not in seen else None
-        if output is None or len(output) > width or program.changes() > events:
+        if output is None or len(output) > width or program.num_changes() > events:
             continue
         seen.add(text)
-        repeats = outputs[output] = outputs.get(output, -1) + 1
-        worth = repeats + (output in CONSTANTS or output in parts)  # the lower the better
-        best += worth == 0
-        found.append((worth, place, values, text, output))
-    if len(found) < pairs:
+        repeats = repeats_of[output] = repeats_of.get(output, -1) + 1
+        repeats += trivial.is_constant_or_copy(output, parts)
+        best += repeats == 0
+        runs.append(_Run(repeats, place, values, text, output))
+    if len(runs) < pairs:
         raise Rejected("failed")
-    found = sorted(sorted(found)[:pairs], key=lambda item: item[1])
-    return [item[2] for item in found], [item[3] for item in found], [item[4] for item in found]
+    chosen = sorted(sorted(runs)[:pairs], key=lambda run: run.place)
+    return [run.values for run in chosen], [run.text for run in chosen], [run.output for run in chosen]
 
 
-def easy(texts: list[str], outputs: list[str]) -> bool:
+def is_trivially_answered(texts: list[str], outputs: list[str]) -> bool:
     """Whether more than a third of the pairs are answered by a constant or by a copy of an argument."""
-    hits = 0
-    for text, output in zip(texts, outputs, strict=True):
-        hits += output in CONSTANTS or output == text or text.startswith(output + ", ") or text.endswith(", " + output)
+    hits = sum(trivial.is_constant_or_end(output, text) for text, output in zip(texts, outputs, strict=True))
     return 3 * hits > len(outputs)
 
 
-def guessed(program: Instrumented, inputs: list[tuple[Any, ...]], outputs: list[str]) -> bool:
-    """Whether the output itself, as one argument beside '' or 0, leads to more than a third of the outputs."""
+def inputs_are_guessable(program: InstrumentedProgram, inputs: list[tuple[Any, ...]], outputs: list[str]) -> bool:
+    """Whether a trivial guess at the input gives more than a third of the outputs: the output itself as one argument,
+    '' or 0 as the others.
+    """
     hits = 0
     for values, gold in zip(inputs, outputs, strict=True):
-        output = program.call(values)
+        output = program.run(values)
         guesses = [
-            tuple(output if i == place else fill for i in range(len(values)))
+            tuple(output if i == place else filler for i in range(len(values)))
             for place in range(len(values))
-            for fill in (("", 0) if len(values) > 1 else ("",))
+            for filler in trivial.FILL_VALUES[: len(values)]
         ]
         hits += any(program.output(guess) == gold for guess in guesses)
     return 3 * hits > len(outputs)
 
 
-def facts(drawn: Candidate, events: int) -> levels.Facts:
-    """What the level of a program is measured by; `events` is the largest number of changes over its runs."""
-    found = list(_walk(drawn.body, 0))
-    stmts = [item for item, _ in found]
-    looped = [item for item, depth in found if depth]
+def facts_of(candidate: Candidate, events: int) -> levels.Facts:
+    """What the level of a program follows from; `events` is the largest number of changes over its runs."""
+    nested = list(_with_loop_depth(candidate.body, 0))
+    statements = [item for item, _ in nested]
+    looped = [item for item, depth in nested if depth]
     return levels.Facts(
-        statements=sum(item.kind != "return" for item in stmts),
-        operations=sum(item.ops for item in stmts),
-        tier=max([item.tier for item in stmts]) if not drawn.helpers else 3,
-        comprehensions=sum(bool(item.features & COMPREHENSION) for item in stmts),
-        branches=sum((item.kind == "if") + bool(item.features & CONDITIONAL) for item in stmts),
-        loops=sum(item.kind in ("for", "while") for item in stmts),
-        depth=max((depth + 1 for item, depth in found if item.kind in ("for", "while")), default=0),
-        whiles=sum(item.kind == "while" for item in stmts),
-        builds=sum("builds" in item.marks for item in looped),
-        helpers=len(drawn.helpers),
+        statements=sum(item.form != "return" for item in statements),
+        operations=sum(item.ops for item in statements),
+        vocabulary=max([item.vocabulary for item in statements]) if not candidate.helpers else 3,
+        comprehensions=sum(bool(item.features & COMPREHENSION) for item in statements),
+        branches=sum((item.form == "if") + bool(item.features & CONDITIONAL) for item in statements),
+        loops=sum(item.form in ("for", "while") for item in statements),
+        depth=max((depth + 1 for item, depth in nested if item.form in ("for", "while")), default=0),
+        whiles=sum(item.form == "while" for item in statements),
+        builds=sum(item.changes_dict for item in looped),
+        helpers=len(candidate.helpers),
         events=events,
     )
 
 
-def _walk(body: list[Stmt], depth: int) -> Any:
+def _with_loop_depth(body: list[Statement], depth: int) -> Iterator[tuple[Statement, int]]:
+    """Every statement of a body, blocks included, with the number of loops around it."""
     for item in body:
         yield item, depth
-        inner = depth + (item.kind in ("for", "while"))
-        yield from _walk(item.body, inner)
-        yield from _walk(item.orelse, inner)
+        inner = depth + (item.form in ("for", "while"))
+        yield from _with_loop_depth(item.body, inner)
+        yield from _with_loop_depth(item.orelse, inner)
 
 
-def normal(text: str, drawn: Candidate) -> str:
+def canonical_form(text: str, candidate: Candidate) -> str:
     """`alpha.canonical` of a source whose names are written _1, _2 …
 
-    Where no comprehension, lambda or conditional expression moves a name away from its place in the text, numbering the
-    names as they stand is the same and thirty times faster.
+    `alpha.canonical` numbers names in the order of the syntax tree. Without helpers, comprehensions, lambdas and
+    conditional expressions that is the order of the text, and renumbering the text is thirty times faster.
     """
-    if drawn.helpers or " for " in text.replace("    for ", "") or "lambda" in text or " else " in text:
+    if candidate.helpers or " for " in text.replace("    for ", "") or "lambda" in text or " else " in text:
         return canonical(text)
     order: dict[str, str] = {}
-    return NAME.sub(lambda found: order.setdefault(found[0], f"v{len(order)}"), text)
+    return NAME_PATTERN.sub(lambda found: order.setdefault(found[0], f"v{len(order)}"), text)
 
 
 RESERVED = frozenset((*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "f"))
 LETTERS = "abcdeghijklmnopqrstuvwxyz"
 
 
-def naming(rng: random.Random, text: str) -> dict[str, str]:
+def draw_names(rng: random.Random, text: str) -> dict[str, str]:
     """A random name for each of the text's variables, mostly of one letter."""
     names: dict[str, str] = {}
-    for found in dict.fromkeys(NAME.findall(text)):
+    for found in dict.fromkeys(NAME_PATTERN.findall(text)):
         while True:
             size = 1 if rng.random() < 0.9 else rng.randint(2, 4)
             name = "".join(rng.choices(LETTERS, k=size))
@@ -267,18 +302,18 @@ def naming(rng: random.Random, text: str) -> dict[str, str]:
     return names
 
 
-def rename(text: str, names: dict[str, str]) -> str:
+def rename_variables(text: str, names: dict[str, str]) -> str:
     """The text with its variables named."""
-    return NAME.sub(lambda found: names[found[0]], text)
+    return NAME_PATTERN.sub(lambda found: names[found[0]], text)
 
 
-def heldout(seed: int, split: str, level: int, n: int) -> list[Program]:
-    """`n` programs of a split and level that differ in structure; the same ones for the same arguments."""
+def heldout(seed: int, split: Split, level: int, n: int) -> list[Program]:
+    """`n` programs of a split and level with different hashes; the same ones for the same arguments."""
     kept: dict[int, Program] = {}
     index = 0
     while len(kept) < n:
-        made = generate(seed, -1, index, level, split)
-        kept.setdefault(made.hash, made)
+        program = generate(seed, HELDOUT_BATCH, index, level, split)
+        kept.setdefault(program.hash, program)
         index += 1
     return list(kept.values())
 
@@ -289,12 +324,12 @@ def main() -> None:
     parser.add_argument("--level", type=int, default=1)
     parser.add_argument("-n", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--split", default="train", choices=("train", "dev", "test"))
+    parser.add_argument("--split", default="train", choices=SPLITS)
     flags = parser.parse_args()
     for index in range(flags.n):
-        made = generate(flags.seed, 0, index, flags.level, flags.split)
-        print(made.code)
-        for given, value, trace in zip(made.inputs, made.outputs, made.traces, strict=True):
+        program = generate(flags.seed, 0, index, flags.level, flags.split)
+        print(program.code)
+        for given, value, trace in zip(program.inputs, program.outputs, program.traces, strict=True):
             print(f"  f({given}) = {value}    {trace}")
 
 

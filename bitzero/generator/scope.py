@@ -1,7 +1,8 @@
-"""The variables of a candidate and the inputs it is drawn on.
+"""The variables of a candidate, and the pool of inputs it is drawn on.
 
-A candidate carries a *pool* of inputs; every variable holds one value per input. The distribution of an argument is
-drawn once, and some of its values repeat parts of earlier arguments, so that comparisons and look-ups succeed at times.
+While a candidate is drawn, every variable holds its value on each input of a pool. A new argument draws a distribution
+once and a value of it for each input; some values repeat parts of earlier arguments, so that comparisons and look-ups
+succeed at times.
 """
 
 import dataclasses
@@ -9,220 +10,238 @@ import random
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from bitzero.generator.templates import fresh, slot_type
+from bitzero.generator.templates import ValueType, copy_value, slot_type
 
 Drawn = TypeVar("Drawn")
-POOL = 10  # inputs a candidate is drawn on; the kept program uses some of them
+POOL_SIZE = 10  # inputs a candidate is drawn on; the program keeps some of them
 
 
-class Dead(Exception):
-    """The draw led nowhere; the caller draws again."""
+class DeadDraw(Exception):
+    """What was being drawn cannot be completed, or would be pointless; the caller draws again."""
 
 
 @dataclasses.dataclass(slots=True)
-class Expr:
-    """An expression and its value on every input of the scope."""
+class Expression:
+    """An expression and its values."""
 
-    text: str  # source; names are written _0, _1 …
+    text: str  # source; names are written _1, _2 …
     traced: str  # source that reports the values of its proper sub-expressions
-    prec: int
-    vals: list[Any]
-    ops: int = 0
-    tier: int = 1
-    features: int = 0
-    constant: bool = False
+    prec: int  # precedence
+    vals: list[Any]  # one for each input; inside a loop or comprehension one for each iteration
+    ops: int = 0  # operations
+    vocabulary: int = 1  # the largest that one of its operations needs
+    features: int = 0  # expressions.COMPREHENSION | CONDITIONAL
+    constant: bool = False  # a literal
 
 
 @dataclasses.dataclass(slots=True)
-class Var:
+class Variable:
     """A variable in scope."""
 
     name: str
-    kind: str  # type
-    vals: list[Any]
-    pending: bool = False  # assigned and not used since
-    fixed: bool = False  # not to be assigned (loop variables)
+    type: ValueType
+    vals: list[Any]  # as those of an expression
+    unused: bool = False  # assigned and not used since: what is drawn next had better use it
+    read_only: bool = False  # not to be assigned: loop variables, and in a loop all that it does not accumulate
 
 
 class Scope:
     """Variables visible at one place, and the argument list, which may still grow."""
 
-    def __init__(self, rng: random.Random, tier: int, booleans: bool = False):
+    def __init__(self, rng: random.Random, vocabulary: int, may_return_bool: bool = False):
         self.rng = rng
-        self.booleans = booleans  # the program may return a truth value
-        self.tier = tier
-        self.args: list[Var] = []
-        self.vars: list[Var] = []
-        self.count = 0  # names given out
-        self.rows: list[int] | None = None  # input of each value, inside a comprehension or loop; None: one to one
-        self.outer: Scope | None = None
-        self.loop = False  # values are those of the first round, where 0 + x is x
+        self.may_return_bool = may_return_bool
+        self.vocabulary = vocabulary
+        self.args: list[Variable] = []
+        self.variables: list[Variable] = []  # arguments among them
+        self.names_given = 0
+        self.input_of: list[int] | None = None  # in a body: the input that each value belongs to
+        self.outer: Scope | None = None  # of a body: the scope around it
+        # In a loop the values are those of its first round, where an accumulator is still 0 or empty and 0 + x is x: an
+        # operation that changes nothing there may well change something later.
+        self.in_loop = False
         letters = rng.sample("abcdefghijklmnopqrstuvwxyz", rng.randint(3, 6))
         self.letters = letters
-        self.least = rng.choice((0, 1, 1, 2, 3))  # shortest text or list among the inputs
-        self.longest = 5  # longest list, and one below the longest text, among the inputs
+        self.min_size = rng.choice((0, 1, 1, 2, 3))  # shortest text or list among the inputs
+        self.max_size = 5  # longest list, and one below the longest text, among the inputs
         self.max_args = rng.choice((1, 2, 2, 3))
 
-    def inside(self, rows: list[int]) -> "Scope":
-        """The scope of a body that runs once for each entry of `rows` (the input it belongs to)."""
-        inner = object.__new__(Scope)
-        inner.rng, inner.tier, inner.args, inner.letters = self.rng, self.tier, self.args, self.letters
-        inner.loop = self.loop
-        inner.booleans, inner.longest = False, self.longest
-        inner.least, inner.max_args, inner.count, inner.outer, inner.rows = self.least, self.max_args, 0, self, rows
-        inner.vars = [dataclasses.replace(var, vals=[var.vals[i] for i in rows]) for var in self.vars]
+    def body_scope(self, input_of: list[int]) -> "Scope":
+        """The scope of a loop's or comprehension's body: one value for each iteration, given the input of each."""
+        inner = object.__new__(Scope)  # not by __init__, which would draw
+        inner.rng, inner.vocabulary, inner.args, inner.letters = self.rng, self.vocabulary, self.args, self.letters
+        inner.in_loop = self.in_loop
+        inner.may_return_bool, inner.max_size = False, self.max_size
+        inner.min_size, inner.max_args = self.min_size, self.max_args
+        inner.names_given, inner.outer, inner.input_of = 0, self, input_of
+        inner.variables = [dataclasses.replace(var, vals=[var.vals[i] for i in input_of]) for var in self.variables]
         return inner
 
     def root(self) -> "Scope":
         """The scope of the function itself."""
         return self.outer.root() if self.outer else self
 
-    def between(self, low: int, high: int) -> int:
+    def random_int(self, low: int, high: int) -> int:
         """An int from `low` to `high`, both included; three times as fast as `randint` and as even at these sizes."""
         return low + int(self.rng.random() * (high - low + 1))
 
-    def mark(self) -> list[int]:
+    def sizes(self) -> list[int]:
         """How many arguments and variables there are, here and in the scopes around."""
-        sizes = [len(self.args)]
+        counts = [len(self.args)]
         scope: Scope | None = self
         while scope is not None:
-            sizes.append(len(scope.vars))
+            counts.append(len(scope.variables))
             scope = scope.outer
-        return sizes
+        return counts
 
-    def forget(self, mark: list[int]) -> None:
-        """Drop the arguments and variables made since `mark`: the draw that made them is dead."""
-        del self.args[mark[0] :]
+    def roll_back(self, sizes_before: list[int]) -> None:
+        """Drop the arguments and variables that were added since `sizes` gave these numbers."""
+        del self.args[sizes_before[0] :]
         scope: Scope | None = self
-        for size in mark[1:]:
+        for size in sizes_before[1:]:
             assert scope is not None
-            del scope.vars[size:]
+            del scope.variables[size:]
             scope = scope.outer
 
-    def again(self, tries: int, draw: Callable[[], Drawn]) -> Drawn:
-        """The first of `tries` draws that is not dead; what a dead one changed is put back. Raises `Dead`."""
+    def retry(self, tries: int, draw: Callable[[], Drawn]) -> Drawn:
+        """The first of `tries` draws that succeeds; what failed ones changed is put back. Raises `DeadDraw`."""
         for _ in range(tries):
-            mark, before = self.mark(), [(var, var.vals, var.pending) for var in self.vars]
+            sizes, values_before = self.sizes(), [(var, var.vals, var.unused) for var in self.variables]
             try:
                 return draw()
-            except Dead:
-                self.forget(mark)
-                for var, vals, pending in before:
-                    var.vals, var.pending = vals, pending
-        raise Dead
+            except DeadDraw:
+                self.roll_back(sizes)
+                for var, vals, unused in values_before:
+                    var.vals, var.unused = vals, unused
+        raise DeadDraw
 
-    def name(self) -> str:
+    def new_name(self) -> str:
         """A name not used before."""
         root = self.root()
-        root.count += 1
-        return f"_{root.count}"
+        root.names_given += 1
+        return f"_{root.names_given}"
 
-    def new_arg(self, slot: str) -> Var:
-        """One more argument, of the slot's type."""
+    def new_argument(self, slot: str) -> Variable:
+        """One more argument of the function, of the slot's type, visible in this scope and those around it."""
         if self.outer is not None:
-            made = self.outer.new_arg(slot)
-            assert self.rows is not None
-            var = dataclasses.replace(made, vals=[made.vals[i] for i in self.rows])
+            outer = self.outer.new_argument(slot)
+            assert self.input_of is not None
+            var = dataclasses.replace(outer, vals=[outer.vals[i] for i in self.input_of])
         else:
-            kind = slot_type(slot)
-            var = Var(self.name(), kind, argument(self, slot, kind))
-            self.args.append(dataclasses.replace(var))  # keeps the first values when the body assigns to the name
-        self.vars.append(var)
+            value_type = slot_type(slot)
+            var = Variable(self.new_name(), value_type, draw_argument(self, slot, value_type))
+            self.args.append(dataclasses.replace(var))  # a copy: the body may assign other values to the name
+        self.variables.append(var)
         return var
 
 
-def word(scope: Scope, low: int, high: int) -> str:
+def draw_word(scope: Scope, low: int, high: int) -> str:
     """A lower-case text over the program's few letters."""
-    return "".join(scope.rng.choices(scope.letters, k=scope.between(low, high)))
+    return "".join(scope.rng.choices(scope.letters, k=scope.random_int(low, high)))
 
 
-def _int(scope: Scope, slot: str) -> Any:
+def _int_drawer(scope: Scope, slot: str) -> Callable[[], int]:
+    """A function that draws one int for the slot; its range is drawn here."""
     rng = scope.rng
     if slot in ("idx", "cnt"):
-        return lambda: scope.between(0, 3)
+        return lambda: scope.random_int(0, 3)
     if slot == "pos":
-        return lambda: scope.between(2, 9)
+        return lambda: scope.random_int(2, 9)
     low, high = rng.choice(((0, 9), (0, 9), (1, 20), (-9, 99), (-9, 9)))
-    if scope.tier > 1 and rng.random() < 0.2:
+    if scope.vocabulary > 1 and rng.random() < 0.2:
         low, high = rng.choice(((-99, 99), (0, 999)))
-    return lambda: scope.between(low, high)
+    return lambda: scope.random_int(low, high)
 
 
-def _values(scope: Scope, slot: str, kind: str) -> Any:
-    """A function that draws one value of the type; its distribution is drawn here, once per argument."""
-    rng, least = scope.rng, scope.least
-    if kind == "int":
-        return _int(scope, slot)
-    if kind == "bool":
+def _value_drawer(scope: Scope, slot: str, value_type: ValueType) -> Callable[[], Any]:
+    """A function that draws one value of the type; its distribution is drawn here. Raises ValueError."""
+    rng, min_size = scope.rng, scope.min_size
+    if value_type == "int":
+        return _int_drawer(scope, slot)
+    if value_type == "bool":
         return lambda: rng.random() < 0.5
-    if kind == "str":
-        low, high = (1, 2) if slot in ("ch", "key") else (least, scope.longest + 1)
-        return lambda: word(scope, low, high)
-    digit = _int(scope, "int") if scope.tier > 1 and rng.random() < 0.3 else lambda: scope.between(0, 9)
-    if kind == "list":
-        return lambda: [digit() for _ in range(scope.between(least, scope.longest))]
-    if kind == "tup":
-        return lambda: tuple(digit() for _ in range(scope.between(max(least, 2), 4)))
-    if kind == "set":
-        return lambda: {digit() for _ in range(scope.between(1, 4))}
-    if kind == "strs":
-        return lambda: [word(scope, 1, 3) for _ in range(scope.between(max(least, 1), 3))]
-    if kind == "rows":
-        return lambda: [[scope.between(0, 9) for _ in range(scope.between(1, 3))] for _ in range(scope.between(1, 3))]
-    return lambda: _dict(scope, scope.between(max(least, 1), 3))
+    if value_type == "str":
+        low, high = (1, 2) if slot in ("ch", "key") else (min_size, scope.max_size + 1)
+        return lambda: draw_word(scope, low, high)
+    digit = _int_drawer(scope, "int") if scope.vocabulary > 1 and rng.random() < 0.3 else lambda: scope.random_int(0, 9)
+    if value_type == "list":
+        return lambda: [digit() for _ in range(scope.random_int(min_size, scope.max_size))]
+    if value_type == "tup":
+        return lambda: tuple(digit() for _ in range(scope.random_int(max(min_size, 2), 4)))
+    if value_type == "set":
+        return lambda: {digit() for _ in range(scope.random_int(1, 4))}
+    if value_type == "strs":
+        return lambda: [draw_word(scope, 1, 3) for _ in range(scope.random_int(max(min_size, 1), 3))]
+    if value_type == "rows":
+        return lambda: [
+            [scope.random_int(0, 9) for _ in range(scope.random_int(1, 3))] for _ in range(scope.random_int(1, 3))
+        ]
+    if value_type == "dict":
+        return lambda: _draw_dict(scope, scope.random_int(max(min_size, 1), 3))
+    raise ValueError(f"no type {value_type!r}")
 
 
-def _dict(scope: Scope, size: int) -> dict[str, int]:
-    """Keys in the order of the canonical text, so that reading the text gives the same dict, order included."""
-    return dict(sorted((word(scope, 1, 2), scope.between(0, 9)) for _ in range(size)))
+def _draw_dict(scope: Scope, size: int) -> dict[str, int]:
+    """Up to `size` items, keys in the order of the canonical text: reading that text gives the same order again."""
+    return dict(sorted((draw_word(scope, 1, 2), scope.random_int(0, 9)) for _ in range(size)))
 
 
-def _related(scope: Scope, kind: str) -> list[list[Any]]:
-    """Values of earlier arguments that the new one may repeat, so that comparisons and look-ups succeed at times."""
-    found = []
+def _values_to_repeat(scope: Scope, value_type: ValueType) -> list[list[Any]]:
+    """What a new argument of the type may repeat: for each related argument, on each input, its value or elements."""
+    sources = []
     for var in scope.args:
-        if var.kind == kind:
-            found.append([[value] for value in var.vals])
-        elif (kind, var.kind) in (("int", "list"), ("int", "tup"), ("int", "set"), ("str", "strs"), ("str", "dict")):
-            found.append([list(value) for value in var.vals])
-    return found
+        if var.type == value_type:
+            sources.append([[value] for value in var.vals])
+        elif (value_type, var.type) in (
+            ("int", "list"),
+            ("int", "tup"),
+            ("int", "set"),
+            ("str", "strs"),
+            ("str", "dict"),
+        ):
+            sources.append([list(value) for value in var.vals])
+    return sources
 
 
-FOUND_IN = {"item": "list", "part": "str", "have": "dict"}  # slots whose value another argument must hold
+CONTAINER_TYPE: dict[str, ValueType] = {
+    "item": "list",
+    "part": "str",
+    "have": "dict",
+}  # slot → type of the argument that holds its value
 
 
-def _found(scope: Scope, kind: str) -> list[Any]:
-    """Something each value of an argument of that type holds; raises `Dead` if there is none, or one is empty."""
-    holders = [var for var in scope.args if var.kind == kind]
+def _parts_of_an_argument(scope: Scope, value_type: ValueType) -> list[Any]:
+    """For each input an element of an argument of the type. Raises `DeadDraw` without one, or if a value is empty."""
+    holders = [var for var in scope.args if var.type == value_type]
     if not holders:
-        raise Dead
+        raise DeadDraw
     rng, vals = scope.rng, scope.rng.choice(holders).vals
     if not all(vals):
-        raise Dead
-    if kind == "str":
-        starts = [scope.between(0, len(text) - 1) for text in vals]
-        return [text[start : start + scope.between(1, 2)] for text, start in zip(vals, starts, strict=True)]
+        raise DeadDraw
+    if value_type == "str":
+        starts = [scope.random_int(0, len(text) - 1) for text in vals]
+        return [text[start : start + scope.random_int(1, 2)] for text, start in zip(vals, starts, strict=True)]
     return [rng.choice(list(value)) for value in vals]
 
 
-def argument(scope: Scope, slot: str, kind: str) -> list[Any]:
+def draw_argument(scope: Scope, slot: str, value_type: ValueType) -> list[Any]:
     """Values of a new argument on every input of the pool."""
     rng = scope.rng
-    draw = _values(scope, slot, kind)
-    vals = [draw() for _ in range(POOL)]
+    draw = _value_drawer(scope, slot, value_type)
+    vals = [draw() for _ in range(POOL_SIZE)]
     if slot in ("idx", "cnt", "pos"):
         return vals
-    if slot in FOUND_IN:
-        return _found(scope, FOUND_IN[slot])
-    if slot in ("ch", "key") or (kind == "str" and rng.random() < 0.3):
-        for var in scope.args:  # parts of an earlier text
-            if var.kind == "str":
+    if slot in CONTAINER_TYPE:
+        return _parts_of_an_argument(scope, CONTAINER_TYPE[slot])
+    if slot in ("ch", "key") or (value_type == "str" and rng.random() < 0.3):
+        for var in scope.args:  # some of the values become parts of an earlier text
+            if var.type == "str":
                 for i, text in enumerate(var.vals):
                     if text and rng.random() < 0.6:
-                        start = scope.between(0, len(text) - 1)
-                        vals[i] = text[start : start + scope.between(1, 2)]
-    for sources in _related(scope, kind):
+                        start = scope.random_int(0, len(text) - 1)
+                        vals[i] = text[start : start + scope.random_int(1, 2)]
+    for sources in _values_to_repeat(scope, value_type):
         for i, source in enumerate(sources):
             if source and rng.random() < 0.25:
-                vals[i] = fresh(rng.choice(source))
+                vals[i] = copy_value(rng.choice(source))
     return vals

@@ -2,189 +2,218 @@
 
 from collections.abc import Callable
 
-from bitzero.generator.expressions import expression, leaf, uses
-from bitzero.generator.functions import helped
-from bitzero.generator.loops import SOURCES, accumulators, finish, gather, loop, refresh, spelled, start
-from bitzero.generator.scope import POOL, Dead, Scope, Var
+from bitzero.generator.expressions import draw_expression, draw_leaf, uses_name
+from bitzero.generator.functions import with_helper
+from bitzero.generator.loops import (
+    LOOP_SOURCES,
+    Source,
+    draw_accumulation,
+    draw_accumulators,
+    draw_for_loop,
+    draw_start,
+    set_true_values,
+    whole_text,
+    with_return,
+)
+from bitzero.generator.scope import POOL_SIZE, DeadDraw, Scope, Variable
 from bitzero.generator.statements import (
     Candidate,
     Helper,
-    Stmt,
-    branch,
-    branching,
-    comprehending,
-    condition,
-    guarded,
-    line,
-    settle,
-    stmt,
-    straight,
+    Statement,
+    draw_branch,
+    draw_condition,
+    draw_line,
+    if_statement,
+    mark_used,
+    one_branch,
+    one_comprehension,
+    statement_of,
+    straight_lines,
 )
 
 
-def single(scope: Scope) -> list[Stmt]:
+def one_loop(scope: Scope) -> list[Statement]:
     """L3: a loop of one or two statements."""
     rng = scope.rng
-    source = rng.choice(SOURCES[scope.tier])
-    head = [line(scope)] if rng.random() < 0.15 else []
-    begun, kept = accumulators(scope, source)
-    head += begun
-    block = loop(
-        scope, source, kept, lambda inner, items: [gather(inner, kept, items) for _ in range(rng.choice((1, 1, 1, 2)))]
+    source = rng.choice(LOOP_SOURCES[scope.vocabulary])
+    head = [draw_line(scope)] if rng.random() < 0.15 else []
+    starts, accumulators = draw_accumulators(scope, source)
+    head += starts
+    block = draw_for_loop(
+        scope,
+        source,
+        accumulators,
+        lambda inner, loop_vars: [
+            draw_accumulation(inner, accumulators, loop_vars) for _ in range(rng.choice((1, 1, 1, 2)))
+        ],
     )
-    return finish(scope, [*head, block])
+    return with_return(scope, [*head, block])
 
 
-def selective(scope: Scope) -> list[Stmt]:
+def loop_around_branch(scope: Scope) -> list[Statement]:
     """L4: a loop with an `if` in it, around a change, an early return, `break` or `continue`."""
     rng = scope.rng
-    source = rng.choice(SOURCES[scope.tier])
-    begun, kept = accumulators(scope, source)
+    source = rng.choice(LOOP_SOURCES[scope.vocabulary])
+    starts, accumulators = draw_accumulators(scope, source)
     shape = rng.choice(("branch", "branch", "branch", "skip", "return"))
 
-    def fill(inner: Scope, items: list[Var]) -> list[Stmt]:
-        block = guarded(inner, condition(inner))
+    def draw_body(inner: Scope, loop_vars: list[Variable]) -> list[Statement]:
+        block = if_statement(inner, draw_condition(inner))
         if shape == "branch":
-            block.body = [gather(inner, kept, items)]
+            block.body = [draw_accumulation(inner, accumulators, loop_vars)]
             if rng.random() < 0.4:
-                block.orelse = [gather(inner, kept, items)]
-            more = [gather(inner, kept, items)] if rng.random() < 0.15 else []
+                block.orelse = [draw_accumulation(inner, accumulators, loop_vars)]
+            more = [draw_accumulation(inner, accumulators, loop_vars)] if rng.random() < 0.15 else []
             return [block, *more]
-        change_ = gather(inner, kept, items)
+        accumulation = draw_accumulation(inner, accumulators, loop_vars)
         if shape == "skip":
-            block.body = [Stmt(rng.choice(("break", "continue")))]
-            return [block, change_] if rng.random() < 0.7 else [change_, block]
-        name = kept[0]
-        kind = next(var.kind for var in inner.vars if var.name == name)
-        early = expression(inner, kind, rng.choice((0, 1)), kind)
-        block.body = [stmt(f"return {early.text}", early, traced=f"return {early.traced}")]
-        return [block, change_] if rng.random() < 0.5 else [change_, block]
+            block.body = [Statement(rng.choice(("break", "continue")))]
+            return [block, accumulation] if rng.random() < 0.7 else [accumulation, block]
+        name = accumulators[0]
+        value_type = next(var.type for var in inner.variables if var.name == name)
+        early = draw_expression(inner, value_type, rng.choice((0, 1)), value_type)
+        block.body = [statement_of(f"return {early.text}", early, traced=f"return {early.traced}")]
+        return [block, accumulation] if rng.random() < 0.5 else [accumulation, block]
 
-    return finish(scope, [*begun, loop(scope, source, kept, fill)])
+    return with_return(scope, [*starts, draw_for_loop(scope, source, accumulators, draw_body)])
 
 
-def followed(scope: Scope) -> list[Stmt]:
+def loop_and_branch(scope: Scope) -> list[Statement]:
     """L4: a loop, and an `if` before or after it."""
     rng = scope.rng
-    source = rng.choice(SOURCES[scope.tier])
-    begun, kept = accumulators(scope, source)
-    block = loop(scope, source, kept, lambda inner, items: [gather(inner, kept, items)])
-    body = [*begun, block]
-    refresh(scope, body)
-    body.append(branch(scope))
-    return finish(scope, body)
+    source = rng.choice(LOOP_SOURCES[scope.vocabulary])
+    starts, accumulators = draw_accumulators(scope, source)
+    block = draw_for_loop(
+        scope, source, accumulators, lambda inner, loop_vars: [draw_accumulation(inner, accumulators, loop_vars)]
+    )
+    body = [*starts, block]
+    set_true_values(scope, body)
+    body.append(draw_branch(scope))
+    return with_return(scope, body)
 
 
-def nested(scope: Scope) -> list[Stmt]:
+def nested_loops(scope: Scope) -> list[Statement]:
     """L5: a loop in a loop."""
     rng = scope.rng
-    source, within = rng.choice(SOURCES[scope.tier]), rng.choice(SOURCES[scope.tier])
-    begun, kept = accumulators(scope, within)
+    source, inner_source = rng.choice(LOOP_SOURCES[scope.vocabulary]), rng.choice(LOOP_SOURCES[scope.vocabulary])
+    starts, accumulators = draw_accumulators(scope, inner_source)
 
-    def deepest(inner: Scope, items: list[Var]) -> list[Stmt]:
-        done = gather(inner, kept, items)
+    def body_of_inner(inner: Scope, loop_vars: list[Variable]) -> list[Statement]:
+        accumulation = draw_accumulation(inner, accumulators, loop_vars)
         if rng.random() < 0.4:
-            return [guarded(inner, condition(inner), [done])]
-        return [done]
+            return [if_statement(inner, draw_condition(inner), [accumulation])]
+        return [accumulation]
 
-    def outer(inner: Scope, items: list[Var]) -> list[Stmt]:
-        body = [loop(inner, within, kept, deepest)]
+    def body_of_outer(inner: Scope, loop_vars: list[Variable]) -> list[Statement]:
+        body = [draw_for_loop(inner, inner_source, accumulators, body_of_inner)]
         if rng.random() < 0.2:
-            body.append(gather(inner, kept, items))
+            body.append(draw_accumulation(inner, accumulators, loop_vars))
         return body
 
-    return finish(scope, [*begun, loop(scope, source, kept, outer)])
+    return with_return(scope, [*starts, draw_for_loop(scope, source, accumulators, body_of_outer)])
 
 
-def building(scope: Scope) -> list[Stmt]:
+def dict_building_loop(scope: Scope) -> list[Statement]:
     """L5: a dict filled by a loop."""
     rng = scope.rng
-    begun = [start(scope, "dict")]
-    kept = begun[0].names
+    starts = [draw_start(scope, "dict")]
+    accumulators = starts[0].changed
 
-    def fill(inner: Scope, items: list[Var]) -> list[Stmt]:
-        done = gather(inner, kept, items)
+    def draw_body(inner: Scope, loop_vars: list[Variable]) -> list[Statement]:
+        accumulation = draw_accumulation(inner, accumulators, loop_vars)
         if rng.random() < 0.4:
-            return [guarded(inner, condition(inner), [done])]
-        return [done]
+            return [if_statement(inner, draw_condition(inner), [accumulation])]
+        return [accumulation]
 
-    source = rng.choice(("str", "str", "strs", "list", "pairs"))
-    return finish(scope, [*begun, loop(scope, source, kept, fill)])
+    source: Source = rng.choice(("str", "str", "strs", "list", "pairs"))
+    return with_return(scope, [*starts, draw_for_loop(scope, source, accumulators, draw_body)])
 
 
-def repeating(scope: Scope) -> list[Stmt]:
-    """L5: `while`, driven by a number that shrinks or a text or list that is used up; fuel ends the others."""
+def while_loop(scope: Scope) -> list[Statement]:
+    """L5: `while`, driven by a number that shrinks or a text or list that gets shorter; fuel ends the rest."""
     rng = scope.rng
-    driver = leaf(scope, rng.choice(("int", "int", "list", "str")), False)
-    kind = next(var.kind for var in scope.vars if var.name == driver.text)
-    begun, kept = accumulators(scope, rng.choice(("list", "str")))
-    if driver.text in kept:
-        raise Dead
+    # The driver, and what the loop accumulates beside it.
+    driver = draw_leaf(scope, rng.choice(("int", "int", "list", "str")), False)
+    value_type = next(var.type for var in scope.variables if var.name == driver.text)
+    starts, accumulators = draw_accumulators(scope, rng.choice(("list", "str")))
+    if driver.text in accumulators:
+        raise DeadDraw
+    # The test, and the step that brings the driver nearer to its end.
     name, limit = driver.text, rng.randint(0, 3)
-    if kind == "int":
-        test, step = (
-            f"{name} > {limit}",
-            rng.choice((f"{name} //= {rng.randint(2, 4)}", f"{name} -= {rng.randint(2, 9)}")),
-        )
+    if value_type == "int":
+        test = f"{name} > {limit}"
+        step = rng.choice((f"{name} //= {rng.randint(2, 4)}", f"{name} -= {rng.randint(2, 9)}"))
     else:
         test = rng.choice((f"len({name}) > {limit}", name if limit < 2 else f"len({name}) > {limit}"))
         step = f"{name} = {rng.choice((f'{name}[1:]', f'{name}[:-1]', f'{name}[2:]'))}"
-    inner = scope.inside(list(range(POOL)))
-    inner.loop = True
-    for var in inner.vars:
-        var.fixed = var.name not in kept
-        var.pending = var.name == name
-    body = [gather(inner, kept, []) for _ in range(rng.choice((1, 1, 2)))]
-    body.insert(rng.choice((len(body), len(body), 0)), Stmt(step, (name,), tier=2, ops=1))
-    block = Stmt(f"while {test}:", traced=test, body=body, ops=1)
-    settle(scope, spelled(block))
-    for var in scope.vars:
-        var.pending |= var.name in kept
-    return finish(scope, [*begun, block])
+    # The body: one or two accumulations and the step.
+    inner = scope.body_scope(list(range(POOL_SIZE)))
+    inner.in_loop = True
+    for var in inner.variables:
+        var.read_only = var.name not in accumulators
+        var.unused = var.name == name
+    body = [draw_accumulation(inner, accumulators, []) for _ in range(rng.choice((1, 1, 2)))]
+    body.insert(rng.choice((len(body), len(body), 0)), Statement(step, (name,), vocabulary=2, ops=1))
+    block = Statement(f"while {test}:", traced=test, body=body, ops=1)
+    mark_used(scope, whole_text(block))
+    for var in scope.variables:
+        var.unused |= var.name in accumulators
+    return with_return(scope, [*starts, block])
 
 
-def short(scope: Scope) -> list[Stmt]:
-    """L2 by its vocabulary: at most two statements."""
-    return straight(scope, scope.rng.randint(0, 2))
+def one_return(scope: Scope) -> list[Statement]:
+    """L0: nothing but a return."""
+    return straight_lines(scope, 0)
 
 
-def long(scope: Scope) -> list[Stmt]:
-    """L2 by its length: three or four statements."""
-    return straight(scope, scope.rng.randint(3, 4))
+def one_or_two_lines(scope: Scope) -> list[Statement]:
+    """L1: one or two statements and a return."""
+    return straight_lines(scope, scope.rng.randint(1, 2))
 
 
-Shape = Callable[[Scope], tuple[list[Helper], list[Stmt]]]
+def few_lines(scope: Scope) -> list[Statement]:
+    """L2 by its vocabulary: at most two statements and a return."""
+    return straight_lines(scope, scope.rng.randint(0, 2))
 
 
-def alone(body: Callable[[Scope], list[Stmt]]) -> Shape:
+def many_lines(scope: Scope) -> list[Statement]:
+    """L2 by its length: three or four statements and a return."""
+    return straight_lines(scope, scope.rng.randint(3, 4))
+
+
+Shape = Callable[[Scope], tuple[list[Helper], list[Statement]]]
+
+
+def without_helpers(body: Callable[[Scope], list[Statement]]) -> Shape:
     """A shape without helper functions."""
     return lambda scope: ([], body(scope))
 
 
+# By level; a shape that stands twice is drawn twice as often.
 SHAPES: tuple[tuple[Shape, ...], ...] = (
-    (alone(lambda scope: straight(scope, 0)),),
-    (alone(lambda scope: straight(scope, scope.rng.randint(1, 2))),),
+    (without_helpers(one_return),),
+    (without_helpers(one_or_two_lines),),
     (
-        alone(lambda scope: straight(scope, scope.rng.randint(3, 4))),
-        alone(short),
-        alone(comprehending),
-        alone(branching),
+        without_helpers(many_lines),
+        without_helpers(few_lines),
+        without_helpers(one_comprehension),
+        without_helpers(one_branch),
     ),
-    (alone(single),),
-    (alone(selective), alone(selective), alone(followed)),
-    (alone(nested), alone(building), alone(repeating), helped),
+    (without_helpers(one_loop),),
+    (without_helpers(loop_around_branch), without_helpers(loop_around_branch), without_helpers(loop_and_branch)),
+    (without_helpers(nested_loops), without_helpers(dict_building_loop), without_helpers(while_loop), with_helper),
 )
-LONGEST = (5, 5, 5, 3, 4, 4)  # longest list among the inputs, by level: loops must stay within the level's events
+LONGEST_INPUT = (5, 5, 5, 3, 4, 4)  # items of a list among the inputs, by level: a loop must keep to the level's events
 
 
-def candidate(scope: Scope, level: int, shape: Shape) -> Candidate:
-    """Draw a program of one of the level's `SHAPES`; its real level is measured after it ran. Raises `Dead`."""
-    scope.longest = LONGEST[level]
+def draw_candidate(scope: Scope, level: int, shape: Shape) -> Candidate:
+    """A program of one of the level's `SHAPES`; its level is measured only once it ran. Raises `DeadDraw`."""
+    scope.max_size = LONGEST_INPUT[level]
     if level > 2:
-        scope.least = min(max(1, scope.least), 2)
+        scope.min_size = min(max(1, scope.min_size), 2)
     helpers, body = shape(scope)
-    text = "\n".join(map(spelled, body))
-    args = [arg for arg in scope.args if uses(text, arg.name)]
+    text = "\n".join(map(whole_text, body))
+    args = [arg for arg in scope.args if uses_name(text, arg.name)]
     if not args:
-        raise Dead
+        raise DeadDraw
     return Candidate(helpers, args, body)

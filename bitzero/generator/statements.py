@@ -3,50 +3,65 @@
 import dataclasses
 import functools
 import re
+from typing import Literal
 
-from bitzero.generator.expressions import apply, comprehension, expression, operands_of, taking, uses
-from bitzero.generator.grammar import BY_TYPE, CHANGES, TYPES
-from bitzero.generator.scope import Dead, Expr, Scope, Var
-from bitzero.generator.templates import ATOM
+from bitzero.generator.expressions import (
+    apply_production,
+    draw_comprehension,
+    draw_expression,
+    draw_operands,
+    productions_using,
+    uses_name,
+)
+from bitzero.generator.grammar import EXPRESSIONS_BY_TYPE, STATEMENTS_BY_TYPE
+from bitzero.generator.scope import DeadDraw, Expression, Scope, Variable
+from bitzero.generator.templates import ATOM, TYPES, ValueType
 
-NAME = re.compile(r"_\d+")
-# Types of whole expressions, each as often as it has productions, so that a production is drawn uniformly among all of
-# a tier. Truth values are answered by the constants True and False: they are left to conditions and the trivial share.
+Form = Literal["return", "for", "while", "if", "plain"]
+NAME_PATTERN = re.compile(r"_\d+")
+# Types of whole expressions by vocabulary, each as often as it has productions: a uniform choice of a type and then of
+# a production is one among all productions. No bool: the constant True answers half of such a program's questions, so
+# truth values are left to conditions and to the share of programs that may be trivial.
 ROOT_TYPES = {
-    tier: tuple(item.result for kind in TYPES if kind != "bool" for item in table[kind])
-    for tier, table in BY_TYPE.items()
+    vocabulary: tuple(item.result for value_type in TYPES if value_type != "bool" for item in table[value_type])
+    for vocabulary, table in EXPRESSIONS_BY_TYPE.items()
 }
 
 
 @dataclasses.dataclass(slots=True, eq=False)
-class Stmt:
+class Statement:
     """One statement; blocks hold their bodies. Names are written _1, _2 …"""
 
     text: str  # source without indentation; of a block: its head
-    names: tuple[str, ...] = ()  # variables it changes, reported after it ran; of `for`: the loop variables
-    traced: str = ""  # instrumented source where it differs: returns and conditions
-    body: list["Stmt"] = dataclasses.field(default_factory=list)
-    orelse: list["Stmt"] = dataclasses.field(default_factory=list)
-    tier: int = 1
-    ops: int = 0
-    features: int = 0
-    marks: tuple[str, ...] = ()  # "builds": sets a dict item
+    changed: tuple[str, ...] = ()  # variables it sets, reported after it ran; of `for`: the loop variables
+    traced: str = ""  # of a return: source that reports its parts; of `if` and `while`: the condition, likewise
+    body: list["Statement"] = dataclasses.field(default_factory=list)
+    orelse: list["Statement"] = dataclasses.field(default_factory=list)
+    vocabulary: int = 1  # the largest that one of its operations needs; blocks: of the head alone, as the next two
+    ops: int = 0  # operations
+    features: int = 0  # COMPREHENSION | CONDITIONAL
+    changes_dict: bool = False  # a dict, in place
 
-    kind: str = dataclasses.field(init=False)  # return · for · while · if · plain
+    form: Form = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
-        word = self.text.split(" ", 1)[0]
-        self.kind = word if word in ("return", "for", "while", "if") else "plain"
+        match self.text.split(" ", 1)[0]:
+            case "return" | "for" | "while" | "if" as word:
+                self.form = word
+            case _:
+                self.form = "plain"
 
 
-def stmt(text: str, made: Expr, *names: str, traced: str = "") -> Stmt:
-    """A statement around one expression."""
-    return Stmt(text, names, traced, tier=made.tier, ops=made.ops, features=made.features)
+def statement_of(text: str, expression: Expression, *changed: str, traced: str = "") -> Statement:
+    """A statement whose operations are those of one expression."""
+    return Statement(
+        text, changed, traced, vocabulary=expression.vocabulary, ops=expression.ops, features=expression.features
+    )
 
 
 @dataclasses.dataclass(slots=True)
 class Helper:
-    """A function before f."""
+    """A function that stands before f."""
 
     text: str  # source
     traced: str  # source that reports the parts of its returns
@@ -57,210 +72,229 @@ class Candidate:
     """A drawn program, not yet run."""
 
     helpers: list[Helper]
-    args: list[Var]
-    body: list[Stmt]
+    args: list[Variable]
+    body: list[Statement]
 
 
-def settle(scope: Scope, text: str, changed: str = "") -> None:
-    """Mark the variables that a statement used as used, and the one it changed as waiting for its use."""
-    for var in scope.vars:
+def mark_used(scope: Scope, text: str, changed: str = "") -> None:
+    """Bookkeeping after a statement: what its text uses is no longer unused, what it changed is unused again."""
+    for var in scope.variables:
         if var.name == changed:
-            var.pending = True
-        elif var.pending and uses(text, var.name):
-            var.pending = False
+            var.unused = True
+        elif var.unused and uses_name(text, var.name):
+            var.unused = False
 
 
-def wanted(scope: Scope, tier: int, kind: str) -> str:
-    """A type for the next expression: one that some production reaches from a variable that waits, if any waits."""
-    waiting = frozenset(var.kind for var in scope.vars if var.pending)
-    if not waiting:
-        return kind
-    able = reachable(tier, waiting)
-    return scope.rng.choice(able) if able and kind not in able else kind
+def choose_type(scope: Scope, vocabulary: int, value_type: ValueType) -> ValueType:
+    """`value_type`, or a type that a production makes from an unused variable where `value_type` has no such one."""
+    unused_types = frozenset(var.type for var in scope.variables if var.unused)
+    if not unused_types:
+        return value_type
+    usable = types_using(vocabulary, unused_types)
+    return scope.rng.choice(usable) if usable and value_type not in usable else value_type
 
 
 @functools.cache
-def reachable(tier: int, waiting: frozenset[str]) -> tuple[str, ...]:
-    """Types of whole expressions that a production makes from one of the types that wait."""
-    return tuple(kind for kind in ROOT_TYPES[tier] if taking(tier, kind, waiting))
+def types_using(vocabulary: int, types: frozenset[ValueType]) -> tuple[ValueType, ...]:
+    """Types of whole expressions that a production makes from an operand of one of `types`."""
+    return tuple(
+        value_type for value_type in ROOT_TYPES[vocabulary] if productions_using(vocabulary, value_type, types)
+    )
 
 
-def assign(scope: Scope, ops: int) -> Stmt:
-    """`v = expression`, to a new variable or to one the expression uses."""
-    rng, tier = scope.rng, scope.tier
-    kind = wanted(scope, tier, rng.choice(ROOT_TYPES[tier]))
-    made = expression(scope, kind, ops)
-    return bound(scope, kind, made)
+def draw_assignment(scope: Scope, ops: int) -> Statement:
+    """`v = expression` with `ops` operations, to a new variable or to one that the expression uses."""
+    rng, vocabulary = scope.rng, scope.vocabulary
+    value_type = choose_type(scope, vocabulary, rng.choice(ROOT_TYPES[vocabulary]))
+    expression = draw_expression(scope, value_type, ops)
+    return assignment_of(scope, value_type, expression)
 
 
-def bound(scope: Scope, kind: str, made: Expr) -> Stmt:
-    """The assignment of an expression to a variable."""
+def assignment_of(scope: Scope, value_type: ValueType, expression: Expression) -> Statement:
+    """The assignment of an expression to a new variable, or to one that it uses."""
     rng = scope.rng
-    again = [v for v in scope.vars if v.kind == kind and not v.fixed and uses(made.text, v.name)]
-    if again and rng.random() < 0.5:
-        target = rng.choice(again)
-        target.vals = made.vals
+    reusable = [
+        v for v in scope.variables if v.type == value_type and not v.read_only and uses_name(expression.text, v.name)
+    ]
+    if reusable and rng.random() < 0.5:
+        target = rng.choice(reusable)
+        target.vals = expression.vals
     else:
-        target = Var(scope.name(), kind, made.vals)
-        scope.vars.append(target)
-    text = f"{target.name} = {made.text}"
-    settle(scope, made.text, target.name)
-    return stmt(text, made, target.name)
+        target = Variable(scope.new_name(), value_type, expression.vals)
+        scope.variables.append(target)
+    text = f"{target.name} = {expression.text}"
+    mark_used(scope, expression.text, target.name)
+    return statement_of(text, expression, target.name)
 
 
-def change(scope: Scope, kinds: tuple[str, ...] = TYPES, ops: int = 0, target: Var | None = None) -> Stmt:
-    """A statement that changes a variable in place: augmented or item assignment, a mutating method."""
-    rng, tier = scope.rng, scope.tier
-    target = target or _target(scope, kinds)
-    item = rng.choice(CHANGES[tier][target.kind])
-    first = Expr(target.name, target.name, ATOM, target.vals)
-    made = apply(scope, item, operands_of(scope, item, ops, [first]))
-    target.vals = made.vals
-    settle(scope, made.text, target.name)
-    done = stmt(made.text, made, target.name)
-    done.marks = ("builds",) if target.kind == "dict" else ()
-    return done
+def draw_change(
+    scope: Scope, value_types: tuple[ValueType, ...] = TYPES, ops: int = 0, target: Variable | None = None
+) -> Statement:
+    """A statement that changes a variable in place: augmented or item assignment, a mutating method.
+
+    The variable is `target`, or one of `value_types`; `ops` operations are drawn for the other operands.
+    """
+    rng, vocabulary = scope.rng, scope.vocabulary
+    target = target or _choose_target(scope, value_types)
+    production = rng.choice(STATEMENTS_BY_TYPE[vocabulary][target.type])
+    target_expression = Expression(target.name, target.name, ATOM, target.vals)
+    expression = apply_production(scope, production, draw_operands(scope, production, ops, [target_expression]))
+    target.vals = expression.vals
+    mark_used(scope, expression.text, target.name)
+    statement = statement_of(expression.text, expression, target.name)
+    statement.changes_dict = target.type == "dict"
+    return statement
 
 
-def _target(scope: Scope, kinds: tuple[str, ...]) -> Var:
-    """A variable that a statement may change, one that waits first; else a new argument."""
-    rng, tier = scope.rng, scope.tier
-    known = [var for var in scope.vars if not var.fixed and var.kind in kinds and CHANGES[tier][var.kind]]
-    waiting = [var for var in known if var.pending]
-    if not known:
+def _choose_target(scope: Scope, value_types: tuple[ValueType, ...]) -> Variable:
+    """A variable that a statement may change, more often an unused one; where there is none, a new argument."""
+    rng, vocabulary = scope.rng, scope.vocabulary
+    candidates = [
+        var
+        for var in scope.variables
+        if not var.read_only and var.type in value_types and STATEMENTS_BY_TYPE[vocabulary][var.type]
+    ]
+    unused = [var for var in candidates if var.unused]
+    if not candidates:
         if scope.outer is not None:
-            raise Dead
-        kind = rng.choice([kind for kind in kinds if CHANGES[tier][kind]])
+            raise DeadDraw
+        value_type = rng.choice(
+            [value_type for value_type in value_types if STATEMENTS_BY_TYPE[vocabulary][value_type]]
+        )
         if len(scope.args) >= scope.max_args:
-            raise Dead
-        known = [scope.new_arg(kind)]
-    return rng.choice(waiting if waiting and rng.random() < 0.8 else known)
+            raise DeadDraw
+        candidates = [scope.new_argument(value_type)]
+    return rng.choice(unused if unused and rng.random() < 0.8 else candidates)
 
 
-def line(scope: Scope, ops: int = 1) -> Stmt:
+def draw_line(scope: Scope, ops: int = 1) -> Statement:
     """One straight-line statement."""
-    return scope.again(4, lambda: change(scope) if scope.rng.random() < 0.3 else assign(scope, ops))
+    return scope.retry(4, lambda: draw_change(scope) if scope.rng.random() < 0.3 else draw_assignment(scope, ops))
 
 
-def returned(scope: Scope, ops: int, kinds: tuple[str, ...] | None = None) -> Stmt:
-    """`return expression`, using what still waits."""
-    rng, tier = scope.rng, scope.tier
-    if kinds is None:
-        kinds = ("bool",) if scope.booleans and rng.random() < 0.7 else ROOT_TYPES[tier]
-    waiting = [var for var in scope.vars if var.pending]
+def draw_return(scope: Scope, ops: int, value_types: tuple[ValueType, ...] | None = None) -> Statement:
+    """`return expression`, which uses all variables that are still unused."""
+    rng, vocabulary = scope.rng, scope.vocabulary
+    if value_types is None:
+        value_types = ("bool",) if scope.may_return_bool and rng.random() < 0.7 else ROOT_TYPES[vocabulary]
+    unused = [var for var in scope.variables if var.unused]
 
-    def draw() -> Expr:
-        if ops == 0 and not waiting:
-            raise Dead
+    def draw() -> Expression:
+        if ops == 0 and not unused:
+            raise DeadDraw
         if ops == 0:
-            made = Expr(waiting[-1].name, waiting[-1].name, ATOM, waiting[-1].vals)
+            expression = Expression(unused[-1].name, unused[-1].name, ATOM, unused[-1].vals)
         else:
-            made = expression(scope, wanted(scope, tier, rng.choice(kinds)), ops)
-        if not all(uses(made.text, var.name) for var in waiting):
-            raise Dead
-        return made
+            expression = draw_expression(scope, choose_type(scope, vocabulary, rng.choice(value_types)), ops)
+        if not all(uses_name(expression.text, var.name) for var in unused):
+            raise DeadDraw
+        return expression
 
-    made = scope.again(6, draw)
-    return stmt(f"return {made.text}", made, traced=f"return {made.traced}")
+    expression = scope.retry(6, draw)
+    return statement_of(f"return {expression.text}", expression, traced=f"return {expression.traced}")
 
 
-def condition(scope: Scope) -> Expr:
+def draw_condition(scope: Scope) -> Expression:
     """A comparison that is true on some inputs and false on others."""
 
-    def draw() -> Expr:
-        made = expression(scope, "bool", 1)
-        if len(set(made.vals)) < 2:
-            raise Dead
-        return made
+    def draw() -> Expression:
+        expression = draw_expression(scope, "bool", 1)
+        if len(set(expression.vals)) < 2:
+            raise DeadDraw
+        return expression
 
-    return scope.again(6, draw)
+    return scope.retry(6, draw)
 
 
-def guarded(scope: Scope, test: Expr, body: list[Stmt] | None = None) -> Stmt:
-    """`if` with this condition; the body may be filled in later."""
-    settle(scope, test.text)
+def if_statement(scope: Scope, test: Expression, body: list[Statement] | None = None) -> Statement:
+    """`if` with this condition; a body that is not given is set later."""
+    mark_used(scope, test.text)
     head = f"if {test.text}:"
-    return Stmt(head, (), test.text, body or [], tier=test.tier, ops=test.ops, features=test.features)
+    return Statement(head, (), test.text, body or [], vocabulary=test.vocabulary, ops=test.ops, features=test.features)
 
 
-def branch(scope: Scope, lines: int = 1) -> Stmt:
+def draw_branch(scope: Scope, lines: int = 1) -> Statement:
     """`if`, with or without `else`, changing variables that exist before it."""
     rng = scope.rng
-    test = condition(scope)
-    made = guarded(scope, test)
-    before = {var.name: var.vals for var in scope.vars}
-    count = len(scope.vars)
-    made.body = [update(scope) for _ in range(lines)]
-    after = {var.name: var.vals for var in scope.vars[:count]}
-    for var in scope.vars[:count]:
+    test = draw_condition(scope)
+    block = if_statement(scope, test)
+    before = {var.name: var.vals for var in scope.variables}
+    known = scope.variables[:]
+    # The body is drawn as if every input took it.
+    block.body = [draw_update(scope) for _ in range(lines)]
+    after_body = {var.name: var.vals for var in known}
+    # So is `else`, on the values from before the body.
+    for var in known:
         var.vals = before[var.name]
     if rng.random() < 0.4:
-        made.orelse = [update(scope)]
-    for var in scope.vars[:count]:
-        if var.vals is not after[var.name]:
-            both = zip(test.vals, after[var.name], var.vals, strict=True)
-            var.vals = [yes if flag else no for flag, yes, no in both]
-    return made
+        block.orelse = [draw_update(scope)]
+    # Behind the block each input has the values of the way it takes.
+    for var in known:
+        if var.vals is not after_body[var.name]:
+            ways = zip(test.vals, after_body[var.name], var.vals, strict=True)
+            var.vals = [yes if flag else no for flag, yes, no in ways]
+    return block
 
 
-def update(scope: Scope) -> Stmt:
+def draw_update(scope: Scope) -> Statement:
     """A statement inside a branch: it changes a variable that already exists."""
-    return scope.again(4, lambda: change(scope) if scope.rng.random() < 0.6 else _reassigned(scope))
+    return scope.retry(4, lambda: draw_change(scope) if scope.rng.random() < 0.6 else _draw_any_reassignment(scope))
 
 
-def _reassigned(scope: Scope) -> Stmt:
+def _draw_any_reassignment(scope: Scope) -> Statement:
+    """`v = expression` for one of the variables, an unused one first."""
     rng = scope.rng
-    targets = [var for var in scope.vars if not var.fixed and var.kind in ROOT_TYPES[scope.tier]]
+    targets = [var for var in scope.variables if not var.read_only and var.type in ROOT_TYPES[scope.vocabulary]]
     if not targets:
-        raise Dead
-    return reassign(scope, rng.choice([var for var in targets if var.pending] or targets), 1)
+        raise DeadDraw
+    return draw_reassignment(scope, rng.choice([var for var in targets if var.unused] or targets), 1)
 
 
-def reassign(scope: Scope, target: Var, ops: int, itself: bool = False) -> Stmt:
-    """`v = expression` for a variable that exists; with `itself` the expression uses it."""
-    made = expression(scope, target.kind, ops)
-    if itself and not uses(made.text, target.name):
-        raise Dead
-    target.vals = made.vals
-    settle(scope, made.text, target.name)
-    return stmt(f"{target.name} = {made.text}", made, target.name)
+def draw_reassignment(scope: Scope, target: Variable, ops: int, use_itself: bool = False) -> Statement:
+    """`v = expression` for a variable that exists; with `use_itself` the expression uses it."""
+    expression = draw_expression(scope, target.type, ops)
+    if use_itself and not uses_name(expression.text, target.name):
+        raise DeadDraw
+    target.vals = expression.vals
+    mark_used(scope, expression.text, target.name)
+    return statement_of(f"{target.name} = {expression.text}", expression, target.name)
 
 
-def straight(scope: Scope, lines: int) -> list[Stmt]:
+def straight_lines(scope: Scope, lines: int) -> list[Statement]:
     """`lines` statements and a return."""
     rng = scope.rng
-    body = [line(scope, 1 if rng.random() < 0.75 else 2) for _ in range(lines)]
-    body.append(returned(scope, rng.choice((0, 1, 1, 2)) if lines else rng.choice((1, 2, 2, 2))))
+    body = [draw_line(scope, 1 if rng.random() < 0.75 else 2) for _ in range(lines)]
+    body.append(draw_return(scope, rng.choice((0, 1, 1, 2)) if lines else rng.choice((1, 2, 2, 2))))
     return body
 
 
-def branching(scope: Scope) -> list[Stmt]:
-    """Up to two statements, one `if` (which may return early), a return."""
+def one_branch(scope: Scope) -> list[Statement]:
+    """Up to one statement, one `if` around an early return or around changes, a return."""
     rng = scope.rng
-    body = [line(scope) for _ in range(rng.randint(0, 1))]
+    body = [draw_line(scope) for _ in range(rng.randint(0, 1))]
     if rng.random() < 0.4:
-        block = guarded(scope, condition(scope))
-        kind = rng.choice(ROOT_TYPES[scope.tier])
-        early = expression(scope, kind, rng.choice((1, 1, 2)))
-        settle(scope, early.text)
-        block.body = [stmt(f"return {early.text}", early, traced=f"return {early.traced}")]
+        block = if_statement(scope, draw_condition(scope))
+        value_type = rng.choice(ROOT_TYPES[scope.vocabulary])
+        early = draw_expression(scope, value_type, rng.choice((1, 1, 2)))
+        mark_used(scope, early.text)
+        block.body = [statement_of(f"return {early.text}", early, traced=f"return {early.traced}")]
         body.append(block)
-        body.append(returned(scope, 1, (kind,)))
+        body.append(draw_return(scope, 1, (value_type,)))
         return body
-    body.append(branch(scope, rng.choice((1, 1, 2))))
-    body.append(returned(scope, rng.choice((0, 0, 1))))
+    body.append(draw_branch(scope, rng.choice((1, 1, 2))))
+    body.append(draw_return(scope, rng.choice((0, 0, 1))))
     return body
 
 
-def comprehending(scope: Scope) -> list[Stmt]:
+def one_comprehension(scope: Scope) -> list[Statement]:
     """One comprehension, in a statement or in the return, with up to one statement beside it."""
     rng = scope.rng
-    body = [line(scope) for _ in range(rng.choice((0, 0, 1)))]
-    made = scope.again(6, lambda: comprehension(scope))
-    if rng.random() < 0.4 and not any(v.pending and not uses(made.text, v.name) for v in scope.vars):
-        body.append(stmt(f"return {made.text}", made, traced=f"return {made.traced}"))
+    body = [draw_line(scope) for _ in range(rng.choice((0, 0, 1)))]
+    expression = scope.retry(6, lambda: draw_comprehension(scope))
+    if rng.random() < 0.4 and not any(v.unused and not uses_name(expression.text, v.name) for v in scope.variables):
+        body.append(statement_of(f"return {expression.text}", expression, traced=f"return {expression.traced}"))
         return body
-    kind = "strs" if any(v and type(v[0]) is str for v in made.vals) else "list"
-    body.append(bound(scope, kind, made))
-    body.append(returned(scope, rng.choice((1, 1, 2))))
+    value_type: ValueType = "strs" if any(v and type(v[0]) is str for v in expression.vals) else "list"
+    body.append(assignment_of(scope, value_type, expression))
+    body.append(draw_return(scope, rng.choice((1, 1, 2))))
     return body

@@ -1,7 +1,7 @@
 """The generator's worker processes and the stream the trainer reads: the same batches from any number of workers.
 
-The trainer's side cuts an order into slices, hands one at a time to each worker, most urgent first, and puts the slices
-together in number order. A worker that dies is started again with the slice it had.
+On the trainer's side an order is cut into slices. Each worker gets one slice at a time, the most urgent first, and the
+answers are put together in the order of the slices. A worker that dies is started again with the slice it had.
 """
 
 import atexit
@@ -17,24 +17,25 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from bitzero import config as configuration
 from bitzero.config import Config
 from bitzero.generator import orders
-from bitzero.generator.orders import Unit
-from bitzero.generator.programs import Program
+from bitzero.generator.orders import BatchOrder
+from bitzero.generator.programs import Program, Split
 from bitzero.sandbox import Job
 from bitzero.tasks.kinds import Task
 
-__all__ = ["Batch", "GeneratorFailed", "Stream", "Unit"]
+__all__ = ["Batch", "BatchOrder", "GeneratorFailed", "Stream"]
 
 MEMORY = 2 << 30  # bytes of address space a worker may have
-SLICE = 16  # tasks or held-out candidates of one slice; of a unit, a slice is one step
-DEATHS = 5  # of workers on one slice, after which the generator gives up
-BATCH, TASKS, HELDOUT = 0, 1, 2  # urgency; lower first
+SLICE_ITEMS = 16  # tasks or held-out candidates of one slice; a slice of a batch order is one step
+MAX_DEATHS = 5  # of workers on one slice, after which the generator gives up
+What = Literal["rows", "tasks", "heldout"]  # what a slice asks for
+URGENCY: dict[What, int] = {"rows": 0, "tasks": 1, "heldout": 2}  # lower first
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -54,12 +55,12 @@ class Batch:
 
 @dataclasses.dataclass(order=True, slots=True)
 class Slice:
-    """Part of an order, as a worker gets it."""
+    """Part of an order, as one worker gets it; sorted, the most urgent come first, then the oldest."""
 
     urgency: int
-    number: int
-    order: dict[str, Any] = dataclasses.field(compare=False)
-    key: Any = dataclasses.field(compare=False)  # of the result
+    serial: int
+    question: dict[str, Any] = dataclasses.field(compare=False)  # what crosses the wire, see `answer_question`
+    key: Any = dataclasses.field(compare=False)  # of the answer among the stream's answers
 
 
 class Stream:
@@ -73,10 +74,10 @@ class Stream:
         self.cfg = cfg
         self.sandbox = sandbox
         self.audited = self.disagreements = 0
-        self._numbers = itertools.count()
-        self._waiting: list[Slice] = []
+        self._serials = itertools.count()
+        self._queue: list[Slice] = []
         self._results: dict[Any, Any] = {}
-        self._asked: set[Any] = set()
+        self._requested: set[Any] = set()
         self._heldout: dict[tuple[str, int], list[Program]] = {}
         self._changed = threading.Condition()
         self._failure: str | None = None
@@ -91,7 +92,7 @@ class Stream:
         self.close()
 
     def close(self) -> None:
-        """End the workers; nothing can be taken afterwards."""
+        """End the workers; the stream gives nothing afterwards."""
         with self._changed:
             self.closed = True
             self._changed.notify_all()
@@ -101,67 +102,68 @@ class Stream:
 
     # ---- orders ----
 
-    def request(self, unit: Unit) -> None:
-        """Begin a unit in the background; nothing happens if it was asked for before."""
-        for step in range(unit.step, unit.step + unit.steps):
-            order = {"what": "rows", "unit": dataclasses.asdict(unit), "step": step}
-            self._ask(BATCH, order, ("rows", unit, step))
+    def request_batch(self, order: BatchOrder) -> None:
+        """Begin an order in the background; one that was begun before goes on."""
+        for step in range(order.step, order.step + order.steps):
+            self._enqueue("rows", {"unit": dataclasses.asdict(order), "step": step}, ("rows", order, step))
 
-    def take(self, unit: Unit) -> Batch:
-        """The unit's batches, waiting for them if need be. Raises `GeneratorFailed`."""
-        self.request(unit)
-        parts = [self._await(("rows", unit, step)) for step in range(unit.step, unit.step + unit.steps)]
-        self._forget(unit)
+    def take_batch(self, order: BatchOrder) -> Batch:
+        """The batch of an order, once; waits for the workers if need be. Raises `GeneratorFailed`."""
+        self.request_batch(order)
+        parts = [self._wait_for(("rows", order, step)) for step in range(order.step, order.step + order.steps)]
+        self._drop_stale(order)
         if self.sandbox is not None:
-            self._audit([Program(**_tuples(item)) for head, _ in parts for item in head["audit"]])
+            self._audit([Program(**_lists_to_tuples(item)) for head, _ in parts for item in head["audit"]])
         return Batch(**{name: np.stack([arrays[name] for _, arrays in parts]) for name in parts[0][1]})
 
     def tasks(self, n: int, step: int, open_levels: int | None = None) -> list[Task]:
         """`n` generator tasks, kinds in turn, open levels evenly, train split. Raises `GeneratorFailed`."""
         levels = self.cfg.tasks.open_levels if open_levels is None else open_levels
-        keys = [("tasks", step, levels, start, stop) for start, stop in _cuts(n, SLICE)]
+        keys = [("tasks", step, levels, start, stop) for start, stop in _ranges(n)]
         for key in keys:
-            order = {"what": "tasks", "step": step, "open_levels": levels, "start": key[3], "stop": key[4]}
-            self._ask(TASKS, order, key)
-        return [Task(**_tuples(item)) for key in keys for item in self._await(key)[0]["items"]]
+            question = {"step": step, "open_levels": levels, "start": key[3], "stop": key[4]}
+            self._enqueue("tasks", question, key)
+        return [Task(**_lists_to_tuples(item)) for key in keys for item in self._wait_for(key)[0]["items"]]
 
-    def request_heldout(self, split: str, level: int, n: int) -> None:
+    def request_heldout(self, split: Split, level: int, n: int) -> None:
         """Begin a held-out set in the background."""
-        for start, stop in _cuts(n + n // 8, SLICE):
-            self._ask_heldout(split, level, start, stop)
+        for start in range(0, n + n // 8, SLICE_ITEMS):  # some candidates are duplicates
+            self._enqueue_heldout(split, level, start)
 
-    def heldout(self, split: str, level: int, n: int) -> list[Program]:
-        """What `programs.heldout(cfg.seed, split, level, n)` gives, made by the workers. Raises `GeneratorFailed`."""
+    def heldout(self, split: Split, level: int, n: int) -> list[Program]:
+        """`programs.heldout(cfg.seed, split, level, n)`, drawn by the workers. Raises `GeneratorFailed`."""
         self.request_heldout(split, level, n)
         kept: dict[int, Program] = {}
-        for start in itertools.count(0, SLICE):
-            stop = start + SLICE
-            self._ask_heldout(split, level, start, stop)
+        for start in itertools.count(0, SLICE_ITEMS):
+            self._enqueue_heldout(split, level, start)
             if start > 200 * n + 10_000:
                 raise GeneratorFailed(f"the generator found {len(kept)} of {n} different {split} programs of L{level}")
-            for item in self._await(("heldout", split, level, start), keep=True)[0]["items"]:
-                program = Program(**_tuples(item))
+            for item in self._wait_for(("heldout", split, level, start), keep=True)[0]["items"]:
+                program = Program(**_lists_to_tuples(item))
                 kept.setdefault(program.hash, program)
                 if len(kept) == n:
                     return list(kept.values())
         raise AssertionError("unreachable")
 
-    def _ask_heldout(self, split: str, level: int, start: int, stop: int) -> None:
-        stop = start + SLICE  # whole slices, so that a key always means the same items
-        order = {"what": "heldout", "split": split, "level": level, "start": start, "stop": stop}
-        self._ask(HELDOUT, order, ("heldout", split, level, start))
+    def _enqueue_heldout(self, split: Split, level: int, start: int) -> None:
+        """One whole slice, so that a key always means the same items."""
+        question = {"split": split, "level": level, "start": start, "stop": start + SLICE_ITEMS}
+        self._enqueue("heldout", question, ("heldout", split, level, start))
 
     # ---- slices ----
 
-    def _ask(self, urgency: int, order: dict[str, Any], key: Any) -> None:
+    def _enqueue(self, what: What, question: dict[str, Any], key: Any) -> None:
+        """One slice for the workers, unless it was enqueued before."""
         with self._changed:
-            if key in self._asked:
+            if key in self._requested:
                 return
-            self._asked.add(key)
-            heapq.heappush(self._waiting, Slice(urgency, next(self._numbers), order, key))
+            self._requested.add(key)
+            question = {"what": what, **question}
+            heapq.heappush(self._queue, Slice(URGENCY[what], next(self._serials), question, key))
             self._changed.notify_all()
 
-    def _await(self, key: Any, keep: bool = False) -> Any:
+    def _wait_for(self, key: Any, keep: bool = False) -> Any:
+        """The answer to a slice; with `keep` it stays for the next time. Raises `GeneratorFailed`."""
         with self._changed:
             while key not in self._results:
                 if self._failure or self.closed:
@@ -169,47 +171,49 @@ class Stream:
                 self._changed.wait()
             if keep:
                 return self._results[key]
-            self._asked.discard(key)
+            self._requested.discard(key)
             return self._results.pop(key)
 
-    def _forget(self, taken: Unit) -> None:
-        """Drop what was made ahead for units that lie before the one taken, or at its place with other levels."""
+    def _drop_stale(self, taken: BatchOrder) -> None:
+        """Drop what was drawn ahead for orders that will not be taken: those of earlier steps, and those that begin at
+        the step of the order taken but expected other levels.
+        """
 
         def stale(key: Any) -> bool:
             return key[0] == "rows" and key[1].phase == taken.phase and key[1].step <= taken.step
 
         with self._changed:
             self._results = {key: value for key, value in self._results.items() if not stale(key)}
-            self._asked = {key for key in self._asked if not stale(key)}
-            self._waiting = [item for item in self._waiting if not stale(item.key)]
-            heapq.heapify(self._waiting)
+            self._requested = {key for key in self._requested if not stale(key)}
+            self._queue = [item for item in self._queue if not stale(item.key)]
+            heapq.heapify(self._queue)
 
     def next_slice(self) -> Slice | None:
         """The most urgent slice, waiting for one; None once the stream is closed. For the workers' threads."""
         with self._changed:
-            while not self._waiting and not self.closed:
+            while not self._queue and not self.closed:
                 self._changed.wait()
-            return None if self.closed else heapq.heappop(self._waiting)
+            return None if self.closed else heapq.heappop(self._queue)
 
-    def done(self, item: Slice, result: Any) -> None:
-        """A worker's thread delivers a slice."""
+    def deliver(self, item: Slice, result: Any) -> None:
+        """The answer to a slice; for the workers' threads."""
         with self._changed:
-            if item.key in self._asked:
+            if item.key in self._requested:
                 self._results[item.key] = result
             self._changed.notify_all()
 
     def fail(self, why: str) -> None:
-        """A worker's thread gives up; whoever waits is told."""
+        """Every wait ends with this reason; for the workers' threads."""
         with self._changed:
             self._failure = self._failure or why
             self._changed.notify_all()
 
-    def _audit(self, found: list[Program]) -> None:
+    def _audit(self, programs: list[Program]) -> None:
         """Run generated programs again in the sandbox; their values must agree."""
-        if not found:
+        if not programs:
             return
-        jobs = [Job(id=str(i), code=program.code, inputs=program.inputs) for i, program in enumerate(found)]
-        for program, outcomes in zip(found, self.sandbox.run(jobs), strict=True):
+        jobs = [Job(id=str(i), code=program.code, inputs=program.inputs) for i, program in enumerate(programs)]
+        for program, outcomes in zip(programs, self.sandbox.run(jobs), strict=True):
             if any(outcome.kind == "infra" for outcome in outcomes):
                 continue
             self.audited += 1
@@ -219,8 +223,8 @@ class Stream:
 class _Worker(threading.Thread):
     """One process and the thread that feeds it."""
 
-    def __init__(self, stream: Stream, number: int):
-        super().__init__(name=f"generator-{number}", daemon=True)
+    def __init__(self, stream: Stream, index: int):
+        super().__init__(name=f"generator-{index}", daemon=True)
         self.stream = stream
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -228,40 +232,41 @@ class _Worker(threading.Thread):
     def run(self) -> None:
         try:
             while (item := self.stream.next_slice()) is not None:
-                head, arrays = self._persist(item)
+                head, arrays = self._result_despite_deaths(item)
                 if "error" in head:
                     raise GeneratorFailed(head["error"])
-                self.stream.done(item, (head, arrays))
+                self.stream.deliver(item, (head, arrays))
         except GeneratorFailed as error:
             self.stream.fail(str(error))
         except Exception as error:  # whoever waits must hear of anything that ends this thread
             self.stream.fail(f"the generator's thread failed: {error!r}")
 
-    def _persist(self, item: Slice) -> Any:
-        """The slice's result, from as many processes as it takes."""
-        for _ in range(DEATHS):
+    def _result_despite_deaths(self, item: Slice) -> Any:
+        """The answer to a slice, from as many processes as it takes. Raises `GeneratorFailed`."""
+        for _ in range(MAX_DEATHS):
             try:
-                return self._ask(item)
+                return self._exchange(item)
             except (OSError, EOFError):
                 if self.stream.closed:
                     raise GeneratorFailed("the generator was closed") from None
-                self._discard()
-        raise GeneratorFailed(f"a generator worker died {DEATHS} times in a row on {item.order}")
+                self._end_process()
+        raise GeneratorFailed(f"a generator worker died {MAX_DEATHS} times in a row on {item.question}")
 
-    def _ask(self, item: Slice) -> Any:
+    def _exchange(self, item: Slice) -> Any:
+        """One question and its answer. Raises OSError or EOFError where the process dies."""
         if self.process is None:
-            self.process = spawn(self.stream.cfg)
+            self.process = spawn_worker(self.stream.cfg)
         assert self.process.stdin and self.process.stdout
-        self.process.stdin.write(json.dumps(item.order).encode() + b"\n")
+        self.process.stdin.write(json.dumps(item.question).encode() + b"\n")
         self.process.stdin.flush()
-        return receive(self.process.stdout)
+        return receive_answer(self.process.stdout)
 
-    def _discard(self) -> None:
+    def _end_process(self) -> None:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
             for pipe in (self.process.stdin, self.process.stdout):
-                _quietly(pipe.close if pipe else None)
+                _ignoring_os_errors(pipe.close if pipe else None)
             self.process = None
 
     def end(self) -> None:
@@ -269,10 +274,11 @@ class _Worker(threading.Thread):
         if self.process is not None:
             self.process.kill()
         self.join(timeout=10)
-        self._discard()
+        self._end_process()
 
 
-def _quietly(act: Callable[[], object] | None) -> None:
+def _ignoring_os_errors(act: Callable[[], object] | None) -> None:
+    """Close what may be closed already."""
     try:
         if act:
             act()
@@ -280,18 +286,20 @@ def _quietly(act: Callable[[], object] | None) -> None:
         pass
 
 
-def _cuts(n: int, size: int = SLICE) -> list[tuple[int, int]]:
-    return [(start, min(start + size, n)) for start in range(0, n, size)]
+def _ranges(n: int) -> list[tuple[int, int]]:
+    """Start and stop of the slices of n items."""
+    return [(start, min(start + SLICE_ITEMS, n)) for start in range(0, n, SLICE_ITEMS)]
 
 
-def _tuples(item: dict[str, Any]) -> dict[str, Any]:
+def _lists_to_tuples(item: dict[str, Any]) -> dict[str, Any]:
+    """Fields of a program or task as JSON gives them, made hashable again."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in item.items()}
 
 
 # ---- the wire: one JSON line a question; a JSON line and raw arrays an answer ----
 
 
-def send(pipe: Any, head: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+def send_answer(pipe: Any, head: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     """Write an answer."""
     layout = [(name, value.dtype.str, value.shape) for name, value in arrays.items()]
     pipe.write(json.dumps({**head, "arrays": layout}).encode() + b"\n")
@@ -300,24 +308,24 @@ def send(pipe: Any, head: dict[str, Any], arrays: dict[str, np.ndarray]) -> None
     pipe.flush()
 
 
-def receive(pipe: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def receive_answer(pipe: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Read an answer. Raises EOFError where the pipe ends first."""
     line = pipe.readline()
     if not line.endswith(b"\n"):
         raise EOFError
     head = json.loads(line)
     arrays = {}
-    for name, kind, shape in head.pop("arrays"):
+    for name, dtype, shape in head.pop("arrays"):
         count = int(np.prod(shape, dtype=np.int64))
-        data = pipe.read(count * np.dtype(kind).itemsize)
-        if len(data) != count * np.dtype(kind).itemsize:
+        data = pipe.read(count * np.dtype(dtype).itemsize)
+        if len(data) != count * np.dtype(dtype).itemsize:
             raise EOFError
-        arrays[name] = np.frombuffer(data, dtype=kind).reshape(shape)
+        arrays[name] = np.frombuffer(data, dtype=dtype).reshape(shape)
     return head, arrays
 
 
-def spawn(cfg: Config) -> subprocess.Popen[bytes]:
-    """A worker process, told its configuration."""
+def spawn_worker(cfg: Config) -> subprocess.Popen[bytes]:
+    """A worker process that has its configuration and waits for questions."""
     path = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH", "")) if part)
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"}
     process = subprocess.Popen(
@@ -332,13 +340,17 @@ def spawn(cfg: Config) -> subprocess.Popen[bytes]:
     return process
 
 
-def answer(cfg: Config, order: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What a worker computes for one slice."""
-    what = order.pop("what")
-    if what == "rows":
-        return orders.rows(cfg, Unit(**order.pop("unit")), **order)
-    made = orders.tasks(cfg, **order) if what == "tasks" else orders.heldout(cfg, **order)
-    return {"items": made}, {}
+def answer_question(cfg: Config, question: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """What a worker computes for one slice. Raises ValueError for a question it does not know."""
+    match question.pop("what"):
+        case "rows":
+            return orders.pack_step(cfg, BatchOrder(**question.pop("unit")), **question)
+        case "tasks":
+            return {"items": orders.draw_tasks(cfg, **question)}, {}
+        case "heldout":
+            return {"items": orders.heldout_candidates(cfg, **question)}, {}
+        case what:
+            raise ValueError(f"no answer to {what!r}")
 
 
 def serve() -> None:
@@ -351,10 +363,10 @@ def serve() -> None:
     os.nice(cfg.tasks.nice)
     for line in questions:
         try:
-            head, arrays = answer(cfg, json.loads(line))
+            head, arrays = answer_question(cfg, json.loads(line))
         except (ValueError, RuntimeError) as error:  # cannot be filled with this configuration: asking again is no use
             head, arrays = {"error": f"{type(error).__name__}: {error}"}, {}
-        send(answers, head, arrays)
+        send_answer(answers, head, arrays)
 
 
 if __name__ == "__main__":

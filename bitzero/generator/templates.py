@@ -1,7 +1,11 @@
 """Productions: one template of Python source per operation, compiled once into the function that computes it.
 
-A template is both the text that is printed and what is evaluated, so text and meaning cannot drift apart. Where a child
-needs parentheses is read off the template's syntax tree, by the rules of `ast.unparse`.
+A template is both the text that is printed and what is evaluated, so text and meaning cannot drift apart. Which
+operands need parentheses is read off the template's syntax tree, by the rules of `ast.unparse`.
+
+In a template, `{int}` is a slot for an operand of that type, `{idx}`, `{ch}` … one for an operand with a purpose
+(`SLOT_TYPES`), and `{leaf_int}` one for a variable. `{x}` and `{y}` are names that the template itself binds, in a
+lambda or a comprehension. Braces of the Python source are doubled.
 """
 
 import ast
@@ -9,7 +13,7 @@ import builtins
 import dataclasses
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, get_args
 
 # What generated source may call; nothing else exists for it.
 BUILTINS = {
@@ -17,9 +21,12 @@ BUILTINS = {
     for name in """abs all any bin bool chr dict divmod enumerate filter hex int isinstance len list map max min ord pow
     range reversed round set sorted str sum tuple zip ValueError IndexError KeyError ZeroDivisionError""".split()
 }
-# A slot is written {name}: an operand of that type, or a constant drawn for that use.
+ValueType = Literal[
+    "int", "bool", "str", "list", "strs", "tup", "dict", "set", "rows"
+]  # strs, rows: lists of str, list
+TYPES: tuple[ValueType, ...] = get_args(ValueType)
 SLOT = re.compile(r"\{(\w+)\}")
-SLOT_TYPES = {
+SLOT_TYPES: dict[str, ValueType] = {
     "int": "int", "bool": "bool", "str": "str", "list": "list", "strs": "strs", "tup": "tup", "dict": "dict",
     "set": "set", "rows": "rows",
     "idx": "int",  # a position: small constants, also from the end
@@ -32,7 +39,7 @@ SLOT_TYPES = {
     "part": "str",  # a part of a text that is an argument
     "have": "str",  # a key of a dict that is an argument
 }  # fmt: skip
-# Precedences as `ast.unparse` uses them; a child below what its place asks for is written in parentheses.
+# Precedences as `ast.unparse` uses them; an operand with a lower one than its place asks for is put in parentheses.
 TEST, OR, AND, NOT, CMP, BOR, BXOR, BAND, SHIFT, ARITH, TERM, FACTOR, POWER, ATOM = range(1, 15)
 _BINARY = {
     ast.Add: ARITH, ast.Sub: ARITH, ast.Mult: TERM, ast.FloorDiv: TERM, ast.Mod: TERM, ast.Pow: POWER,
@@ -45,27 +52,27 @@ Texts = tuple[str, ...]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Production:
-    """One operation: `pieces` around the operands' texts, and the function of the operands' values."""
+    """One operation: the source around its operands, and the function of the operands' values."""
 
-    result: str  # type of the value; of the changed variable for a statement
-    tier: int  # 1…3
+    result: ValueType  # of the value; of the changed variable for a statement
+    vocabulary: int  # 1…3, the first that holds it
     slots: tuple[str, ...]  # operands, left to right
-    types: frozenset[str]  # of the operands
-    pieces: tuple[str, ...]  # len(slots) + 1 texts around them
-    binders: int  # names the template binds itself (lambda, comprehension); they are written {x} and {y}
+    types: frozenset[ValueType]  # of the operands
+    pieces: tuple[str, ...]  # source before, between and after the operands: len(slots) + 1 texts
+    binders: int  # how many of {x} and {y} it binds
     conditional: bool  # x if c else y
-    prec: int  # of the whole
-    needs: tuple[int, ...]  # precedence under which an operand gets parentheses
-    inner: tuple[bool, ...]  # the operand is evaluated many times, inside a lambda or a comprehension
+    prec: int  # precedence of the whole
+    operand_precs: tuple[int, ...]  # an operand of a lower precedence gets parentheses
+    repeated: tuple[bool, ...]  # True: evaluated many times, inside a lambda or a comprehension
     call: Callable[..., Any]  # operand values → value
 
 
-def slot_type(slot: str) -> str:
-    """The type an operand in this slot has."""
+def slot_type(slot: str) -> ValueType:
+    """The type an operand in this slot has. Raises KeyError."""
     return SLOT_TYPES[slot.removeprefix("leaf_")]
 
 
-def own_prec(node: ast.expr) -> int:
+def precedence_of(node: ast.expr) -> int:
     """Precedence of an expression node, as `ast.unparse` ranks it."""
     match node:
         case ast.IfExp() | ast.Lambda():
@@ -81,45 +88,45 @@ def own_prec(node: ast.expr) -> int:
     return ATOM
 
 
-def _needs(tree: ast.AST) -> dict[str, int]:
-    """Precedence that each name of a template needs from what replaces it (rules of `ast.unparse`)."""
-    need: dict[str, int] = {}
+def _operand_precedences(tree: ast.AST) -> dict[str, int]:
+    """The precedence that each name of a template asks of what replaces it (rules of `ast.unparse`)."""
+    needs: dict[str, int] = {}
 
-    def put(node: ast.AST, prec: int) -> None:
+    def require(node: ast.AST, prec: int) -> None:
         if isinstance(node, ast.Name):
-            need[node.id] = prec
+            needs[node.id] = prec
 
     for node in ast.walk(tree):
         match node:
             case ast.BinOp(left=left, op=op, right=right):
                 prec, power = _BINARY[type(op)], isinstance(op, ast.Pow)
-                put(left, prec + 1 if power else prec)
-                put(right, prec if power else prec + 1)
+                require(left, prec + 1 if power else prec)
+                require(right, prec if power else prec + 1)
             case ast.Compare(left=left, comparators=others):
                 for operand in (left, *others):
-                    put(operand, CMP + 1)
+                    require(operand, CMP + 1)
             case ast.BoolOp(op=op, values=values):
                 for place, operand in enumerate(values, 1):
-                    put(operand, (AND if isinstance(op, ast.And) else OR) + place)
+                    require(operand, (AND if isinstance(op, ast.And) else OR) + place)
             case ast.UnaryOp(op=op, operand=operand):
-                put(operand, NOT if isinstance(op, ast.Not) else FACTOR)
+                require(operand, NOT if isinstance(op, ast.Not) else FACTOR)
             case ast.IfExp(test=test, body=body, orelse=orelse):
-                put(test, OR)
-                put(body, OR)
-                put(orelse, TEST)
+                require(test, OR)
+                require(body, OR)
+                require(orelse, TEST)
             case ast.Subscript(value=value) | ast.Attribute(value=value):
-                put(value, ATOM)
+                require(value, ATOM)
             case ast.Starred(value=value):
-                put(value, BOR)
+                require(value, BOR)
             case ast.comprehension(iter=iterable, ifs=ifs):
                 for operand in (iterable, *ifs):
-                    put(operand, OR)
+                    require(operand, OR)
             case ast.FormattedValue(value=value):
-                put(value, OR)
-    return need
+                require(value, OR)
+    return needs
 
 
-def _inner(tree: ast.AST, names: list[str]) -> tuple[bool, ...]:
+def _repeated_operands(tree: ast.AST, names: list[str]) -> tuple[bool, ...]:
     """Which names stand in the body of a lambda, or in a comprehension outside its first iterable."""
     found: set[str] = set()
     for node in ast.walk(tree):
@@ -135,77 +142,94 @@ def _inner(tree: ast.AST, names: list[str]) -> tuple[bool, ...]:
     return tuple(name in found for name in names)
 
 
-def production(line: str, tier: int) -> Production:
-    """Read one line of a table of expressions: `type  template`."""
-    result, template = line.split(None, 1)
-    slots, pieces = _cut(template)
-    names = _names(slots)
-    body = ast.parse(_fill(pieces, names), mode="eval").body
-    call = eval(f"lambda {', '.join(names)}: {_fill(pieces, names)}", {"__builtins__": BUILTINS})
-    return _made(result, tier, slots, pieces, own_prec(body), body, call)
+def parse_expression(line: str, vocabulary: int) -> Production:
+    """The production of one line of a table of expressions: `type  template`."""
+    result, template = _split_line(line)
+    slots, pieces = _split_template(template)
+    names = _placeholders(slots)
+    body = ast.parse(_filled_in(pieces, names), mode="eval").body
+    call = eval(f"lambda {', '.join(names)}: {_filled_in(pieces, names)}", {"__builtins__": BUILTINS})
+    return _production(result, vocabulary, slots, pieces, precedence_of(body), body, call)
 
 
-def statement(line: str, tier: int) -> Production:
-    """Read one line of a table of statements; `call` returns the changed variable, leaving its operands alone."""
-    result, template = line.split(None, 1)
-    slots, pieces = _cut(template)
-    names = _names(slots)
-    tree = ast.parse(_fill(pieces, names))
-    source = f"def change({', '.join(names)}):\n    s0_ = copy(s0_)\n    {_fill(pieces, names)}\n    return s0_\n"
-    space: dict[str, Any] = {"__builtins__": BUILTINS, "copy": fresh}
+def parse_statement(line: str, vocabulary: int) -> Production:
+    """The production of one line of a table of statements.
+
+    Its `call` returns the changed value of the variable in the first slot and changes none of its operands.
+    """
+    result, template = _split_line(line)
+    slots, pieces = _split_template(template)
+    names = _placeholders(slots)
+    tree = ast.parse(_filled_in(pieces, names))
+    source = f"def change({', '.join(names)}):\n    s0_ = copy(s0_)\n    {_filled_in(pieces, names)}\n    return s0_\n"
+    space: dict[str, Any] = {"__builtins__": BUILTINS, "copy": copy_value}
     exec(source, space)
-    return _made(result, tier, slots, pieces, TEST, tree, space["change"])
+    return _production(result, vocabulary, slots, pieces, TEST, tree, space["change"])
 
 
-def _made(
-    result: str, tier: int, slots: Texts, pieces: Texts, prec: int, tree: ast.AST, call: Callable[..., Any]
+def _production(
+    result: ValueType, vocabulary: int, slots: Texts, pieces: Texts, prec: int, tree: ast.AST, call: Callable[..., Any]
 ) -> Production:
-    need, names, text = _needs(tree), _names(slots), "".join(pieces)
+    """What is common to expressions and statements. Seven arguments: each is a part of the production or its source."""
+    needs, names, text = _operand_precedences(tree), _placeholders(slots), "".join(pieces)
     return Production(
         result=result,
-        tier=tier,
+        vocabulary=vocabulary,
         slots=slots,
         types=frozenset(map(slot_type, slots)),
         pieces=pieces,
         binders=("{x}" in text) + ("{y}" in text),
         conditional=" else " in text,
         prec=prec,
-        needs=tuple(need.get(name, 0) for name in names),
-        inner=_inner(tree, names),
+        operand_precs=tuple(needs.get(name, 0) for name in names),
+        repeated=_repeated_operands(tree, names),
         call=call,
     )
 
 
-def _names(slots: Texts) -> list[str]:
+def _placeholders(slots: Texts) -> list[str]:
+    """Names that stand for the operands while a template is parsed and compiled."""
     return [f"s{i}_" for i in range(len(slots))]
 
 
-def _cut(template: str) -> tuple[Texts, Texts]:
+def _split_line(line: str) -> tuple[ValueType, str]:
+    """Type of the result, and template. Raises ValueError."""
+    name, template = line.split(None, 1)
+    for value_type in TYPES:
+        if value_type == name:
+            return value_type, template
+    raise ValueError(f"no type {name!r} in {line!r}")
+
+
+def _split_template(template: str) -> tuple[Texts, Texts]:
     """Slots, and the text around them: {{ and }} undoubled, binders left as {x} and {y}."""
+    # Binders look like slots: control characters stand for them while the template is split.
     marked = template.replace("{x}", "\x01").replace("{y}", "\x02")
-    parts = SLOT.split(
-        marked.replace("{{{", "\x03{").replace("}}}", "}\x04").replace("{{", "\x03").replace("}}", "\x04")
-    )
-    parts = [_unmark(part) for part in parts]
+    # So do doubled braces. Three in a row are a doubled one outside and a slot's inside, as in {{{key}: {int}}}.
+    marked = marked.replace("{{{", "\x03{").replace("}}}", "}\x04").replace("{{", "\x03").replace("}}", "\x04")
+    # Splitting by a pattern with one group gives text, slot, text, …, text.
+    parts = [_restore_braces(part) for part in SLOT.split(marked)]
     return tuple(parts[1::2]), tuple(parts[0::2])
 
 
-def _unmark(part: str) -> str:
+def _restore_braces(part: str) -> str:
+    """What the control characters of `_split_template` stand for."""
     for mark, text in (("\x01", "{x}"), ("\x02", "{y}"), ("\x03", "{"), ("\x04", "}")):
         part = part.replace(mark, text)
     return part
 
 
-def _fill(pieces: tuple[str, ...], names: list[str]) -> str:
+def _filled_in(pieces: tuple[str, ...], names: list[str]) -> str:
+    """The template's source with these names as operands."""
     text = "".join(piece + name for piece, name in zip(pieces, [*names, ""], strict=True))
     return text.replace("{x}", "x_").replace("{y}", "y_")
 
 
-def fresh(value: Any) -> Any:
+def copy_value(value: Any) -> Any:
     """A copy that shares nothing mutable with `value` (the types of this grammar only)."""
-    kind = type(value)
-    if kind is list:
-        return [fresh(item) for item in value] if value and type(value[0]) is list else value[:]
-    if kind is dict or kind is set:
+    value_type = type(value)
+    if value_type is list:
+        return [copy_value(item) for item in value] if value and type(value[0]) is list else value[:]
+    if value_type is dict or value_type is set:
         return value.copy()
     return value

@@ -23,13 +23,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int8, Num
 
-from bitzero.config import BLOCK_ROWS, Model
+from bitzero.config import BLOCK_ROWS, OPERANDS, Model, Operand, kernel_parts
 from bitzero.state import pytree
 from pallas_kernels import Packed, packed_matmul
 
-GRID = {0: (1, 0), 4: (4, 7), 8: (32, 127)}  # tier in bits → m and the largest |R|
-INT4 = -4  # in the place of the largest tier: 4-bit absmax rows without a ternary base, the control of the tiers
-OPERANDS = ("f32", "bf16", "int8")
+GRID: dict[int, tuple[int, int]] = {0: (1, 0), 4: (4, 7), 8: (32, 127)}  # tier in bits → m and the largest |R|
+INT4 = -4  # stands where a largest tier is asked for: 4-bit absmax rows without a ternary base, a control
 _FLOOR = 1e-5  # of α and of max|x|
 _EXACT = 1 << 24  # integers below are exact in an f32 accumulator
 
@@ -44,7 +43,7 @@ class Dense:
 
 @pytree
 class Blend:
-    """A matrix on the way from full precision to ternary; rollouts during the warm-up ramp."""
+    """A matrix on the way from full precision to ternary, for rollouts during the warm-up ramp."""
 
     weight: Float[Array, "*L N K"]  # W + λ·(Q(W) − W)
     lam: Float[Array, "*L"]  # λ of the ramp, also applied to the activations
@@ -52,7 +51,7 @@ class Blend:
 
 @pytree
 class Full:
-    """A latent matrix used as it is: λ = 0 without the roundings that would be thrown away."""
+    """A latent matrix used as it is, as at λ = 0, but without computing roundings that count for nothing there."""
 
     weight: Float[Array, "*L N K"]
 
@@ -60,33 +59,38 @@ class Full:
 Weight = Array | Dense | Blend | Full | Packed
 
 
-def operand_of(model: Model) -> str:
-    """The operand type of the products, f32, bf16 or int8. Raises ValueError while it is still to be measured."""
-    if model.compute not in OPERANDS:
-        raise ValueError(f"model.compute={model.compute} is to be settled first, with derived.with_operand")
+def operand_of(model: Model) -> Operand:
+    """The operand type of the products. Raises ValueError while it is still to be measured."""
+    if model.compute == "auto":
+        raise ValueError("model.compute=auto is to be settled first, with config.with_operand")
     return model.compute
 
 
-def float_type(operand: str) -> jnp.dtype:
-    """The floating-point operand type beside ``operand``: bf16 for bf16, f32 otherwise."""
-    return jnp.dtype(jnp.bfloat16 if operand == "bf16" else jnp.float32)
+def float_type(operand: Operand) -> jnp.dtype:
+    """The type of what is not an integer product: bf16 for bf16 operands, f32 for f32 and int8. Raises ValueError."""
+    match operand:
+        case "bf16":
+            return jnp.dtype(jnp.bfloat16)
+        case "f32" | "int8":
+            return jnp.dtype(jnp.float32)
+    raise ValueError(f"operand {operand!r} is not one of {', '.join(OPERANDS)}")
 
 
 def row_alpha(w: Float[Array, "*L N K"], parts: tuple[int, ...]) -> Float[Array, "*L N"]:
     """α = mean|W| of each merged matrix, repeated over its rows; ``parts`` are the merged matrices' row counts."""
-    sizes = jnp.mean(jnp.abs(w), axis=-1)
+    magnitudes = jnp.mean(jnp.abs(w), axis=-1)
     alphas, start = [], 0
     for rows in parts:
-        alpha = jnp.mean(sizes[..., start : start + rows], axis=-1, keepdims=True)
+        alpha = jnp.mean(magnitudes[..., start : start + rows], axis=-1, keepdims=True)
         alphas.append(jnp.broadcast_to(jnp.maximum(alpha, _FLOOR), (*alpha.shape[:-1], rows)))
         start += rows
     return jnp.concatenate(alphas, axis=-1)
 
 
 def grid(tier: Int8[Array, "*L blocks"]) -> tuple[Float[Array, "*L blocks"], Float[Array, "*L blocks"]]:
-    """m and the largest |R| of each block."""
-    pick = lambda i: jnp.where(tier == 8, float(GRID[8][i]), jnp.where(tier == 4, float(GRID[4][i]), float(GRID[0][i])))
-    return pick(0), pick(1)
+    """m and the largest |R| of each block; NaN for a tier that does not exist, so that the loss shows it at once."""
+    by_tier = lambda i: jnp.select([tier == bits for bits in GRID], [float(pair[i]) for pair in GRID.values()], jnp.nan)
+    return by_tier(0), by_tier(1)
 
 
 def integer_codes(
@@ -95,12 +99,12 @@ def integer_codes(
     """Integers N = m·T + R (as f32) and the scale α/m of each row; ``tier`` holds bits, ``ramp`` λ_r, per block."""
     alpha = row_alpha(w, parts)
     rows = functools.partial(jnp.repeat, repeats=BLOCK_ROWS, axis=-1)
-    m, limit = (rows(figure) for figure in grid(tier))
+    m, limit = (rows(of_block) for of_block in grid(tier))
     limit = limit[..., None]
-    unit = w / alpha[..., None]
-    t = jnp.clip(jnp.round(unit), -1, 1)
+    scaled = w / alpha[..., None]
+    t = jnp.clip(jnp.round(scaled), -1, 1)
     m_col = m[..., None]
-    residual = jnp.round(rows(ramp)[..., None] * m_col * (unit - t))
+    residual = jnp.round(rows(ramp)[..., None] * m_col * (scaled - t))
     return m_col * t + jnp.clip(residual, -limit, limit), alpha / m
 
 
@@ -125,14 +129,17 @@ def absmax_codes(w: Float[Array, "*L N K"]) -> tuple[Float[Array, "*L N K"], Flo
     return jnp.round(w / scale[..., None]), scale
 
 
-def codes_of(
+def forward_codes(
     w: Float[Array, "*L N K"],
     tier: Int8[Array, "*L blocks"] | None,
     ramp: Float[Array, "*L blocks"] | None,
     parts: tuple[int, ...],
     max_tier: int,
 ) -> tuple[Float[Array, "*L N K"], Float[Array, "*L N"]]:
-    """The integers (as f32) that the forward multiplies and the scale of each row; no tiers where these are None."""
+    """The integers (as f32) that the λ = 1 forward multiplies and the scale of each row.
+
+    Those of ``INT4``, or ternary ones with residuals by ``tier`` and ``ramp``; None stands for no tiers.
+    """
     if max_tier == INT4:
         return absmax_codes(w)
     if max_tier == 0 or tier is None or ramp is None:
@@ -141,7 +148,7 @@ def codes_of(
 
 
 def largest_tier(model: Model) -> int:
-    """The static argument ``max_tier`` of this module: the largest tier that may occur, or ``INT4``."""
+    """What ``max_tier`` is in this module: the largest tier that may occur, or ``INT4``."""
     return INT4 if model.weights == "int4" else model.max_tier
 
 
@@ -150,8 +157,13 @@ def max_code(max_tier: int) -> int:
     return 7 if max_tier == INT4 else sum(GRID[max_tier])
 
 
-def integer_product(x: Num[Array, "*B K"], codes: Num[Array, "N K"], operand: str, max_tier: int) -> Num[Array, "*B N"]:
-    """X·Nᵀ, exact; f32 (integer-valued) while 127·max|N|·K < 2²⁴ or else int32, summed over exact pieces of K."""
+def integer_product(
+    x: Num[Array, "*B K"], codes: Num[Array, "N K"], operand: Operand, max_tier: int
+) -> Num[Array, "*B N"]:
+    """X·Nᵀ, exact, as int32 or as f32 with integer values.
+
+    f32 holds every sum exactly while 127·max|N|·K < 2²⁴; beyond, pieces of K that small are summed in int32.
+    """
     contract = (((x.ndim - 1,), (1,)), ((), ()))
     if operand == "int8":
         dot = functools.partial(jax.lax.dot_general, dimension_numbers=contract, preferred_element_type=jnp.int32)
@@ -171,13 +183,14 @@ def integer_product(x: Num[Array, "*B K"], codes: Num[Array, "N K"], operand: st
     return sum(pieces[1:], pieces[0])
 
 
-def _row(scale: Float[Array, " N"], ndim: int) -> Array:
+def _as_row(scale: Float[Array, " N"], ndim: int) -> Array:
+    """The scales with ``ndim`` dimensions, to broadcast over the leading ones."""
     return scale.reshape((1,) * (ndim - 1) + scale.shape)
 
 
 def _epilogue(acc: Num[Array, "*B N"], scale: Float[Array, " N"], delta: Float[Array, "*B 1"]) -> Float[Array, "*B N"]:
     """f32(acc)·(scale·δ), in that order everywhere."""
-    return acc.astype(jnp.float32) * (_row(scale, acc.ndim) * delta)
+    return acc.astype(jnp.float32) * (_as_row(scale, acc.ndim) * delta)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5, 6))
@@ -185,24 +198,27 @@ def ternary_linear(x, w, tier, ramp, parts, operand, max_tier):
     """y = x·Q(W)ᵀ on integers with the straight-through gradient; shapes as in ``linear``.
 
     dx = (g·scale)·N and dW = gᵀ·(δ·X), with both factors of each product in the operand type: the gradient of the
-    quantised product, passed through Q as the identity.
+    quantised product, passed through Q as the identity. Seven arguments, as ``custom_vjp`` wants each array and each
+    static one by itself.
     """
     return _ternary_forward(x, w, tier, ramp, parts, operand, max_tier)[0]
 
 
 def _ternary_forward(x, w, tier, ramp, parts, operand, max_tier):
+    """y, and what the backward pass needs of it; the arguments are those of ``ternary_linear``."""
     xq, delta = quantise_activations(x)
-    codes, scale = codes_of(w, tier, ramp, parts, max_tier)
-    keep = float_type(operand)
-    xq, codes = xq.astype(keep), codes.astype(keep)
+    codes, scale = forward_codes(w, tier, ramp, parts, max_tier)
+    dtype = float_type(operand)
+    xq, codes = xq.astype(dtype), codes.astype(dtype)
     y = _epilogue(integer_product(xq, codes, operand, max_tier), scale, delta)
     return y, (xq, delta, codes, scale, tier, ramp)
 
 
 def _ternary_backward(parts, operand, max_tier, residuals, g):
+    """The cotangents of x, w, tier and ramp."""
     xq, delta, codes, scale, tier, ramp = residuals
     dx = jnp.einsum(
-        "...N,NK->...K", (g * _row(scale, g.ndim)).astype(codes.dtype), codes, preferred_element_type=jnp.float32
+        "...N,NK->...K", (g * _as_row(scale, g.ndim)).astype(codes.dtype), codes, preferred_element_type=jnp.float32
     )
     dw = _weight_gradient(g.astype(xq.dtype), (xq * delta).astype(xq.dtype))
     return dx, dw, _no_gradient(tier), _no_gradient(ramp)
@@ -211,14 +227,16 @@ def _ternary_backward(parts, operand, max_tier, residuals, g):
 def _weight_gradient(g: Float[Array, "*B N"], x: Float[Array, "*B K"]) -> Float[Array, "N K"]:
     """gᵀ·x over all leading axes.
 
-    Flattened to two dimensions the product would leave the bf16 library of XLA's CPU back end for an f32 one, 2.5 times
-    slower; and δ belongs on x, as g is transposed and a broadcast factor makes that pass 5 times slower.
+    Both choices are for XLA's CPU back end. Flattened to two dimensions, a bf16 product is done in f32, 2.5 times
+    slower. And δ is multiplied into x before: g has to be transposed, and a factor broadcast into that pass makes it 5
+    times slower.
     """
     tokens = tuple(range(g.ndim - 1))
     return jax.lax.dot_general(g, x, ((tokens, tokens), ((), ())), preferred_element_type=jnp.float32)
 
 
 def _no_gradient(a: Array) -> Any:
+    """The zero cotangent of an array: float0 for integers."""
     if jnp.issubdtype(a.dtype, jnp.floating):
         return jnp.zeros_like(a)
     return np.zeros(a.shape, jax.dtypes.float0)
@@ -234,16 +252,17 @@ def blended_linear(x, w_blend, lam, operand):
     return _float_product(x_lam, w_blend, operand)
 
 
-def _float_product(x: Float[Array, "*B K"], w: Float[Array, "N K"], operand: str) -> Float[Array, "*B N"]:
+def _float_product(x: Float[Array, "*B K"], w: Float[Array, "N K"], operand: Operand) -> Float[Array, "*B N"]:
+    """x·wᵀ, with the gradient of ``contraction``."""
     lead = "ABCDE"[: x.ndim - 1]  # not flattened, see _weight_gradient
     return contraction(f"{lead}K,NK->{lead}N", x, w, float_type(operand))
 
 
-def blend(
+def blended_weight(
     w: Float[Array, "*L N K"], lam: Float[Array, ""], parts: tuple[int, ...], max_tier: int = 0
 ) -> Float[Array, "*L N K"]:
     """W_λ = W + λ·sg(αT − W); the ramp knows no tiers."""
-    codes, scale = codes_of(w, None, None, parts, max_tier)
+    codes, scale = forward_codes(w, None, None, parts, max_tier)
     return w + lam * jax.lax.stop_gradient(scale[..., None] * codes - w)
 
 
@@ -254,7 +273,7 @@ def linear(
     ramp: Float[Array, " blocks"] | None,
     *,
     parts: tuple[int, ...],
-    operand: str,
+    operand: Operand,
     max_tier: int,
     lam: Float[Array, ""] | None = None,
 ) -> Float[Array, "*B N"]:
@@ -262,7 +281,8 @@ def linear(
 
     ``w`` latent [N, K]: integers with the straight-through gradient, or the ramp where ``lam`` is given. ``Dense``:
     the same integers, materialised. ``Blend``: the ramp, materialised. ``Full``: no quantisation. ``Packed``: the same
-    integers, by ``packed_matmul``. ``tier`` and ``ramp`` belong to latents only.
+    integers, by ``packed_matmul``. ``tier`` and ``ramp`` belong to latents only. Raises TypeError for another type.
+    Eight arguments: the input, the arrays that a weight may come with, and what is static about it.
     """
     if isinstance(w, Packed):
         return _packed_linear(x, w)
@@ -273,12 +293,15 @@ def linear(
         return _float_product(x, w.weight, operand)
     if isinstance(w, Blend):
         return blended_linear(x, w.weight, w.lam, operand)
+    if not isinstance(w, jax.Array):
+        raise TypeError(f"no linear layer for a weight of type {type(w).__name__}")
     if lam is not None:
-        return blended_linear(x, blend(w, lam, parts, max_tier), lam, operand)
+        return blended_linear(x, blended_weight(w, lam, parts, max_tier), lam, operand)
     return ternary_linear(x, w, tier, ramp, parts, operand, max_tier)
 
 
 def _packed_linear(x: Float[Array, "*B K"], w: Packed) -> Float[Array, "*B N"]:
+    """The same integers by ``packed_matmul``, which wants rows and no leading axes."""
     xq, delta = quantise_activations(x)
     y = packed_matmul(xq.reshape(-1, x.shape[-1]).astype(jnp.int8), w, x_scale=delta.reshape(-1))
     return y.reshape(*x.shape[:-1], -1)
@@ -286,20 +309,22 @@ def _packed_linear(x: Float[Array, "*B K"], w: Packed) -> Float[Array, "*B N"]:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 3))
 def contraction(spec: str, a: Array, b: Array, dtype: jnp.dtype) -> Array:
-    """``einsum(spec, a, b)`` with ``dtype`` operands and f32 results, forward and backward.
+    """``einsum(spec, a, b)`` with ``dtype`` operands and f32 results, in the backward pass too.
 
-    The automatic transpose would mix an f32 cotangent with bf16 operands, 4–6× slower on a CPU with AMX. Each letter
+    JAX's own transpose would multiply an f32 cotangent with a bf16 operand, 4–6× slower on a CPU with AMX. Each letter
     of an operand must stand in the other operand or in the result.
     """
     return jnp.einsum(spec, a.astype(dtype), b.astype(dtype), preferred_element_type=jnp.float32)
 
 
 def _contraction_forward(spec, a, b, dtype):
+    """The result, and the operands in their type."""
     a, b = a.astype(dtype), b.astype(dtype)
     return jnp.einsum(spec, a, b, preferred_element_type=jnp.float32), (a, b)
 
 
 def _contraction_backward(spec, dtype, residuals, g):
+    """The cotangents of both operands, each a product in ``dtype`` too."""
     a, b = residuals
     inputs, out = spec.split("->")
     a_spec, b_spec = inputs.split(",")
@@ -317,8 +342,8 @@ def materialise(
 ) -> dict[str, Any]:
     """The parameter tree for rollouts: every latent ternary-able matrix replaced by its ``Dense`` integers.
 
-    With ``lam`` (below 1) by its ``Blend`` instead. Quantising once a policy update keeps it out of the decode loop,
-    where XLA cannot hoist it (1.6× at 25M parameters). ``model.weights`` "full" quantises nothing.
+    With ``lam`` (below 1) by its ``Blend`` instead; with ``model.weights`` "full" by ``Full``. XLA cannot move the
+    quantisation out of the decode loop, so it is done here, once a policy update (1.6× faster at 25M parameters).
     """
     if model.weights == "full":
         return unquantised(params, model)
@@ -327,12 +352,12 @@ def materialise(
 
     def leaf(w: Array, tiers: dict[str, Array], parts: tuple[int, ...]) -> Dense | Blend:
         if lam is not None:
-            return Blend(weight=blend(w, lam, parts, largest), lam=jnp.broadcast_to(lam, w.shape[:-2]))
-        codes, scale = codes_of(w, tiers["tier"], tiers["ramp"], parts, largest)
+            return Blend(weight=blended_weight(w, lam, parts, largest), lam=jnp.broadcast_to(lam, w.shape[:-2]))
+        codes, scale = forward_codes(w, tiers["tier"], tiers["ramp"], parts, largest)
         return Dense(codes=codes.astype(dtype), scale=scale)
 
     layers = dict(params["layers"])
-    for name, parts in matrices(model).items():
+    for name, parts in kernel_parts(model).items():
         layers[name] = {"kernel": leaf(layers[name]["kernel"], precision["layers"][name], parts)}
     return {**params, "layers": layers}
 
@@ -340,30 +365,19 @@ def materialise(
 def unquantised(params: dict[str, Any], model: Model) -> dict[str, Any]:
     """The parameter tree with every ternary-able matrix as ``Full``; differentiable."""
     layers = dict(params["layers"])
-    for name in matrices(model):
+    for name in kernel_parts(model):
         layers[name] = {"kernel": Full(weight=layers[name]["kernel"])}
     return {**params, "layers": layers}
 
 
-def matrices(model: Model) -> dict[str, tuple[int, ...]]:
-    """Row counts of the merged matrices of each ternary-able kernel of a layer."""
-    queries, keys = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
-    return {
-        "qkv": (queries, keys, keys),
-        "o": (model.width,),
-        "gate_up": (model.ffn_width, model.ffn_width),
-        "down": (model.width,),
-    }
-
-
-def measure_operand(model: Model, tokens: int = 2_048) -> str:
-    """The fastest operand type of a forward and backward of one FFN product on this device, by a short measurement."""
+def measure_operand(model: Model, tokens: int = 2_048) -> Operand:
+    """The operand type with which one FFN product, forward and backward, is fastest on this device; takes seconds."""
     w = jnp.full((2 * model.ffn_width, model.width), 0.5)
     x = jnp.ones((16, tokens // 16, model.width))  # as in training: flattened, the backward would be another one
     blocks = w.shape[0] // BLOCK_ROWS
     tier, ramp = jnp.zeros((blocks,), jnp.int8), jnp.ones((blocks,))
 
-    def seconds(operand: str) -> float:
+    def seconds(operand: Operand) -> float:
         def loss(x: Array, w: Array) -> Array:
             return jnp.sum(ternary_linear(x, w, tier, ramp, (w.shape[0],), operand, model.max_tier))
 

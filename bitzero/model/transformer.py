@@ -16,29 +16,27 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from bitzero.config import Model, kernel_shapes
+from bitzero.config import BLOCK_ROWS, PAD, VOCAB_SIZE, Model, kernel_parts, kernel_shapes
 from bitzero.model import quant
 from bitzero.state import pytree
 
-VOCAB_SIZE = 512
-PAD = 0
-# What a layer keeps for its backward pass: False, the outputs of the big products (norms, roundings and the softmax are
-# cheaper to compute again than to store and fetch); True, nothing but the layer's input.
+# What a layer keeps for its backward pass, by ``model.remat``. False: the outputs of the big products, as norms,
+# roundings and the softmax are cheaper to compute again than to store and fetch. True: nothing but the layer's input.
 _REMAT = {
     False: jax.checkpoint_policies.save_only_these_names("qkv", "attended", "gate_up"),
     True: jax.checkpoint_policies.nothing_saveable,
 }
 _EPS = 1e-6
-_SAMPLED = 4  # one row of the batch in so many is enough for E[x²]
+_SAMPLE_EVERY = 4  # one row of the batch in so many is enough for mean(x²)
 
 
 @pytree
-class Watch:
-    """What the attention signal is measured over; see ``attend``."""
+class AttentionProbe:
+    """Which positions the attention signal is measured on, see ``attend``."""
 
     source: Float[Array, "B S"]  # 1 on program and input positions
     answers: Float[Array, "B T"]  # 1 on positions whose next token is part of an answer
-    tap: Float[Array, " H"] | None  # zeros; its gradient is the measurement
+    tap: Float[Array, " H"] | None  # zeros, of each layer; the gradient with respect to it is the signal
 
 
 @pytree
@@ -61,27 +59,28 @@ class RMSNorm(nn.Module):
 
 
 @jax.custom_vjp
-def tap_square(x: Float[Array, "B T K"], tap: Float[Array, " K"]) -> Float[Array, "B T K"]:
-    """``x`` itself; the gradient of ``tap`` (zeros) is E[x²] of each column over the positions with a gradient
-    in a quarter of the rows.
+def tap_mean_square(x: Float[Array, "B T K"], tap: Float[Array, " K"]) -> Float[Array, "B T K"]:
+    """Identity on ``x``; the gradient of the dummy ``tap`` is defined as mean(x²) of each column.
 
-    So that a statistic of the forward pass leaves by the backward pass there is, through scan and remat.
+    Scan and remat give a statistic of the forward pass no other way out. The mean is over the positions that have a
+    gradient, in one row of the batch in ``_SAMPLE_EVERY``.
     """
     return x
 
 
-def _tap_square_backward(x, g):
-    x, some = x[::_SAMPLED], g[::_SAMPLED]
-    counts = jnp.any(some != 0, axis=-1)
+def _tap_mean_square_backward(x, g):
+    """The cotangent passed on, and the mean square in the place of the tap's."""
+    x, sampled_grads = x[::_SAMPLE_EVERY], g[::_SAMPLE_EVERY]
+    counts = jnp.any(sampled_grads != 0, axis=-1)
     squares = jnp.sum(jnp.square(x) * counts[..., None], axis=(0, 1)) / jnp.maximum(jnp.sum(counts), 1)
     return g, squares
 
 
-tap_square.defvjp(lambda x, tap: (x, x), _tap_square_backward)
+tap_mean_square.defvjp(lambda x, tap: (x, x), _tap_mean_square_backward)
 
 
 class BitLinear(nn.Module):
-    """One or several merged ternary matrices; the type of the kernel leaf decides the arithmetic (``quant.linear``)."""
+    """One kernel: a linear layer, or several with the same input. What its weight is decides how (``quant.linear``)."""
 
     parts: tuple[int, ...]
     init_scale: float
@@ -91,14 +90,14 @@ class BitLinear(nn.Module):
     def __call__(self, x: Float[Array, "*B K"], lam: Float[Array, ""] | None) -> Float[Array, "*B N"]:
         rows, k = sum(self.parts), x.shape[-1]
         if self.has_variable("taps", "square"):
-            x = tap_square(x, self.get_variable("taps", "square"))
-        if self.has_variable("params", "kernel"):  # no shape check: the other leaf types pass
+            x = tap_mean_square(x, self.get_variable("taps", "square"))
+        if self.has_variable("params", "kernel"):  # not by ``param``, which lets nothing but arrays of one shape pass
             kernel = self.get_variable("params", "kernel")
         else:
             kernel = self.param("kernel", nn.initializers.normal(self.init_scale / k**0.5), (rows, k))
         tier = ramp = None
         if isinstance(kernel, jax.Array):
-            blocks = (rows // quant.BLOCK_ROWS,)
+            blocks = (rows // BLOCK_ROWS,)
             tier = self.variable("precision", "tier", jnp.zeros, blocks, jnp.int8).value
             ramp = self.variable("precision", "ramp", jnp.ones, blocks, jnp.float32).value
         operand, max_tier = quant.operand_of(self.model), quant.largest_tier(self.model)
@@ -119,20 +118,23 @@ def attend(
     k: Float[Array, "B S G K"],
     v: Float[Array, "B S G K"],
     mask: Bool[Array, "B T S"],
-    watch: Watch | None,
+    probe: AttentionProbe | None,
     dtype: jnp.dtype,
 ) -> Float[Array, "B T H K"]:
     """Grouped-query attention: each of the G key-value heads serves H/G query heads (arXiv 2305.13245).
 
     The backward pass is written out: it keeps the unnormalised weights in ``dtype`` and takes the softmax's inner
     product from the output (FlashAttention, arXiv 2205.14135, eq. 4), which saves a CPU half of the passes over T×S.
-    With ``watch`` the gradient of its ``tap`` is, for each head, Σ over answer positions of (attention mass on source
-    positions × norm of the gradient of the head's output): how much an answer hangs on what this head reads.
+
+    With ``probe``, the gradient of its dummy ``tap`` is defined as, for each head, Σ over answer positions of
+    (attention mass on source positions × norm of the gradient of the head's output): how much an answer hangs on what
+    the head reads.
     """
-    return _attend_forward(q, k, v, mask, watch, dtype)[0]
+    return _attend_forward(q, k, v, mask, probe, dtype)[0]
 
 
-def _attend_forward(q, k, v, mask, watch, dtype):
+def _attend_forward(q, k, v, mask, probe, dtype):
+    """The result, and what the backward pass needs; the letters are those of ``_attend_backward``."""
     b, t, h, d = q.shape
     groups = k.shape[2]
     dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
@@ -142,47 +144,50 @@ def _attend_forward(q, k, v, mask, watch, dtype):
     unnormalised = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True)).astype(dtype)
     inverse = 1 / jnp.sum(unnormalised, axis=-1, dtype=jnp.float32, keepdims=True)
     out = dot("BGRTS,BSGK->BGRTK", unnormalised, v) * inverse
-    return out.transpose(0, 3, 1, 2, 4).reshape(b, t, h, d), (q, k, v, unnormalised, inverse, out, watch)
+    return out.transpose(0, 3, 1, 2, 4).reshape(b, t, h, d), (q, k, v, unnormalised, inverse, out, probe)
 
 
 def _attend_backward(dtype, residuals, g):
-    q, k, v, unnormalised, inverse, out, watch = residuals
+    """The letters: B batch, G key-value heads, R query heads of each, T queries, S keys, K head dimension."""
+    q, k, v, unnormalised, inverse, out, probe = residuals
     b, t, groups, ratio, d = q.shape
     dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
     g = g.reshape(b, t, groups, ratio, d).transpose(0, 2, 3, 1, 4)  # BGRTK
+    # Through the softmax: its inner product Σ weight·dweight is that of the output and its gradient.
     inner = jnp.sum(g * out, axis=-1, keepdims=True)
     g_scaled = (g * inverse).astype(dtype)  # carries the softmax's denominator, so the weights stay unnormalised
     d_scores = (unnormalised * (dot("BGRTK,BSGK->BGRTS", g_scaled, v) - inner * inverse)).astype(dtype)
     dq = dot("BGRTS,BSGK->BTGRK", d_scores, k).reshape(b, t, groups * ratio, d) * d**-0.5
     dk = dot("BGRTS,BTGRK->BSGK", d_scores, q)
     dv = dot("BGRTS,BGRTK->BSGK", unnormalised, g_scaled)
-    if watch is not None:
-        mass = dot("BGRTS,BS->BGRT", unnormalised, watch.source.astype(dtype)) * inverse[..., 0]
+    # The signal.
+    if probe is not None:
+        mass = dot("BGRTS,BS->BGRT", unnormalised, probe.source.astype(dtype)) * inverse[..., 0]
         norm = jnp.sqrt(jnp.sum(g * g, axis=-1))
-        heads = jnp.einsum("BGRT,BT->GR", mass * norm, watch.answers).reshape(-1)
-        watch = dataclasses.replace(jax.tree.map(jnp.zeros_like, watch), tap=heads)
-    return dq, dk, dv, np.zeros((b, t, k.shape[1]), jax.dtypes.float0), watch
+        of_heads = jnp.einsum("BGRT,BT->GR", mass * norm, probe.answers).reshape(-1)
+        probe = dataclasses.replace(jax.tree.map(jnp.zeros_like, probe), tap=of_heads)
+    return dq, dk, dv, np.zeros((b, t, k.shape[1]), jax.dtypes.float0), probe
 
 
 attend.defvjp(_attend_forward, _attend_backward)
 
 
 class Block(nn.Module):
-    """One layer; carry = (residual stream, cache or None, layer index)."""
+    """One layer under ``nn.scan``; the carry is (residual stream, cache or None, layer index)."""
 
     model: Model
 
     def _linear(self, name: str, init_scale: float) -> BitLinear:
-        return BitLinear(quant.matrices(self.model)[name], init_scale, self.model, name=name)
+        return BitLinear(kernel_parts(self.model)[name], init_scale, self.model, name=name)
 
     @nn.compact
     def __call__(
-        self, carry: Any, angles: Array, mask: Array, slot: Array, lam: Array | None, watch: Watch | None
+        self, carry: Any, angles: Array, mask: Array, slot: Array, lam: Array | None, probe: AttentionProbe | None
     ) -> tuple[Any, None]:
         x, cache, layer = carry
         model, dtype = self.model, quant.float_type(quant.operand_of(self.model))
         b, t, _ = x.shape
-        small = (2 * model.num_layers) ** -0.5  # keeps the residual stream's variance flat over depth
+        residual_scale = (2 * model.num_layers) ** -0.5  # keeps the residual stream's variance flat over depth
         qkv = self._linear("qkv", 1.0)(RMSNorm(name="attn_norm")(x), lam)
         qkv = checkpoint_name(qkv, "qkv")
         q, k, v = jnp.split(
@@ -192,19 +197,20 @@ class Block(nn.Module):
         k = rotate(k.reshape(b, t, model.num_kv_heads, model.head_dim), angles)
         v = v.reshape(b, t, model.num_kv_heads, model.head_dim)
         if cache is not None:
-            cache = _write(cache, k, v, layer, slot)
+            cache = _write_cache(cache, k, v, layer, slot)
             k, v = cache.key[layer], cache.value[layer]
-        if watch is not None:
-            watch = dataclasses.replace(watch, tap=self.get_variable("taps", "heads"))
-        attended = checkpoint_name(attend(q, k, v, mask, watch, dtype).reshape(b, t, -1), "attended")
-        x = x + self._linear("o", small)(RMSNorm(name="attn_sub_norm")(attended), lam)
+        if probe is not None:
+            probe = dataclasses.replace(probe, tap=self.get_variable("taps", "heads"))
+        attended = checkpoint_name(attend(q, k, v, mask, probe, dtype).reshape(b, t, -1), "attended")
+        x = x + self._linear("o", residual_scale)(RMSNorm(name="attn_sub_norm")(attended), lam)
         gate_up = checkpoint_name(self._linear("gate_up", 1.0)(RMSNorm(name="ffn_norm")(x), lam), "gate_up")
         gate, up = jnp.split(gate_up, 2, axis=-1)
         hidden = RMSNorm(name="ffn_sub_norm")(jnp.square(jax.nn.relu(gate)) * up)
-        return (x + self._linear("down", small)(hidden, lam), cache, layer + 1), None
+        return (x + self._linear("down", residual_scale)(hidden, lam), cache, layer + 1), None
 
 
-def _write(cache: Cache, k: Array, v: Array, layer: Array, slot: Array) -> Cache:
+def _write_cache(cache: Cache, k: Array, v: Array, layer: Array, slot: Array) -> Cache:
+    """The cache with a layer's new keys and values, from ``slot`` on."""
     at = (layer, 0, slot, 0, 0)
     put = jax.lax.dynamic_update_slice
     return Cache(
@@ -214,17 +220,18 @@ def _write(cache: Cache, k: Array, v: Array, layer: Array, slot: Array) -> Cache
 
 
 class Transformer(nn.Module):
-    """Token ids [B, T, 1 + smear] (``lagged``) to next-token logits.
+    """Token ids [B, T, 1 + smear] (``with_preceding``) to next-token logits [B, T, V], and the cache.
 
-    The embeddings of the ``smear`` tokens before, each under a gain of its own, are added to a token's: a layer can
-    then match pairs and triples of tokens at once, which is what copying needs.
+    The embeddings of the ``smear`` tokens before a token, each under a gain of its own, are added to the token's: a
+    layer can then match pairs and triples of tokens at once, which is what copying needs. Of the seven arguments,
+    ``cache`` and ``slot`` are for decoding, ``lam`` and ``probe`` for training.
     """
 
     model: Model
 
     @nn.compact
     def __call__(
-        self, tokens: Array, positions: Array, mask: Array, cache: Any, slot: Array, lam: Array | None, watch: Any
+        self, tokens: Array, positions: Array, mask: Array, cache: Any, slot: Array, lam: Array | None, probe: Any
     ) -> Any:
         model, dtype = self.model, quant.float_type(quant.operand_of(self.model))
         embedding = self.param("embedding", nn.initializers.normal(model.width**-0.5), (VOCAB_SIZE, model.width))
@@ -245,13 +252,13 @@ class Transformer(nn.Module):
             in_axes=(nn.broadcast,) * 5,
             length=model.num_layers,
         )(model, name="layers")
-        (x, cache, _), _ = layers((x, cache, jnp.int32(0)), angles, mask, slot, lam, watch)
+        (x, cache, _), _ = layers((x, cache, jnp.int32(0)), angles, mask, slot, lam, probe)
         x = RMSNorm(name="final_norm")(x)
         return quant.contraction("BTD,VD->BTV", x, embedding, dtype), cache
 
 
 def causal_mask(segments: Int[Array, "B T"]) -> Bool[Array, "B T T"]:
-    """True where a position may look: at itself and earlier positions of its own segment; segment 0 is padding."""
+    """True where a position attends to another: itself and earlier ones of its segment. Segment 0 is padding."""
     t = segments.shape[1]
     same = segments[:, :, None] == segments[:, None, :]
     return jnp.tril(jnp.ones((t, t), bool))[None] & same & (segments != 0)[:, None, :]
@@ -264,8 +271,8 @@ def positions_of(segments: Int[Array, "B T"]) -> Int[Array, "B T"]:
     return at - jax.lax.cummax(jnp.where(first, at, 0), axis=1)
 
 
-def lagged(tokens: Int[Array, "B T"], segments: Int[Array, "B T"], smear: int) -> Int[Array, "B T lags"]:
-    """Each token with the ``smear`` tokens before it in its segment, nearest first; PAD where there is none."""
+def with_preceding(tokens: Int[Array, "B T"], segments: Int[Array, "B T"], smear: int) -> Int[Array, "B T lags"]:
+    """Each token followed by the ``smear`` tokens before it in its segment, nearest first; PAD where there is none."""
     lags = [tokens]
     for back in range(1, smear + 1):
         shift = lambda a: jnp.pad(a, ((0, 0), (back, 0)))[:, : a.shape[1]]  # noqa: B023 used at once
@@ -295,35 +302,36 @@ def apply(
     answers: Bool[Array, "B T"] | None = None,
     sources: Bool[Array, "B T"] | None = None,
 ) -> Float[Array, "B T V"]:
-    """Next-token logits of whole sequences, ``lam`` None is λ = 1 (integers).
+    """Next-token logits of whole sequences; ``lam`` None is λ = 1 (integers).
 
-    ``segments`` numbers the examples packed into a row, each attending to itself alone; 0 is padding. With ``taps``
-    (``empty_taps``), ``answers`` (True on positions whose next token is a target) and ``sources`` (True on positions
-    that an answer reads from) the gradient with respect to ``taps`` holds what the precision signals are made of.
+    ``segments`` numbers the examples packed into a row, each attending to itself alone; 0 is padding. The keyword
+    arguments, which make nine of six, are for measuring the precision signals: with ``taps`` (``zero_taps``),
+    ``answers`` (True on positions whose next token is a target) and ``sources`` (True on positions that an answer reads
+    from), the gradient with respect to ``taps`` holds what the signals are made of.
     """
     if model.weights == "full":
         params = quant.unquantised(params, model)
     variables = {"params": params, "precision": precision}
-    watch = None
+    probe = None
     if taps is not None:
         assert answers is not None and sources is not None
         variables["taps"] = taps
-        watch = Watch(source=jnp.float32(sources), answers=jnp.float32(answers), tap=None)
+        probe = AttentionProbe(source=jnp.float32(sources), answers=jnp.float32(answers), tap=None)
     logits, _ = Transformer(model).apply(
         variables,
-        lagged(tokens, segments, model.smear),
+        with_preceding(tokens, segments, model.smear),
         positions_of(segments),
         causal_mask(segments),
         None,
         jnp.int32(0),
         lam,
-        watch,
+        probe,
     )
     return logits
 
 
-def empty_taps(model: Model) -> dict[str, Any]:
-    """Zeros in the shapes of the statistics: E[x²] of each kernel's inputs [L, K] and a figure for each head [L, H]."""
+def zero_taps(model: Model) -> dict[str, Any]:
+    """Zeros whose gradients are statistics: mean(x²) of each kernel's inputs [L, K], the attention signal [L, H]."""
     zeros = lambda n: jnp.zeros((model.num_layers, n))
     squares = {name: {"square": zeros(k)} for name, (_, k) in kernel_shapes(model).items()}
     return {"layers": {**squares, "heads": zeros(model.num_heads)}}
@@ -345,5 +353,9 @@ def apply_cached(
     slot: Int[Array, ""],
     model: Model,
 ) -> tuple[Float[Array, "B T V"], Cache]:
-    """Logits of T new tokens (``lagged``) written to the cache at ``slot``; ``weights`` are ``quant.materialise``d."""
+    """Logits of T new tokens, and the cache with their keys and values from ``slot`` on.
+
+    ``weights`` are those of ``quant.materialise`` or packed, ``tokens`` those of ``with_preceding``. Seven arguments:
+    weights, model, the two parts of the cache, and what is to be known of each new token.
+    """
     return Transformer(model).apply({"params": weights}, tokens, positions, mask, cache, slot, None, None)

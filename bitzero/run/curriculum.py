@@ -28,7 +28,7 @@ def dev_accuracy(solver: questions.Solver, level: int, heldout: Heldout, sandbox
         solver.kinds[DEDUCTION].task_of_program(program, solver.cfg)
         for program in heldout("dev", level, solver.cfg.tasks.dev_items)
     ]
-    return float(questions.right(sandbox, tasks, questions.ask(solver, tasks)).mean())
+    return float(questions.correct_answers(sandbox, tasks, questions.ask(solver, tasks)).mean())
 
 
 def unlock_levels(
@@ -39,7 +39,7 @@ def unlock_levels(
     The frontier is the lowest level not yet mastered (dev accuracy ≥ ``unlock_at``); mastering level k − 1 opens level
     k. A level once mastered or open stays so.
     """
-    solver = questions.solver(state, cfg)
+    solver = questions.solver_of(state, cfg)
     frontier, measured = int(state.frontier), {}
     while frontier < NUM_LEVELS:
         measured[frontier] = dev_accuracy(solver, frontier, heldout, sandbox)
@@ -63,7 +63,7 @@ def choose_answer_mode(
     levels = range(int(state.open_levels))
     shares = {}
     for name, trace in (("direct", False), ("trace", True)):
-        solver = questions.solver(state, cfg, trace=trace)
+        solver = questions.solver_of(state, cfg, trace=trace)
         shares[name] = sum(dev_accuracy(solver, level, heldout, sandbox) for level in levels) / len(levels)
     chosen = shares["trace"] >= shares["direct"]
     return dataclasses.replace(state, trace_mode=jnp.int32(chosen)), shares

@@ -6,11 +6,11 @@ import os
 import pathlib
 import platform
 import subprocess
-from typing import Any
+from typing import Any, cast
 
 import jax
 
-from bitzero.config import Model
+from bitzero.config import OPERANDS, Model, Operand
 from bitzero.model import quant
 
 
@@ -35,7 +35,7 @@ def on_first_device(tree: Any) -> Any:
     return jax.device_put(tree, jax.devices()[0])
 
 
-def choose_operand(model: Model) -> str:
+def choose_operand(model: Model) -> Operand:
     """Operand type of the products: as configured, or the fastest by a measurement made once on this machine.
 
     Kept beside the compile cache, so that two runs on one machine agree even where the measurement is a near tie.
@@ -44,8 +44,8 @@ def choose_operand(model: Model) -> str:
         return model.compute
     cache = _cache_directory()
     file = cache / f"operand-{hashlib.sha256(repr(model).encode()).hexdigest()[:16]}" if cache else None
-    if file and file.is_file() and (known := file.read_text().strip()) in quant.OPERANDS:
-        return known
+    if file and file.is_file() and (known := file.read_text().strip()) in OPERANDS:
+        return cast(Operand, known)
     measured = quant.measure_operand(model)
     if file:
         file.write_text(measured)

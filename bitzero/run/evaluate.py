@@ -42,7 +42,7 @@ def main(cfg: Config, home: pathlib.Path) -> int:
         workdir.settle_config(home, cfg, progress.say)
         device.configure_jax()
         with Checkpoints(home / "checkpoints", keep=cfg.run.keep, exempt=[cfg.warmup.steps], say=progress.say) as store:
-            found = store.latest(questions.abstract(cfg))
+            found = store.latest(questions.checkpoint_structure(cfg))
             if not found:
                 raise RunError(f"no checkpoint in {store.path}; train first, with --mode=train")
             state, meta = found
@@ -65,7 +65,7 @@ def evaluate_state(sitting: Sitting, state: TrainState) -> dict[str, Any] | None
     None, and nothing written, if the sitting is asked to end between two rows.
     """
     began, cfg, stream = time.monotonic(), sitting.cfg, sitting.stream
-    now, before = questions.solver(state, cfg), _solver_before_selfplay(state, cfg, sitting.store)
+    now, before = questions.solver_of(state, cfg), _solver_before_selfplay(state, cfg, sitting.store)
     answered: list[AnsweredGroup] = []
     request_heldout_programs(stream, cfg, int(state.open_levels))
     for group in table_questions(stream.heldout, cfg, int(state.open_levels)):
@@ -105,7 +105,7 @@ def _print_tables(result: dict[str, Any], progress: Progress) -> None:
 def _measure_proposer(state: TrainState, now: Solver, stream: Stream, sandbox: Sandbox) -> dict[str, Any]:
     levels = range(int(state.open_levels))
     references = [program for level in levels for program in stream.heldout("train", level, 24)]
-    return proposing.measure(state, now, references, sandbox)
+    return proposing.measure_proposer(state, now, references, sandbox)
 
 
 def _measure_precisions(sitting: Sitting, state: TrainState) -> dict[str, Any] | None:
@@ -113,7 +113,7 @@ def _measure_precisions(sitting: Sitting, state: TrainState) -> dict[str, Any] |
         return None
     items = sum(heldout.programs_by_level(sitting.cfg).values())
     sitting.progress.say(f"asking at several precisions ({items} dev items each)")
-    return precisions.measure(state, sitting.cfg, sitting.stream.heldout, sitting.sandbox)
+    return precisions.measure_precisions(state, sitting.cfg, sitting.stream.heldout, sitting.sandbox)
 
 
 def request_heldout_programs(stream: Stream, cfg: Config, open_levels: int) -> None:
@@ -182,8 +182,8 @@ def _solver_before_selfplay(state: TrainState, cfg: Config, store: Checkpoints) 
     """The model at the end of warm-up, asked in the same mode; None where the run has not come past it."""
     if int(state.step) <= cfg.warmup.steps or cfg.warmup.steps not in store.steps():
         return None
-    earlier, _ = store.read(cfg.warmup.steps, questions.abstract(cfg))
-    return questions.solver(earlier, cfg, trace=bool(state.trace_mode))
+    earlier, _ = store.read(cfg.warmup.steps, questions.checkpoint_structure(cfg))
+    return questions.solver_of(earlier, cfg, trace=bool(state.trace_mode))
 
 
 def _write_scalars(metrics: Metrics, cfg: Config, result: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ import pathlib
 import jax
 
 from bitzero.config import Config
-from bitzero.evaluation.questions import abstract
+from bitzero.evaluation.questions import checkpoint_structure
 from bitzero.model import packing
 from bitzero.run import device, packed_file, workdir
 from bitzero.run.checkpoint import Checkpoints
@@ -30,7 +30,7 @@ def main(cfg: Config, home: pathlib.Path) -> int:
         workdir.check_config(home, cfg, print)
         device.configure_jax()
         with Checkpoints(home / "checkpoints", keep=cfg.run.keep, exempt=[cfg.warmup.steps]) as store:
-            found = store.latest(abstract(cfg))
+            found = store.latest(checkpoint_structure(cfg))
     if not found:
         raise RunError(f"nothing to export: no checkpoint in {home}; train first")
     state, meta = found

@@ -17,7 +17,7 @@ import numpy as np
 from bitzero import config as configuration
 from bitzero.config import Config
 from bitzero.evaluation.questions import Solver
-from bitzero.model import packing, quant
+from bitzero.model import packing
 from bitzero.run import device, workdir
 from bitzero.run.workdir import RunError
 
@@ -52,9 +52,9 @@ def load(path: pathlib.Path, *, batch_size: int = 1, say: Callable[[str], None] 
             tree = packing.unflatten({name: file[name] for name in file.files if name != _HEADER}, header["shapes"])
         settings, lines = configuration.without_old(header["config"])
         cfg, operand, trace = configuration.freeze(settings), header["operand"], header["trace"]
-        if operand not in quant.OPERANDS or not isinstance(trace, bool):
+        if operand not in configuration.OPERANDS or not isinstance(trace, bool):
             raise ValueError(f"operand {operand!r} and trace {trace!r} mean nothing")
-        packing.check(tree, cfg.model)
+        packing.check_tree(tree, cfg.model)
         for line in lines:
             say(f"{path}: {line}")
         return Solver(weights=tree, trace=trace, cfg=configuration.with_operand(cfg, operand), batch_size=batch_size)

@@ -52,8 +52,8 @@ def reallocate(state: TrainState, cfg: Config) -> TrainState:
     now = {name: np.asarray(block["tier"]) for name, block in layers.items()}
     age = {name: np.asarray(a) for name, a in state.allocation.age.items()}
     tiers = allocation.allocate(
-        precision.scores(cfg.precision.signal, state.allocation, state.params, cfg),
-        precision.gains(state.params, cfg.model),
+        precision.block_scores(cfg.precision.signal, state.allocation, state.params, cfg),
+        precision.removed_error(state.params, cfg.model),
         now, age, granted, cfg,
     )  # fmt: skip
     new = {name: _with_tiers(layers[name], now[name], tiers[name]) for name in layers}

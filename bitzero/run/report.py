@@ -64,11 +64,11 @@ def report_chunk(sitting: Sitting, chunk: RanChunk) -> None:
 def report_weights(sitting: Sitting, state: TrainState) -> None:
     """Writes figures of the quantised weights after a chunk, and how far the scales moved in it."""
     figures, scales = (
-        weight_figures.figures(state, sitting.cfg.model),
-        weight_figures.scales(state.params, sitting.cfg.model),
+        weight_figures.state_figures(state, sitting.cfg.model),
+        weight_figures.matrix_scales(state.params, sitting.cfg.model),
     )
     if sitting.meters.last_scales:
-        figures["quant/alpha_drift"] = weight_figures.drift(sitting.meters.last_scales, scales)
+        figures["quant/alpha_drift"] = weight_figures.largest_scale_change(sitting.meters.last_scales, scales)
     sitting.metrics.scalars(int(state.step), figures)
     sitting.meters.last_scales = scales
 

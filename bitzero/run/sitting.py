@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from bitzero.config import Config
-from bitzero.evaluation.heldout import Answers
+from bitzero.config.defaults import Operand
+from bitzero.evaluation.heldout import AnswerRows
 from bitzero.generator.stream import Stream
 from bitzero.run.checkpoint import Checkpoints
 from bitzero.run.metrics import Metrics
@@ -23,7 +24,7 @@ from bitzero.selfplay.verify import Door
 class Ledger:
     """What a checkpoint's JSON carries beside the state: figures for the person, nothing the training reads."""
 
-    operand: str  # operand type of the products, chosen once for the whole run
+    operand: Operand  # operand type of the products, chosen once for the whole run
     seconds: float = 0.0  # wall time of all sittings
     tokens: int = 0  # tokens trained on
     accuracy: dict[str, float] = dataclasses.field(default_factory=dict)  # level → last dev accuracy
@@ -45,7 +46,7 @@ class Meters:
     compiles_next: bool = True  # the next chunk compiles, so its time says nothing about the rate
     chunk_means: dict[str, float] = dataclasses.field(default_factory=dict)  # of the last chunk
     last_scales: dict[str, Any] = dataclasses.field(default_factory=dict)  # α of every matrix at the last report
-    heldout_answers: Answers | None = None  # what a refresh is measured on, made at the first one
+    heldout_answers: AnswerRows | None = None  # what a refresh is measured on, made at the first one
     last_door_seconds: dict[str, float] = dataclasses.field(default_factory=dict)  # by callback, at the last report
 
 

@@ -22,8 +22,8 @@ import numpy as np
 from bitzero import config as configuration
 from bitzero.config import Config
 from bitzero.evaluation import heldout
-from bitzero.evaluation.questions import abstract
-from bitzero.generator.stream import GeneratorFailed, Stream, Unit
+from bitzero.evaluation.questions import checkpoint_structure
+from bitzero.generator.stream import BatchOrder, GeneratorFailed, Stream
 from bitzero.model import precision, weight_figures
 from bitzero.run import curriculum, device, evaluate, refresh, workdir
 from bitzero.run.checkpoint import Checkpoints, digest
@@ -70,7 +70,7 @@ def main(cfg: Config, home: pathlib.Path) -> int:
 
 def restore_or_init(cfg: Config, store: Checkpoints, progress: Progress) -> tuple[TrainState, Meters]:
     """The newest good checkpoint, or random weights; and the meters of a sitting that begins there."""
-    found = store.latest(abstract(cfg))
+    found = store.latest(checkpoint_structure(cfg))
     if found:
         state, meta = found
         progress.say(f"resuming at step {int(state.step):,} of {configuration.steps_in_all(cfg):,}")
@@ -162,8 +162,8 @@ def cross_boundary(sitting: Sitting, state: TrainState) -> TrainState:
     cfg, step = sitting.cfg, int(state.step)
     with timed_as(sitting, "dev"):
         if curriculum.is_dev_step(step, cfg):
-            for guess in upcoming_units(cfg, state, chunks=1):  # right wherever no level opens
-                sitting.stream.request(guess)
+            for guess in upcoming_orders(cfg, state, chunks=1):  # right wherever no level opens
+                sitting.stream.request_batch(guess)
             state, measured = curriculum.unlock_levels(state, cfg, sitting.stream.heldout, sitting.sandbox)
             sitting.meters.ledger.accuracy |= {str(level): share for level, share in measured.items()}
             sitting.metrics.scalars(step, {f"eval/dev_L{level}": share for level, share in measured.items()})
@@ -173,12 +173,12 @@ def cross_boundary(sitting: Sitting, state: TrainState) -> TrainState:
     if step == cfg.warmup.steps:
         state = settle_answer_mode(sitting, state)
         tasks = sitting.stream.tasks(cfg.selfplay.seed_tasks, step, open_levels=int(state.open_levels))
-        rows = verify.pack(tasks, bool(state.trace_mode), cfg)
-        state = loop.start(state, rows, cfg)
+        rows = verify.ring_rows(tasks, bool(state.trace_mode), cfg)
+        state = loop.start_selfplay(state, rows, cfg)
         # Here, for self-play leaves the workers time.
         evaluate.request_heldout_programs(sitting.stream, cfg, int(state.open_levels))
         sitting.meters.compiles_next = True
-    if step in schedule.boundaries(cfg):
+    if step in schedule.phase_boundaries(cfg):
         sitting.meters.compiles_next = True
     return device.on_first_device(state)
 
@@ -189,16 +189,16 @@ def allocate_bits(sitting: Sitting, state: TrainState) -> TrainState:
     new = refresh.reallocate(state, cfg)
     values = refresh.allocation_changes(state, new)
     if cfg.precision.policy != "fixed":  # which allocates once, at the first ternary step, and never refreshes
-        held = sitting.meters.heldout_answers = sitting.meters.heldout_answers or heldout.answers(
-            heldout.programs(sitting.stream.heldout, cfg), cfg
+        held = sitting.meters.heldout_answers = sitting.meters.heldout_answers or heldout.answer_rows(
+            heldout.dev_programs(sitting.stream.heldout, cfg), cfg
         )
         kl = functools.partial(
-            heldout.divergence, state.params, state.precision, held=held, model=cfg.model,
+            heldout.divergence_of_precisions, state.params, state.precision, held=held, model=cfg.model,
         )  # fmt: skip
         values["precision/kl_of_refresh"] = kl(new.precision)
-        values["precision/kl_when_faded_in"] = kl(precision.advance(new.precision, 1))
-    sitting.metrics.scalars(step, values | weight_figures.bits(new.precision, cfg.model))
-    sitting.metrics.image(step, "precision/map", weight_figures.tier_map(new.precision, cfg.model))
+        values["precision/kl_when_faded_in"] = kl(precision.advance_ramps(new.precision, 1))
+    sitting.metrics.scalars(step, values | weight_figures.stored_bit_figures(new.precision, cfg.model))
+    sitting.metrics.image(step, "precision/map", weight_figures.tier_image(new.precision, cfg.model))
     sitting.progress.say(
         f"precision: {values['precision/budget']:.3f} bits a weight granted; "
         f"{values['precision/promoted_blocks']:.0f} blocks promoted, {values['precision/demoted_blocks']:.0f} demoted, "
@@ -257,10 +257,10 @@ def train_chunk(sitting: Sitting, state: TrainState, batch: Supervised) -> Train
     return state
 
 
-def unit_at(cfg: Config, state: TrainState, start: int) -> Unit:
+def order_at(cfg: Config, state: TrainState, start: int) -> BatchOrder:
     """The generator order of the chunk that begins at ``start``; the levels are those of ``state``."""
     playing = start >= cfg.warmup.steps
-    return Unit(
+    return BatchOrder(
         step=start,
         steps=cfg.run.chunk,
         batch_size=cfg.selfplay.supervised_batch if playing else cfg.warmup.batch_size,
@@ -271,21 +271,21 @@ def unit_at(cfg: Config, state: TrainState, start: int) -> Unit:
     )
 
 
-def upcoming_units(cfg: Config, state: TrainState, chunks: int = AHEAD + 1) -> list[Unit]:
+def upcoming_orders(cfg: Config, state: TrainState, chunks: int = AHEAD + 1) -> list[BatchOrder]:
     """Orders of the state's chunk and the next ones; none past the next dev measurement, whose outcome is unknown."""
     start = int(state.step) - int(state.step) % cfg.run.chunk
     known = min((start // cfg.tasks.unlock_every + 1) * cfg.tasks.unlock_every, configuration.steps_in_all(cfg))
-    return [unit_at(cfg, state, at) for at in range(start, min(start + chunks * cfg.run.chunk, known), cfg.run.chunk)]
+    return [order_at(cfg, state, at) for at in range(start, min(start + chunks * cfg.run.chunk, known), cfg.run.chunk)]
 
 
 def take_sequences(sitting: Sitting, state: TrainState) -> Supervised:
     """The sequences of the steps from the state's to the end of its chunk, shape [k, B, T]."""
     done = int(state.step) % sitting.cfg.run.chunk  # steps of this chunk that an earlier sitting ran
-    wanted, *later = upcoming_units(sitting.cfg, state)
+    wanted, *later = upcoming_orders(sitting.cfg, state)
     for one in (wanted, *later):
-        sitting.stream.request(one)
+        sitting.stream.request_batch(one)
     with timed_as(sitting, "generator"):
-        batch = sitting.stream.take(wanted)
+        batch = sitting.stream.take_batch(wanted)
     # A wrong shape would not fail: it would silently compile another program.
     chex.assert_shape([batch.tokens, batch.mask], (wanted.steps, wanted.batch_size, wanted.context))
     return Supervised(
@@ -317,7 +317,7 @@ def restore_healthy(sitting: Sitting, state: TrainState) -> TrainState:
             f"training collapsed at step {step:,} for the third time (non-finite loss); lower the learning rate; "
             f"checkpoints up to step {max(sitting.store.steps(), default=0):,} are in {sitting.store.path}"
         )
-    found = sitting.store.latest(abstract(sitting.cfg), accept=lambda good: int(good.bad_steps) == 0)
+    found = sitting.store.latest(checkpoint_structure(sitting.cfg), accept=lambda good: int(good.bad_steps) == 0)
     sitting.meters.saved_step = int(found[0].step) if found else None
     good = found[0] if found else device.on_first_device(random_state(sitting.cfg))
     sitting.store.drop_after(int(good.step))

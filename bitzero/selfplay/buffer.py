@@ -29,7 +29,7 @@ def empty_ring(cfg: Config) -> Ring:
     )
 
 
-def push(
+def push_tasks(
     ring: Ring,
     prompt: Integer[Array, "N P"],
     record: Integer[Array, "N R"],
@@ -54,7 +54,7 @@ def push(
     )
 
 
-def pick(ring: Ring, key: PRNGKeyArray, kind: Integer[Array, " N"]) -> Int[Array, " N"]:
+def pick_slots(ring: Ring, key: PRNGKeyArray, kind: Integer[Array, " N"]) -> Int[Array, " N"]:
     """A random filled slot of the wanted kind for each row; any filled slot where the ring holds none of that kind."""
     filled = jnp.arange(ring.kind.shape[0]) < ring.count
     fits = filled[None] & (ring.kind[None].astype(jnp.int32) == kind[:, None].astype(jnp.int32))
@@ -63,7 +63,7 @@ def pick(ring: Ring, key: PRNGKeyArray, kind: Integer[Array, " N"]) -> Int[Array
     return jax.random.categorical(key, jnp.where(allowed, 0.0, -jnp.inf), axis=-1)
 
 
-def empty_set(entries: int) -> HashSet:
+def empty_hash_set(entries: int) -> HashSet:
     """A set with room for ``entries`` hashes (a multiple of 4)."""
     return HashSet(slots=jnp.zeros((entries // WAYS, WAYS, 2), jnp.uint32), inserted=jnp.int32(0), evicted=jnp.int32(0))
 
@@ -93,18 +93,18 @@ def insert(seen: HashSet, hashes: UInt32[Array, "N 2"], keep: Bool[Array, " N"])
     return jax.lax.scan(one, seen, (hashes, keep))[0]
 
 
-def first_of(hashes: UInt32[Array, "N 2"], keep: Bool[Array, " N"]) -> Bool[Array, " N"]:
+def first_occurrences(hashes: UInt32[Array, "N 2"], keep: Bool[Array, " N"]) -> Bool[Array, " N"]:
     """True for kept rows whose hash no earlier kept row has."""
     equal = jnp.all(hashes[:, None] == hashes[None], axis=-1) & keep[None] & keep[:, None]
     return keep & ~jnp.any(jnp.tril(equal, -1), axis=1)
 
 
-def load(seen: HashSet) -> Float[Array, ""]:
+def filled_share(seen: HashSet) -> Float[Array, ""]:
     """Share of the set's entries that are filled."""
     return jnp.mean(jnp.any(seen.slots != 0, axis=-1).astype(jnp.float32))
 
 
-def age(ring: Ring, step: Int[Array, ""]) -> Float[Array, ""]:
+def mean_age(ring: Ring, step: Int[Array, ""]) -> Float[Array, ""]:
     """Mean number of steps that the filled slots have been in the ring."""
     filled = jnp.arange(ring.kind.shape[0]) < ring.count
     return jnp.sum((step - ring.born) * filled) / jnp.maximum(ring.count, 1)

@@ -7,7 +7,7 @@ are supervised generator data. The host is reached through ``verify.py`` alone.
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, assert_never
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +16,13 @@ from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray
 from bitzero.config import Config
 from bitzero.model import precision, quant
 from bitzero.selfplay import buffer, objective, rollout, verify
-from bitzero.selfplay.gradients import gradients
-from bitzero.selfplay.measure import measure
+from bitzero.selfplay.gradients import gradients_in_parts
+from bitzero.selfplay.measure import step_metrics
 from bitzero.selfplay.update import optimiser, update
 from bitzero.state import Credit, Judged, Played, Proposals, Rollout, Slots, Supervised, TrainState
-from bitzero.tasks import tokens
+from bitzero.tasks import judge, tokens
+from bitzero.tasks.gates import DUPLICATE, OK
+from bitzero.tasks.gates import INFRA as INFRA_GATE
 from bitzero.tasks.kinds import TASK_KINDS, Kinds, tags_of
 
 Metrics = dict[str, Float[Array, ""]]
@@ -51,31 +53,31 @@ def step(state: TrainState, items: Supervised, cfg: Config, door: verify.Door) -
     keys = jax.random.split(jax.random.fold_in(jax.random.fold_in(state.key, state.retries), state.step), 4)
     weights = quant.materialise(state.params, state.precision, cfg.model)
     proposals = propose(keys[0], state, weights, cfg, door.kinds)
-    verdict = verify.propose_door(
+    verdict = verify.verify_proposals(
         door, proposals.prompt, proposals.rollout.tokens, proposals.kind, proposals.level, state.step, state.trace_mode
     )
     state, slots = admit(keys[1], state, proposals, verdict)
     answers = solve(keys[2], weights, slots, cfg)
     answer_tokens = answers.tokens.reshape(*slots.kind.shape, cfg.selfplay.group_size, -1)
-    answer_verdict = verify.solve_door(door, slots.record, answer_tokens, state.step)
+    answer_verdict = verify.verify_answers(door, slots.record, answer_tokens, state.step)
     judged = Judged(
         reward=answer_verdict["reward"],
-        counted=answer_verdict["outcome"] != verify.INFRA,
+        counted=answer_verdict["outcome"] != judge.INFRA,
         trivial=answer_verdict["trivial"],
     )
     state, credit = advantage(state, slots, judged, cfg)
     state, metrics = learn(state, proposals, slots, answers, judged, credit, items, cfg)
-    state = dataclasses.replace(state, precision=precision.advance(state.precision, cfg.precision.ramp_steps))
-    metrics |= measure(state, proposals, slots, answers, judged, credit, door.kinds)
+    state = dataclasses.replace(state, precision=precision.advance_ramps(state.precision, cfg.precision.ramp_steps))
+    metrics |= step_metrics(state, proposals, slots, answers, judged, credit, door.kinds)
     metrics["selfplay/ran"] = jnp.float32(1)
     return state, verdict["stop"] | answer_verdict["stop"], metrics
 
 
-def start(state: TrainState, tasks: dict[str, Any], cfg: Config) -> TrainState:
+def start_selfplay(state: TrainState, tasks: dict[str, Any], cfg: Config) -> TrainState:
     """The state at the first self-play step: fresh moments, the ring seeded with generator tasks (``verify.pack``)."""
     rows = {name: jnp.asarray(array) for name, array in tasks.items()}
     keep = jnp.ones(rows["kind"].shape, bool)
-    ring = buffer.push(state.ring, rows["prompt"], rows["record"], rows["kind"], rows["level"], state.step, keep)
+    ring = buffer.push_tasks(state.ring, rows["prompt"], rows["record"], rows["kind"], rows["level"], state.step, keep)
     reference = quant.materialise(state.params, state.precision, cfg.model) if cfg.selfplay.kl > 0 else None
     fresh = dataclasses.replace(state, opt_state=optimiser(cfg).init(state.params), ring=ring, reference=reference)
     return jax.tree.map(jnp.copy, fresh)
@@ -91,7 +93,7 @@ def propose(
     any_level = jax.random.randint(level_key, (count,), 0, state.open_levels)
     level = jnp.where(jax.random.bernoulli(half_key, 0.5, (count,)), state.frontier, any_level)
     lender = jnp.asarray([k.lender for k in kinds])[kind]
-    reference = state.ring.record[buffer.pick(state.ring, pick_key, lender)]
+    reference = state.ring.record[buffer.pick_slots(state.ring, pick_key, lender)]
     needed = jnp.asarray([not k.writes_program for k in kinds])[kind]  # the proposal is about the program shown
     shown = jax.random.bernoulli(ref_key, 0.5, (count,)) | needed
     prompt = proposal_prompts(kind, level, reference, shown, cfg.tasks.prompt, kinds)
@@ -133,15 +135,15 @@ def admit(
 ) -> tuple[TrainState, Slots]:
     """Accepted proposals enter ring and history; the other slots are filled from the ring, kind by kind."""
     gate = jnp.where(
-        (verdict["gate"] == verify.OK) & buffer.contains(state.history, verdict["task_hash"]),
-        verify.DUPLICATE,
+        (verdict["gate"] == OK) & buffer.contains(state.history, verdict["task_hash"]),
+        DUPLICATE,
         verdict["gate"],
     )
-    own = gate == verify.OK
+    own = gate == OK
     program = verdict["program_hash"]
     novel = own & ~buffer.contains(state.history, program)
-    first = buffer.first_of(program, own)
-    at = buffer.pick(state.ring, key, proposals.kind)
+    first = buffer.first_occurrences(program, own)
+    at = buffer.pick_slots(state.ring, key, proposals.kind)
     fill = lambda new, old: jnp.where(own.reshape(-1, *(1,) * (new.ndim - 1)), new, old[at])
     slots = Slots(
         prompt=fill(verdict["prompt"], state.ring.prompt),
@@ -153,7 +155,7 @@ def admit(
         novel=novel & first,
         first=first,
     )
-    ring = buffer.push(
+    ring = buffer.push_tasks(
         state.ring, verdict["prompt"], verdict["record"], proposals.kind, verdict["level"], state.step, own
     )
     history = buffer.insert(buffer.insert(state.history, verdict["task_hash"], own), program, own)
@@ -174,22 +176,25 @@ def advantage(state: TrainState, slots: Slots, judged: Judged, cfg: Config) -> t
     sp = cfg.selfplay
     rate = objective.success_rate(judged.reward, judged.counted)
     paid = objective.proposer_reward(rate, slots.own, judged.trivial, sp.reward)
-    proposer_counts = (slots.gate != verify.INFRA_GATE) & (jnp.any(judged.counted, axis=1) | ~slots.own)
+    proposer_counts = (slots.gate != INFRA_GATE) & (jnp.any(judged.counted, axis=1) | ~slots.own)
     flat = lambda a: a.reshape(-1)
     rows = jnp.repeat(slots.kind, sp.group_size)
-    base = objective.observe(state.baselines, paid, slots.kind, PROPOSER, proposer_counts, sp.ema)
-    base = objective.observe(base, flat(judged.reward), rows, SOLVER, flat(judged.counted), sp.ema)
-    if sp.advantage == "task_relative":
-        num_kinds = base.mean.shape[0]
-        propose_advantage = objective.task_relative(paid, slots.kind, proposer_counts, num_kinds, sp.min_sigma)
-        solve_advantage = objective.task_relative(
-            flat(judged.reward), rows, flat(judged.counted), num_kinds, sp.min_sigma
-        )
-    else:
-        mean, sigma = objective.mean_and_sigma(base, slots.kind, PROPOSER, sp.min_sigma)
-        propose_advantage = jnp.where(proposer_counts, (paid - mean) / sigma, 0.0)
-        _, sigma = objective.mean_and_sigma(base, rows, SOLVER, sp.min_sigma)
-        solve_advantage = flat(objective.leave_one_out(judged.reward, judged.counted)) / sigma
+    base = objective.update_baselines(state.baselines, paid, slots.kind, PROPOSER, proposer_counts, sp.ema)
+    base = objective.update_baselines(base, flat(judged.reward), rows, SOLVER, flat(judged.counted), sp.ema)
+    match sp.advantage:
+        case "task_relative":
+            relative = functools.partial(
+                objective.task_relative_advantage, num_kinds=base.mean.shape[0], floor=sp.min_sigma
+            )
+            propose_advantage = relative(paid, slots.kind, proposer_counts)
+            solve_advantage = relative(flat(judged.reward), rows, flat(judged.counted))
+        case "group":
+            mean, sigma = objective.mean_and_sigma(base, slots.kind, PROPOSER, sp.min_sigma)
+            propose_advantage = jnp.where(proposer_counts, (paid - mean) / sigma, 0.0)
+            _, sigma = objective.mean_and_sigma(base, rows, SOLVER, sp.min_sigma)
+            solve_advantage = flat(objective.leave_one_out_advantage(judged.reward, judged.counted)) / sigma
+        case _:
+            assert_never(sp.advantage)
     credit = Credit(
         rate=rate,
         propose_reward=paid,
@@ -216,8 +221,10 @@ def learn(
     proposed = Played(prompt=proposals.prompt, rollout=proposals.rollout, advantage=credit.propose_advantage)
     solved = Played(prompt=prompts, rollout=counted, advantage=credit.solve_advantage.reshape(-1))
     batch = proposed, solved, items
-    loss = functools.partial(objective.selfplay_loss, state=state, counts=objective.counts_of(batch, parts), cfg=cfg)
-    value, found, (grads, tapped) = gradients(loss, state.params, objective.empty_taps(state, cfg), batch, parts)
+    loss = functools.partial(objective.selfplay_loss, state=state, counts=objective.token_counts(batch, parts), cfg=cfg)
+    value, found, (grads, tapped) = gradients_in_parts(
+        loss, state.params, objective.empty_taps(state, cfg), batch, parts
+    )
     state, metrics = update(state, grads, tapped, value, cfg)
     over_parts = lambda name: jnp.max if name == "quant/max_ratio" else jnp.mean
     return state, {**metrics, **{name: over_parts(name)(column) for name, column in found.items()}}

@@ -1,13 +1,14 @@
 """Losses, rewards and advantages: pure functions with golden tests."""
 
 import functools
-from typing import Any
+from typing import Any, assert_never
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from bitzero.config import Config
+from bitzero.config.defaults import Reward
 from bitzero.model import transformer
 from bitzero.selfplay import gradients
 from bitzero.state import Baselines, Played, Rollout, Supervised, TrainState
@@ -62,12 +63,12 @@ def supervised_loss(
     nll = -token_logprobs(logits, tokens)
     following = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1)))
     hits = (jnp.argmax(jax.lax.stop_gradient(logits), axis=-1) == following) & target
-    return _mean(nll, target, count), (hits, target)
+    return _masked_mean(nll, target, count), (hits, target)
 
 
 def empty_taps(state: TrainState, cfg: Config) -> dict[str, Any] | None:
     """Zeros whose gradient is what the precision signals are made of; None where the state carries no signals."""
-    return None if state.allocation is None else transformer.empty_taps(cfg.model)
+    return None if state.allocation is None else transformer.zero_taps(cfg.model)
 
 
 def success_rate(correct: Num[Array, "N G"], counted: Bool[Array, "N G"]) -> Float[Array, " N"]:
@@ -76,7 +77,7 @@ def success_rate(correct: Num[Array, "N G"], counted: Bool[Array, "N G"]) -> Flo
 
 
 def proposer_reward(
-    rate: Float[Array, " N"], valid: Bool[Array, " N"], trivial: Bool[Array, " N"], form: str
+    rate: Float[Array, " N"], valid: Bool[Array, " N"], trivial: Bool[Array, " N"], form: Reward
 ) -> Float[Array, " N"]:
     """Learnability reward of each proposal (Absolute Zero, arXiv 2505.03335, eq. 4).
 
@@ -84,10 +85,15 @@ def proposer_reward(
     min(r̄, 1 − r̄) (R-Zero, arXiv 2508.05004). A task that a trivial answer solves earns 0; an invalid proposal −1.
     """
     between = (rate > 0) & (rate < 1)
-    if form == "balanced":
-        value = jnp.minimum(rate, 1 - rate)
-    else:
-        value = jnp.where(between, 1 - rate, -0.5 if form == "code" else 0.0)
+    match form:
+        case "paper":
+            value = jnp.where(between, 1 - rate, 0.0)
+        case "code":
+            value = jnp.where(between, 1 - rate, -0.5)
+        case "balanced":
+            value = jnp.minimum(rate, 1 - rate)
+        case _:
+            assert_never(form)
     return jnp.where(valid, jnp.where(trivial, 0.0, value), -1.0)
 
 
@@ -97,7 +103,7 @@ def empty_baselines(num_kinds: int) -> Baselines:
     return Baselines(mean=zeros, square=zeros, weight=zeros)
 
 
-def observe(
+def update_baselines(
     base: Baselines,
     rewards: Float[Array, " B"],
     kind: Int[Array, " B"],
@@ -127,7 +133,7 @@ def mean_and_sigma(base: Baselines, kind: Int[Array, " B"], role: int, floor: fl
     return mean[kind], sigma[kind]
 
 
-def leave_one_out(rewards: Float[Array, "N G"], counted: Bool[Array, "N G"]) -> Float[Array, "N G"]:
+def leave_one_out_advantage(rewards: Float[Array, "N G"], counted: Bool[Array, "N G"]) -> Float[Array, "N G"]:
     """Reward minus the mean of the task's other counted rollouts (RLOO, arXiv 2402.14740); 0 where alone."""
     total = jnp.sum(rewards * counted, axis=1, keepdims=True)
     others = jnp.sum(counted, axis=1, keepdims=True) - counted
@@ -152,7 +158,7 @@ def policy_loss(
     return jnp.mean(jnp.sum(per_token, axis=1) / logp.shape[1]), weight
 
 
-def task_relative(
+def task_relative_advantage(
     rewards: Float[Array, " B"], kind: Int[Array, " B"], counted: Bool[Array, " B"], num_kinds: int, floor: float
 ) -> Float[Array, " B"]:
     """(R − μ)/σ over the batch's counted rewards of the same kind and role: AZR's task-relative REINFORCE++.
@@ -195,8 +201,8 @@ def selfplay_loss(
     propose, weight_p = loss(logp[:n], rows.logprobs[:n], rows.mask[:n], gain[:n])
     solve, weight_s = loss(logp[n:], rows.logprobs[n:], rows.mask[n:], gain[n:])
     entropy = -jnp.sum(jnp.exp(logits) * logits, axis=-1)
-    entropy_p = _mean(entropy[:n], rows.mask[:n], counts["propose"])
-    entropy_s = _mean(entropy[n:], rows.mask[n:], counts["solve"])
+    entropy_p = _masked_mean(entropy[:n], rows.mask[:n], counts["propose"])
+    entropy_s = _masked_mean(entropy[n:], rows.mask[n:], counts["solve"])
     supervised, _ = supervised_loss(
         params, state.precision, items.tokens, items.mask, cfg, None, count=counts["supervised"]
     )
@@ -207,36 +213,36 @@ def selfplay_loss(
         "loss/supervised": supervised,
         "selfplay/entropy_propose": entropy_p,
         "selfplay/entropy_solve": entropy_s,
-        **_mismatch(logp, rows, jnp.concatenate([weight_p, weight_s]) >= sp.max_weight, counts["played"]),
+        **_sampler_mismatch(logp, rows, jnp.concatenate([weight_p, weight_s]) >= sp.max_weight, counts["played"]),
     }
     if sp.kl > 0:
         frozen = jax.nn.log_softmax(window(forward(state.reference, state.precision)))
-        kl = _mean(jnp.sum(jnp.exp(logits) * (logits - frozen), axis=-1), rows.mask, counts["played"])
+        kl = _masked_mean(jnp.sum(jnp.exp(logits) * (logits - frozen), axis=-1), rows.mask, counts["played"])
         total, metrics["loss/kl"] = total + sp.kl * kl, kl
     return total, metrics
 
 
-def counts_of(batch: Batch, microbatches: int) -> dict[str, Float[Array, ""]]:
+def token_counts(batch: Batch, microbatches: int) -> dict[str, Float[Array, ""]]:
     """Tokens of both roles, of each and of the generator's targets, for the means over parts of the batch."""
     proposed, solved, items = batch
     masks = {"propose": proposed.rollout.mask, "solve": solved.rollout.mask, "supervised": items.mask[:, 1:]}
     masks["played"] = jnp.concatenate([masks["propose"], masks["solve"]])
-    return {name: gradients.count(mask, microbatches) for name, mask in masks.items()}
+    return {name: gradients.mean_divisor(mask, microbatches) for name, mask in masks.items()}
 
 
-def _mismatch(
+def _sampler_mismatch(
     logp: Float[Array, "B C"], rows: Rollout, capped: Bool[Array, "B C"], count: Float[Array, ""]
 ) -> dict[str, Float[Array, ""]]:
     """How far the training forward is from the sampler: KL, the largest ratio, the share of ratios that were capped."""
     ratio = (logp - rows.logprobs) * rows.mask  # log of train ÷ sampler
     return {
-        "quant/kl_rollout_train": _mean(jnp.exp(ratio) - 1 - ratio, rows.mask, count),
+        "quant/kl_rollout_train": _masked_mean(jnp.exp(ratio) - 1 - ratio, rows.mask, count),
         "quant/max_ratio": jnp.max(jnp.exp(ratio)),
-        "quant/capped_ratio": _mean(capped, rows.mask, count),
+        "quant/capped_ratio": _masked_mean(capped, rows.mask, count),
     }
 
 
-def _mean(
+def _masked_mean(
     values: Num[Array, "B C"] | Bool[Array, "B C"], keep: Bool[Array, "B C"], count: Float[Array, ""] | None
 ) -> Float[Array, ""]:
     return jnp.sum(values * keep) / (jnp.maximum(jnp.sum(keep), 1) if count is None else count)

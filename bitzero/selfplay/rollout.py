@@ -36,12 +36,12 @@ def prefill(
     """Logits of the first new token, and a cache that holds the prompts and has room for ``max_new`` tokens."""
     prompts = prompts.astype(jnp.int32)
     b, p = prompts.shape
-    valid, positions = _places(prompts, max_new)
+    valid, positions = _valid_and_positions(prompts, max_new)
     segments = valid[:, :p].astype(jnp.int32)
     mask = jnp.pad(transformer.causal_mask(segments), ((0, 0), (0, 0), (0, max_new)))
     logits, cache = transformer.apply_cached(
         weights,
-        transformer.lagged(prompts, segments, model.smear),
+        transformer.with_preceding(prompts, segments, model.smear),
         positions[:, :p],
         mask,
         transformer.empty_cache(model, b, p + max_new),
@@ -65,7 +65,7 @@ def decode(
     prompts = prompts.astype(jnp.int32)
     (b, p), slots = prompts.shape, cache.key.shape[2]
     max_new = slots - p
-    valid, positions = _places(prompts, max_new)
+    valid, positions = _valid_and_positions(prompts, max_new)
 
     def draw(i: Array, logits: Array, done: Array) -> tuple[Array, Array]:
         noise = jax.random.gumbel(jax.random.fold_in(key, i), logits.shape)
@@ -103,7 +103,7 @@ def decode(
     return Rollout(tokens=tokens, logprobs=logprobs, mask=(tokens != PAD) & ~ended)
 
 
-def _places(prompts: Int[Array, "B P"], max_new: int) -> tuple[Bool[Array, "B S"], Int[Array, "B S"]]:
+def _valid_and_positions(prompts: Int[Array, "B P"], max_new: int) -> tuple[Bool[Array, "B S"], Int[Array, "B S"]]:
     """Which slots of the cache hold or will hold a token, and its position in its sequence."""
     valid = jnp.pad(prompts != PAD, ((0, 0), (0, max_new)), constant_values=True)
     return valid, transformer.positions_of(valid.astype(jnp.int32))

@@ -16,7 +16,7 @@ def phase(step: int, cfg: Config) -> str:
     return "integer" if step >= end else "ramp" if step >= start else "full"
 
 
-def boundaries(cfg: Config) -> list[int]:
+def phase_boundaries(cfg: Config) -> list[int]:
     """Steps at which the phase changes; no chunk crosses one."""
     return sorted({*ramp_steps(cfg), cfg.warmup.steps, steps_in_all(cfg)})
 

@@ -9,7 +9,7 @@ import optax
 import optax.contrib
 from jaxtyping import Array, Float
 
-from bitzero.config import Config
+from bitzero.config import Config, kernel_parts
 from bitzero.model import precision, quant
 from bitzero.selfplay import schedule
 from bitzero.state import TrainState
@@ -29,13 +29,13 @@ def optimiser(cfg: Config) -> optax.GradientTransformation:
         adam_b1=opt.beta1,
         adam_b2=opt.beta2,
         adam_learning_rate=opt.lr_gains,
-        muon_weight_dimension_numbers=_matrices,
+        muon_weight_dimension_numbers=_muon_dimensions,
         consistent_rms=0.2,
     )
     return optax.chain(optax.clip_by_global_norm(opt.clip), muon)
 
 
-def _matrices(params: Any) -> Any:
+def _muon_dimensions(params: Any) -> Any:
     """The stacked ternary-able kernels [L, N, K] as batches of matrices; None elsewhere."""
     stacked = optax.contrib.MuonDimensionNumbers(reduction_axis=2, output_axis=1)
     is_kernel = lambda path: path[-1] == jax.tree_util.DictKey("kernel")
@@ -70,7 +70,7 @@ def update(
         step=state.step + 1,
         params=params,
         opt_state=moments,
-        allocation=precision.observe(state.allocation, state.params, grads, taps, cfg),
+        allocation=precision.update_signals(state.allocation, state.params, grads, taps, cfg),
         bad_steps=jnp.where(good, 0, state.bad_steps + 1),
         skipped=state.skipped + bad,
     )
@@ -80,7 +80,7 @@ def update(
 def flip_rate(old: dict[str, Any], new: dict[str, Any], cfg: Config) -> Float[Array, ""]:
     """Share of ternary codes that the step changed: the discrete size of a policy step."""
     flips, total = jnp.float32(0), 0
-    for name, parts in quant.matrices(cfg.model).items():
+    for name, parts in kernel_parts(cfg.model).items():
         before, after = (quant.ternary_codes(tree["layers"][name]["kernel"], parts)[0] for tree in (old, new))
         flips += jnp.sum(before != after)
         total += before.size

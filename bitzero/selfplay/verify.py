@@ -21,13 +21,11 @@ from jaxtyping import Array, Int, Integer, UInt16
 
 from bitzero.config import Config
 from bitzero.sandbox import Sandbox
-from bitzero.tasks.gates import DUPLICATE, GATES, OK, Proposal, Verdict, validate
+from bitzero.tasks.gates import GATES, Proposal, Verdict, validate
 from bitzero.tasks.gates import INFRA as INFRA_GATE
 from bitzero.tasks.judge import INFRA, OUTCOMES, Judgement, judge
 from bitzero.tasks.kinds import TASK_KINDS, Kinds, Task, TaskKind, TooLong, names_of, record, task_of
 from bitzero.tasks.tokens import PAD, decode
-
-__all__ = ["DUPLICATE", "GATES", "INFRA", "INFRA_GATE", "OK", "OUTCOMES", "Door", "pack", "propose_door", "solve_door"]
 
 PIECE_BYTES = 96 * 1024  # XLA copies 102,400 bytes and more on its thread pool
 _MASK = 0xFFFF_FFFF
@@ -57,7 +55,7 @@ class Door:
         self, prompts: Any, completions: Any, proposal_kinds: Any, levels: Any, step: Any, trace: Any
     ) -> Arrays:
         """Gates N proposals. Arrays as in ``propose_door``."""
-        prompts, completions = _whole(prompts), _whole(completions)
+        prompts, completions = _joined_pieces(prompts), _joined_pieces(completions)
         proposal_kinds, step = np.asarray(proposal_kinds), int(np.asarray(step))
         levels, traced = np.asarray(levels), bool(np.asarray(trace))
 
@@ -75,10 +73,10 @@ class Door:
 
     def solve(self, records: Any, completions: Any, step: Any) -> Arrays:
         """Judges N × G answers. Arrays as in ``solve_door``."""
-        records, completions, step = _whole(records), _whole(completions), int(np.asarray(step))
+        records, completions, step = _joined_pieces(records), _joined_pieces(completions), int(np.asarray(step))
 
         def work() -> Arrays:
-            out = _unjudged(*completions.shape[:2])
+            out = _unjudged_answers(*completions.shape[:2])
             filled = [i for i, ids in enumerate(records) if ids.any()]
             tasks = [task_of(records[i].tolist(), self.kinds) for i in filled]
             answers = [
@@ -95,7 +93,7 @@ class Door:
             self._sample_answers(step, tasks, answers, judged)
             return out
 
-        return self._guarded("solve", work, lambda: _unjudged(*completions.shape[:2]))
+        return self._guarded("solve", work, lambda: _unjudged_answers(*completions.shape[:2]))
 
     def _guarded(self, name: str, work: Callable[[], Arrays], failed: Callable[[], Arrays]) -> Arrays:
         """Runs `work`, times it, turns any fault into `failed()` and the stop bit, which it adds."""
@@ -138,7 +136,7 @@ class Door:
                 self.samples.append((step, "\n".join([head, question, f"first answer: {texts[0]}"])))
 
 
-def _whole(pieces: Any) -> np.ndarray:
+def _joined_pieces(pieces: Any) -> np.ndarray:
     """One numpy array from the pieces an argument crossed in."""
     if isinstance(pieces, list | tuple):
         return np.concatenate([np.asarray(piece) for piece in pieces])
@@ -157,22 +155,24 @@ def verdict_arrays(verdicts: Sequence[Verdict], trace: bool, cfg: Config, kinds:
         "gate": np.array([verdict.gate for verdict in verdicts], np.int32),
         "prompt": np.full((count, cfg.tasks.prompt), PAD, np.uint16),
         "record": np.full((count, cfg.tasks.record), PAD, np.uint16),
-        "program_hash": np.array([_halves(verdict.program_hash) for verdict in verdicts], np.uint32).reshape(count, 2),
-        "task_hash": np.array([_halves(verdict.task_hash) for verdict in verdicts], np.uint32).reshape(count, 2),
+        "program_hash": np.array([_hash_words(verdict.program_hash) for verdict in verdicts], np.uint32).reshape(
+            count, 2
+        ),
+        "task_hash": np.array([_hash_words(verdict.task_hash) for verdict in verdicts], np.uint32).reshape(count, 2),
         "confidence": np.array([verdict.confidence for verdict in verdicts], np.float32),
         "level": np.array([verdict.level for verdict in verdicts], np.int32),
     }
     for i, verdict in enumerate(verdicts):
         if verdict.task is not None:
-            _write(out["prompt"][i], out["record"][i], verdict.task, trace, kinds)
+            _write_row(out["prompt"][i], out["record"][i], verdict.task, trace, kinds)
     return out
 
 
-def _halves(value: int) -> tuple[int, int]:
+def _hash_words(value: int) -> tuple[int, int]:
     return value >> 32, value & _MASK
 
 
-def _write(prompt_row: np.ndarray, record_row: np.ndarray, task: Task, trace: bool, kinds: Kinds) -> None:
+def _write_row(prompt_row: np.ndarray, record_row: np.ndarray, task: Task, trace: bool, kinds: Kinds) -> None:
     """The solver prompt, left-padded, and the record, right-padded. Raises ValueError where one does not fit."""
     asked, kept = kinds[task.kind].solver_prompt(task, trace), record(task, kinds)
     if len(asked) > len(prompt_row) or len(kept) > len(record_row):
@@ -181,13 +181,13 @@ def _write(prompt_row: np.ndarray, record_row: np.ndarray, task: Task, trace: bo
     record_row[: len(kept)] = kept
 
 
-def pack(tasks: Sequence[Task], trace: bool, cfg: Config, kinds: Kinds = TASK_KINDS) -> Arrays:
+def ring_rows(tasks: Sequence[Task], trace: bool, cfg: Config, kinds: Kinds = TASK_KINDS) -> Arrays:
     """Tasks that fit as rows for the ring: prompt u16[M, P], record u16[M, R], kind i32[M], level i32[M]."""
     rows: list[tuple[Task, np.ndarray, np.ndarray]] = []
     for task in tasks:
         prompt, kept = np.full(cfg.tasks.prompt, PAD, np.uint16), np.full(cfg.tasks.record, PAD, np.uint16)
         try:
-            _write(prompt, kept, task, trace, kinds)
+            _write_row(prompt, kept, task, trace, kinds)
         except TooLong:
             continue
         rows.append((task, prompt, kept))
@@ -199,7 +199,7 @@ def pack(tasks: Sequence[Task], trace: bool, cfg: Config, kinds: Kinds = TASK_KI
     }
 
 
-def _unjudged(count: int, group: int) -> Arrays:
+def _unjudged_answers(count: int, group: int) -> Arrays:
     """What a slot without a task, or a failed callback, gives: masked out by its `infra` code."""
     return {
         "reward": np.zeros((count, group), np.float32),
@@ -212,14 +212,14 @@ def _unjudged(count: int, group: int) -> Arrays:
 # ---- the device side ----
 
 
-def pieces(x: Integer[Array, " N *rest"]) -> list[Array]:
+def cut_in_pieces(x: Integer[Array, " N *rest"]) -> list[Array]:
     """`x` cut along its first axis into pieces under 100 KiB."""
     row = x.dtype.itemsize * int(np.prod(x.shape[1:]))
     step = max(1, PIECE_BYTES // row)
     return [x[at : at + step] for at in range(0, x.shape[0], step)]
 
 
-def propose_door(
+def verify_proposals(
     door: Door,
     prompts: Integer[Array, "N P"],
     completions: Integer[Array, "N C"],
@@ -244,11 +244,18 @@ def propose_door(
         "level": jax.ShapeDtypeStruct((count,), jnp.int32),
         "stop": jax.ShapeDtypeStruct((), jnp.bool_),
     }
-    sent = (pieces(_narrow(prompts)), pieces(_narrow(completions)), proposal_kinds, levels, step, trace)
+    sent = (
+        cut_in_pieces(_as_uint16(prompts)),
+        cut_in_pieces(_as_uint16(completions)),
+        proposal_kinds,
+        levels,
+        step,
+        trace,
+    )
     return io_callback(door.propose, shapes, *sent, ordered=True)
 
 
-def solve_door(
+def verify_answers(
     door: Door, records: UInt16[Array, "N R"], completions: Integer[Array, "N G C"], step: Int[Array, ""]
 ) -> Arrays:
     """Sends answers to the judge.
@@ -264,8 +271,10 @@ def solve_door(
         "trivial": jax.ShapeDtypeStruct((count,), jnp.bool_),
         "stop": jax.ShapeDtypeStruct((), jnp.bool_),
     }
-    return io_callback(door.solve, shapes, pieces(records), pieces(_narrow(completions)), step, ordered=True)
+    return io_callback(
+        door.solve, shapes, cut_in_pieces(records), cut_in_pieces(_as_uint16(completions)), step, ordered=True
+    )
 
 
-def _narrow(tokens: Integer[Array, "..."]) -> UInt16[Array, "..."]:
+def _as_uint16(tokens: Integer[Array, "..."]) -> UInt16[Array, "..."]:
     return tokens.astype(jnp.uint16)

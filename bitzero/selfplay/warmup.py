@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from bitzero.config import Config
 from bitzero.model import precision, quant, transformer
 from bitzero.selfplay import buffer, objective, schedule
-from bitzero.selfplay.gradients import count, gradients
+from bitzero.selfplay.gradients import gradients_in_parts, mean_divisor
 from bitzero.selfplay.update import optimiser, update
 from bitzero.state import Supervised, TrainState
 from bitzero.tasks.kinds import DEDUCTION, PROPOSE, TASK_KINDS
@@ -30,7 +30,7 @@ def init_state(cfg: Config, num_kinds: int = len(TASK_KINDS)) -> TrainState:
         allocation=precision.init(cfg),
         opt_state=optimiser(cfg).init(params),
         ring=buffer.empty_ring(cfg),
-        history=buffer.empty_set(cfg.selfplay.history),
+        history=buffer.empty_hash_set(cfg.selfplay.history),
         baselines=objective.empty_baselines(num_kinds),
         reference=None,
         key=key,
@@ -53,7 +53,7 @@ def run_chunk(
 
     def step(state: TrainState, items: Supervised) -> tuple[TrainState, dict[str, Array]]:
         lam, parts = schedule.lam(state.step, cfg), cfg.optimiser.microbatches
-        targets = count(items.mask[:, 1:], parts)
+        targets = mean_divisor(items.mask[:, 1:], parts)
 
         def loss_of(params: Any, taps: Any, rows: Supervised) -> Any:
             weights = quant.unquantised(params, cfg.model) if phase == "full" else params
@@ -63,19 +63,19 @@ def run_chunk(
             )
 
         taps = objective.empty_taps(state, cfg)
-        loss, found, (grads, tapped) = gradients(loss_of, state.params, taps, items, parts)
+        loss, found, (grads, tapped) = gradients_in_parts(loss_of, state.params, taps, items, parts)
         hits, target = (part.reshape(items.mask.shape) for part in found)
         state, metrics = update(state, grads, tapped, loss, cfg)
         if phase == "integer":
-            tiers = precision.advance(state.precision, cfg.precision.ramp_steps)
+            tiers = precision.advance_ramps(state.precision, cfg.precision.ramp_steps)
             state = dataclasses.replace(state, precision=tiers)
         metrics["quant/lambda"] = lam
-        return state, {**metrics, **_accuracy(hits, target, items)}
+        return state, {**metrics, **_token_accuracy(hits, target, items)}
 
     return jax.lax.scan(step, state, batch)
 
 
-def _accuracy(hits: Array, target: Array, items: Supervised) -> dict[str, Any]:
+def _token_accuracy(hits: Array, target: Array, items: Supervised) -> dict[str, Any]:
     """Teacher-forced share of target tokens predicted, by form and by level; −1 where the batch holds none."""
     example = jnp.maximum(objective.segments_of(items.tokens.astype(jnp.int32)) - 1, 0)
     kind, level = (jnp.take_along_axis(labels, example, axis=1) for labels in (items.kind, items.level))

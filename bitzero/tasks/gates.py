@@ -14,7 +14,7 @@ from bitzero.tasks.alpha import hash_text, split_text
 from bitzero.tasks.kinds import TASK_KINDS, Kinds, Ran, Task, TaskKind, split_args
 from bitzero.tasks.kinds.task import write_record
 from bitzero.tasks.levels import level_of_text as level_of
-from bitzero.tasks.probes import probes
+from bitzero.tasks.probes import draw_probes
 from bitzero.tasks.tokens import encode
 
 # In order of precedence; the index is the code that travels.
@@ -162,7 +162,7 @@ def _literals(sandbox: Sandbox, drafts: list[_Draft], _: Config) -> None:
         if len(set(draft.inputs)) < len(draft.inputs):
             draft.reject("format")
         elif draft.kind.writes_program:
-            draft.probes = probes(draft.inputs[0], hash64(draft.program.canonical))
+            draft.probes = draw_probes(draft.inputs[0], hash64(draft.program.canonical))
 
 
 def _worst(outcomes: Sequence[Outcome]) -> Outcome:

@@ -1,22 +1,23 @@
 """The curriculum's levels: the level of a program from what it holds and what it did, and the mix of a batch.
 
-Levels fix structure and vocabulary together: L0 one return of one or two operations, tier 1 · L1 one or two
-straight-line statements, tier 1 · L2 three or four statements, or one comprehension or `if`, tiers 1-2 · L3 one loop,
-at most 8 events · L4 loop and `if`, at most 16 events, all tiers · L5 nested loops, `while`, dicts built in loops,
-helper functions, at most 40 events.
+Levels fix structure and vocabulary together: L0 one return of one or two operations, vocabulary 1 · L1 one or two
+straight-line statements, vocabulary 1 · L2 three or four statements, or one comprehension or `if`, vocabulary 2 · L3
+one loop, at most 8 events, vocabulary 2 · L4 loop and `if`, at most 16 events, vocabulary 3 · L5 nested loops, `while`,
+dicts built in loops, helper functions, at most 40 events, vocabulary 3. A vocabulary holds those below it.
 """
 
 import dataclasses
 import random
 import re
 
+from bitzero.config import NUM_LEVELS
 from bitzero.sandbox import Parsed
 
-NUM_LEVELS = 6
 EVENTS = (8, 8, 8, 8, 16, 40)  # executed changes of variables that a level may have
 MAX_EVENTS = EVENTS[-1]
-TIER_LEVEL = {1: 0, 2: 2, 3: 4}  # the first level whose vocabulary holds the tier
-TIERS = (1, 1, 2, 2, 3, 3)  # vocabulary of a level
+VOCABULARIES = (1, 1, 2, 2, 3, 3)  # the vocabulary of each level
+VOCABULARY_LEVEL = {1: 0, 2: 2, 3: 4}  # the first level with each vocabulary
+assert len(EVENTS) == len(VOCABULARIES) == NUM_LEVELS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class Facts:
 
     statements: int  # returns at the function's own level not counted
     operations: int  # of the whole program
-    tier: int  # 1…3, largest production
+    vocabulary: int  # 1…3, the largest that one of its operations needs
     comprehensions: int
     branches: int  # `if` statements and conditional expressions
     loops: int  # `for` and `while`
@@ -36,20 +37,20 @@ class Facts:
     events: int  # largest number over the inputs of executed changes of a variable
 
 
-def measure(facts: Facts) -> int | None:
+def level_of_facts(facts: Facts) -> int | None:
     """Level 0…5 of a program, or None if it is beyond the last.
 
-    >>> measure(Facts(statements=2, operations=3, tier=1, comprehensions=0, branches=0, loops=0, depth=0, whiles=0,
-    ...               builds=0, helpers=0, events=2))
+    >>> level_of_facts(Facts(statements=2, operations=3, vocabulary=1, comprehensions=0, branches=0, loops=0,
+    ...                      depth=0, whiles=0, builds=0, helpers=0, events=2))
     1
     """
     if facts.events > MAX_EVENTS:
         return None
     by_events = 0 if facts.events <= EVENTS[0] else 4 if facts.events <= EVENTS[4] else 5
-    return max(structure(facts), by_events, TIER_LEVEL[facts.tier])
+    return max(level_of_structure(facts), by_events, VOCABULARY_LEVEL[facts.vocabulary])
 
 
-def structure(facts: Facts) -> int:
+def level_of_structure(facts: Facts) -> int:
     """Level that the structure alone asks for."""
     if facts.whiles or facts.depth > 1 or facts.helpers or facts.builds:
         return 5
@@ -67,12 +68,12 @@ def structure(facts: Facts) -> int:
 
 _OPERATION = re.compile(r"(?<=[\w\])}'])(?:[\[(.]| (?:[-+*/%<>=!&|^]+|and|or|in|is|not in|is not) )")
 _LOOP = re.compile(r"^( *)(?:for|while) ", re.MULTILINE)
-_TIER_1 = frozenset(("True", "False", "len", "max", "min", "range", "sorted", "sum", ".append", ".count"))
-_TIER_2 = re.compile(r"//|%|\b(?:enumerate|zip|tuple|dict)\(|[{]")
+_VOCABULARY_1 = frozenset(("True", "False", "len", "max", "min", "range", "sorted", "sum", ".append", ".count"))
+_VOCABULARY_2 = re.compile(r"//|%|\b(?:enumerate|zip|tuple|dict)\(|[{]")
 
 
 def level_of_text(program: Parsed) -> int:
-    """Level of a proposed program: the curriculum's structure rule and vocabulary tier, read off the text.
+    """Level of a proposed program: the curriculum's structure rule and vocabulary, read off the text.
 
     Events are not measured (the sandbox reports fuel, not changes of variables), so long runs stay at their structure.
     """
@@ -81,7 +82,7 @@ def level_of_text(program: Parsed) -> int:
     facts = Facts(
         statements=max(0, program.statements - 1),
         operations=len(_OPERATION.findall(source.partition(":\n")[2])),
-        tier=1 if set(program.names) <= _TIER_1 and not _TIER_2.search(source) else 2,
+        vocabulary=1 if set(program.names) <= _VOCABULARY_1 and not _VOCABULARY_2.search(source) else 2,
         comprehensions=0,
         branches=program.branches,  # comprehensions are among them
         loops=program.loops,
@@ -91,10 +92,10 @@ def level_of_text(program: Parsed) -> int:
         helpers=source.count("\ndef ") + source.startswith("def ") - 1,
         events=0,
     )
-    return max(structure(facts), TIER_LEVEL[facts.tier])
+    return max(level_of_structure(facts), VOCABULARY_LEVEL[facts.vocabulary])
 
 
-def mix(rng: random.Random, open_levels: int, frontier: int) -> int:
+def draw_level(rng: random.Random, open_levels: int, frontier: int) -> int:
     """A level for one item: half uniform over the open ones, half at the frontier.
 
     The mixed curriculum of Zaremba & Sutskever (1410.4615), which they found better than a merely rising difficulty.

@@ -14,7 +14,7 @@ _TOKEN = re.compile(r"'(?:[^'\\]|\\.)*'|\d+|True|False")
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
-def probes(given: str, seed: int) -> tuple[str, ...]:
+def draw_probes(given: str, seed: int) -> tuple[str, ...]:
     """`PROBES` argument lists like `given`, in general distinct from it; a function of the arguments alone."""
     rng = random.Random(seed)
     args = split_args(given) or ()

@@ -6,7 +6,7 @@ from bitzero.config import Config
 from bitzero.tasks.kinds import PROPOSE, TASK_KINDS, Kinds, LabelledProgram, TooLong
 
 
-def training_sequence(
+def training_example(
     form: int,
     program: LabelledProgram,
     rng: random.Random,

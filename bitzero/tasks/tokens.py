@@ -11,14 +11,15 @@ stands (after a comma, around a binary operator, beside a keyword); where a text
 import re
 from collections.abc import Sequence
 
-VOCAB_SIZE = 512
+from bitzero.config import PAD, VOCAB_SIZE
+from bitzero.tasks import traces
 
 _TAGS = (
     *("<pad>", "<eos>", "<solve>", "<propose>", "<deduction>", "<abduction>", "<induction>"),
     *("<L0>", "<L1>", "<L2>", "<L3>", "<L4>", "<L5>"),
     *("<direct>", "<trace>", "<ans>", "<in>", "<out>", "<prog>"),
 )
-PAD, EOS, SOLVE, PROPOSE, DEDUCTION_TAG, ABDUCTION_TAG, INDUCTION_TAG = range(7)
+EOS, SOLVE, PROPOSE, DEDUCTION_TAG, ABDUCTION_TAG, INDUCTION_TAG = range(PAD + 1, 7)
 LEVELS = tuple(range(7, 13))
 DIRECT, TRACE, ANS, IN, OUT, PROG = range(13, 19)
 KIND_TAGS = (DEDUCTION_TAG, ABDUCTION_TAG, INDUCTION_TAG)  # indexed by kinds.DEDUCTION …
@@ -53,7 +54,6 @@ _BARE_METHODS = (
 ).split()
 _OPERATORS = "== != <= >= // ** << >> += -= *= //= %= -> :=".split()
 _CLOSED = ("[::-1]", "[1:]", "[:-1]", "[-1]", "[0]", "[1]", "[]", "()", "{}", "''")
-_LINES = tuple(f"{n}:" for n in range(1, 10))  # how an item of a trace starts: line number, colon
 
 # (text, class as the next atom, bracket it opens, class as the previous atom)
 _TABLE = (
@@ -66,11 +66,11 @@ _TABLE = (
     + [(word, _BINARY, "", _WIDE) for word in _OPERATORS]
     + [(word, _START, "", _CLOSE) for word in _CLOSED]
     + [("[:", _START, "[", _TIGHT), (":]", _NONE, "]", _CLOSE)]
-    + [(word, _NONE, "", _TIGHT) for word in _LINES]
+    + [(word, _NONE, "", _TIGHT) for word in traces.STARTS]
 )
 assert _WORDS + len(_TABLE) <= VOCAB_SIZE
 _ID = {text: _WORDS + i for i, (text, *_) in enumerate(_TABLE)}
-_LINE_IDS = frozenset(_ID[word] for word in _LINES)
+_LINE_IDS = frozenset(_ID[word] for word in traces.STARTS)
 
 _RULED = {_KEYWORD, _WORD, _BINARY}
 _SPACE = {  # previous atom's class → classes of the next atom that stand one space away from it
@@ -121,7 +121,7 @@ class _Layout:
         self.quote = 0  # byte that ends the open string, 0 outside strings
         self.skip = False  # the byte before was a backslash in a string
         self.digits = True  # only digits on this line so far
-        self.tight = False  # an item of a trace, `line:var=value`: '=' stands without spaces
+        self.tight = False  # after the start of a trace's item: the next '=' stands without spaces
 
     def spaced(self, token: int) -> bool:
         """Whether the rule puts a space before `token`."""
@@ -166,7 +166,7 @@ class _Layout:
             if not self.skip and byte == self.quote:
                 self.quote, self.was = 0, _CLOSE
             self.skip = not self.skip and byte == 92
-        elif byte == 59 and not self.brackets:  # ';' ends an item of a trace
+        elif byte == _ITEM_END and not self.brackets:
             self.line()
         else:
             self.was = self._after_byte(byte, token)
@@ -216,7 +216,8 @@ class _Layout:
         self.digits = False
 
 
-_EQUALS = _BYTES + ord("=")
+_EQUALS = _BYTES + ord(traces.ASSIGN)  # also of keyword arguments
+_ITEM_END = ord(traces.END)
 _IDENTIFIER = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 _PAIR = re.compile(rb"(?:not in|is not)(?![A-Za-z0-9_])")
 _METHOD = re.compile(rb"\.[a-z]+\((?:\))?")

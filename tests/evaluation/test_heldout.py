@@ -24,7 +24,7 @@ CFG = Config(
 @pytest.fixture(scope="module")
 def held():
     found = [programs.generate(0, -1, i, 0, "dev", pairs=CFG.tasks.pairs) for i in range(6)]
-    return heldout.answers(found, CFG)
+    return heldout.answer_rows(found, CFG)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_rows_are_examples_one_after_another(held):
 
 def test_nats_are_the_mean_over_answer_tokens(held, model):
     params, tiers = model
-    value, count = heldout.nats(params, tiers, held, CFG)
+    value, count = heldout.nats_per_token(params, tiers, held, CFG)
     assert count == held.mask[:, :, 1:].sum()
     one = dataclasses.replace(held, tokens=held.tokens[:1], mask=held.mask[:1])
     ids = np.asarray(one.tokens[0], np.int32)
@@ -53,11 +53,13 @@ def test_nats_are_the_mean_over_answer_tokens(held, model):
     )
     logp = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     picked = [-logp[i, t, ids[i, t + 1]] for i in range(ids.shape[0]) for t in range(95) if one.mask[0, i, t + 1]]
-    assert heldout.nats(params, tiers, one, CFG)[0] == pytest.approx(np.mean(picked), rel=1e-5)
+    assert heldout.nats_per_token(params, tiers, one, CFG)[0] == pytest.approx(np.mean(picked), rel=1e-5)
     assert 0 < value
 
 
 def test_divergence_is_zero_between_equals_and_positive_between_precisions(held, model):
     params, tiers = model
-    assert heldout.divergence(params, tiers, tiers, held, CFG.model) == 0.0
-    assert heldout.divergence(params, tiers, precision.with_tiers(tiers, 8), held, CFG.model) > 1e-4
+    assert heldout.divergence_of_precisions(params, tiers, tiers, held, CFG.model) == 0.0
+    assert (
+        heldout.divergence_of_precisions(params, tiers, precision.with_uniform_tier(tiers, 8), held, CFG.model) > 1e-4
+    )

@@ -26,9 +26,9 @@ CFG = Config(
 @pytest.fixture(scope="module")
 def measured():
     state = refresh.reallocate(warmup.init_state(CFG), CFG)
-    state = dataclasses.replace(state, precision=precision.advance(state.precision, 1))  # faded in
+    state = dataclasses.replace(state, precision=precision.advance_ramps(state.precision, 1))  # faded in
     with Sandbox(limits=Limits(value_bytes=512), workers=1) as sandbox, Stream(CFG, sandbox) as stream:
-        return state, precisions.measure(state, CFG, stream.heldout, sandbox)
+        return state, precisions.measure_precisions(state, CFG, stream.heldout, sandbox)
 
 
 def test_levels_go_from_ternary_to_unquantised(measured):
@@ -58,6 +58,6 @@ def test_the_figures_of_the_model_are_those_of_its_level(measured):
 @pytest.mark.parametrize(("weights", "level", "count"), [("int4", "int4", 5), ("full", "unquantised", 4)])
 def test_controls_are_named_by_what_they_are(measured, weights, level, count):
     cfg = dataclasses.replace(CFG, model=dataclasses.replace(CFG.model, weights=weights))
-    names = [name for name, _, _ in precisions.levels(measured[0], cfg)]
-    assert precisions.trained_as(cfg.model) == level and level in names
+    names = [name for name, _, _ in precisions.precisions_to_ask(measured[0], cfg)]
+    assert precisions.trained_precision(cfg.model) == level and level in names
     assert len(names) == count and "budget" not in names

@@ -23,7 +23,7 @@ def state():
 
 
 def test_proposer_prompts_take_kinds_in_turn_and_show_a_program_to_induction(state, test_programs):
-    asked, prompts = proposing.draw_prompts(test_programs, 3, 12, questions.solver(state, CFG))
+    asked, prompts = proposing.draw_prompts(test_programs, 3, 12, questions.solver_of(state, CFG))
     assert asked == [0, 1, 2] * 4
     codes = [tokens.encode(program.code) for program in test_programs]
     for kind, prompt in zip(asked, prompts, strict=True):
@@ -33,15 +33,15 @@ def test_proposer_prompts_take_kinds_in_turn_and_show_a_program_to_induction(sta
 
 def test_a_programs_novelty_is_asked_of_history(state):
     hashes = [0x0123_4567_89AB_CDEF, 3]
-    words = proposing.words(hashes)
+    words = proposing.hash_words(hashes)
     assert words.tolist() == [[0x0123_4567, 0x89AB_CDEF], [0, 3]]
     history = buffer.insert(state.history, jax.numpy.asarray(words), jax.numpy.array([True, False]))
     seen = dataclasses.replace(state, history=history)
     verdicts = [proposing.Verdict(gate=0, program_hash=value) for value in [*hashes, 3]]
-    assert proposing._novel(seen, verdicts).tolist() == [False, True, False]  # known, new, new only once
+    assert proposing._is_novel(seen, verdicts).tolist() == [False, True, False]  # known, new, new only once
 
 
 def test_a_random_model_proposes_nothing_valid(sandbox, state, test_programs):
-    result = proposing.measure(state, questions.solver(state, CFG), test_programs, sandbox)
+    result = proposing.measure_proposer(state, questions.solver_of(state, CFG), test_programs, sandbox)
     assert result["n"] == proposing.PROPOSALS == sum(result["gates"].values())
     assert result["valid"] == 0.0 and result["novel"] is None and result["learnable"] is None

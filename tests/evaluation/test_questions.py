@@ -25,9 +25,9 @@ def test_gold_answers_are_right_and_others_are_not(sandbox, test_programs):
     for kind, gold in ((DEDUCTION, "outputs"), (ABDUCTION, "inputs")):
         tasks = [kinds.TASK_KINDS[kind].task_of_program(program, CFG) for program in test_programs]
         answers = [[getattr(task, gold)[0], None, "nonsense("] for task in tasks]
-        assert questions.right(sandbox, tasks, answers).tolist() == [[True, False, False]] * len(tasks)
+        assert questions.correct_answers(sandbox, tasks, answers).tolist() == [[True, False, False]] * len(tasks)
     tasks = [kinds.TASK_KINDS[INDUCTION].task_of_program(program, CFG) for program in test_programs]
-    assert questions.right(sandbox, tasks, [[task.code] for task in tasks]).all()
+    assert questions.correct_answers(sandbox, tasks, [[task.code] for task in tasks]).all()
 
 
 def test_a_question_of_each_kind(test_programs):
@@ -40,17 +40,17 @@ def test_a_question_of_each_kind(test_programs):
 
 
 def test_answers_do_not_depend_on_who_shares_the_batch(state, test_programs):
-    solver = questions.solver(state, CFG)
+    solver = questions.solver_of(state, CFG)
     tasks = [kinds.TASK_KINDS[ABDUCTION].task_of_program(program, CFG) for program in test_programs]
     prompts = [kinds.solve_prompt(task, trace=False) for task in tasks]
     draw = dict(max_new=CFG.tasks.answer, temperature=0.0, seed=0)
-    together = list(questions.complete(solver, prompts, **draw))
-    alone = [next(questions.complete(solver, [prompt], **draw)) for prompt in prompts]
+    together = list(questions.complete_prompts(solver, prompts, **draw))
+    alone = [next(questions.complete_prompts(solver, [prompt], **draw)) for prompt in prompts]
     assert together == alone
 
 
 def test_a_prompt_that_does_not_fit_is_a_wrong_answer(state):
-    solver = questions.solver(state, CFG)
+    solver = questions.solver_of(state, CFG)
     code = "def f(a):\n    return " + " + ".join("a" * 200)
     long = Task(kind=DEDUCTION, level=0, code=code, inputs=("1",), outputs=("200",), shown=1)
     assert questions.ask(solver, [long], samples=2) == [[None, None]]

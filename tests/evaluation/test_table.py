@@ -31,8 +31,8 @@ def test_the_trivial_rule_is_chosen_on_training_programs(sandbox):
 
 def test_the_control_shows_a_program_of_the_same_arity(sandbox):
     tasks = [FIRST, ONE_ARGUMENT, SECOND]
-    assert table.stranger(tasks, 0) is SECOND
-    assert table.stranger(tasks, 1) is SECOND  # there is none with one argument
+    assert table.another_program(tasks, 0) is SECOND
+    assert table.another_program(tasks, 1) is SECOND  # there is none with one argument
     shown = TASK_KINDS[DEDUCTION].disguised(FIRST, SECOND)
     assert (shown.code, shown.inputs, shown.outputs) == (SECOND.code, FIRST.inputs, FIRST.outputs)
 
@@ -45,7 +45,7 @@ def test_the_control_of_induction_shows_anothers_pairs(test_programs):
 
 def test_a_model_of_random_weights_is_asked_freely_and_scores_nothing(sandbox, test_programs):
     state = warmup.init_state(CFG)
-    solver = questions.solver(state, CFG)
+    solver = questions.solver_of(state, CFG)
     tasks = [TASK_KINDS[DEDUCTION].task_of_program(program, CFG) for program in test_programs]
     group = Group(level=0, kind=TASK_KINDS[DEDUCTION], tasks=tasks, training=tasks)
     row, now, before = table.measure_row(group, solver, solver, sandbox)
@@ -55,5 +55,5 @@ def test_a_model_of_random_weights_is_asked_freely_and_scores_nothing(sandbox, t
 
 
 def test_shares():
-    assert table.share(np.array([True, False, False])) == 0.3333
-    assert table.share(np.zeros(0, bool)) is None
+    assert table.share_correct(np.array([True, False, False])) == 0.3333
+    assert table.share_correct(np.zeros(0, bool)) is None

@@ -8,38 +8,38 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitzero.generator import expressions, grammar, templates
-from bitzero.generator.grammar import BY_TYPE, CHANGES, EXPRESSIONS, STATEMENTS
-from bitzero.generator.scope import POOL, Dead, Expr, Scope, Var
-from bitzero.generator.templates import fresh, production, statement
+from bitzero.generator.grammar import EXPRESSIONS, EXPRESSIONS_BY_TYPE, STATEMENTS, STATEMENTS_BY_TYPE
+from bitzero.generator.scope import POOL_SIZE, DeadDraw, Expression, Scope, Variable
+from bitzero.generator.templates import copy_value, parse_expression, parse_statement
 
 
 def evaluated(text, scope, row):
     """The source's value on one input, by Python itself."""
-    names = {arg.name: fresh(arg.vals[row]) for arg in scope.args}
+    names = {arg.name: copy_value(arg.vals[row]) for arg in scope.args}
     return eval(text, {"__builtins__": templates.BUILTINS, **names})
 
 
-def test_tier_one_has_at_least_25_operations():
-    assert len({item.pieces for item in EXPRESSIONS if item.tier == 1}) >= 25
+def test_the_first_vocabulary_has_at_least_25_operations():
+    assert len({item.pieces for item in EXPRESSIONS if item.vocabulary == 1}) >= 25
 
 
 def test_a_template_is_read_into_slots_pieces_and_needs():
-    item = production("int   {int} - {list}[{idx}]", 1)
+    item = parse_expression("int   {int} - {list}[{idx}]", 1)
     assert item.slots == ("int", "list", "idx")
     assert item.pieces == ("", " - ", "[", "]")
-    assert item.needs == (templates.ARITH, templates.ATOM, templates.TEST - 1)
+    assert item.operand_precs == (templates.ARITH, templates.ATOM, templates.TEST - 1)
     assert item.call(7, [1, 2, 3], -1) == 4
 
 
 def test_braces_are_undoubled_and_binders_left_open():
-    item = production("dict  {{{x}: {y} + {int} for {x}, {y} in {dict}.items()}}", 3)
+    item = parse_expression("dict  {{{x}: {y} + {int} for {x}, {y} in {dict}.items()}}", 3)
     assert item.pieces == ("{{x}: {y} + ", " for {x}, {y} in ", ".items()}")
-    assert item.inner == (True, False)
+    assert item.repeated == (True, False)
     assert item.call(2, {"a": 1}) == {"a": 3}
 
 
 def test_a_statement_leaves_its_operands_alone():
-    item = statement("list  {list}.append({int})", 1)
+    item = parse_statement("list  {list}.append({int})", 1)
     given_list = [1]
     assert item.call(given_list, 2) == [1, 2]
     assert given_list == [1]
@@ -58,51 +58,51 @@ def test_a_statement_leaves_its_operands_alone():
 )
 def test_parentheses_are_those_of_ast_unparse(outer, inner, text):
     scope = Scope(random.Random(0), 3)
-    scope.loop = True  # keep operations that change nothing
-    kind = inner.split()[0]
-    vals = [bool(i % 3) if kind == "bool" else i for i in range(POOL)]
-    leaf = Expr("_1", "_1", templates.ATOM, vals)
-    operator = production(inner, 1)
-    operand = expressions.apply(scope, operator, [leaf] * len(operator.slots))
-    whole = production(outer, 1)
-    made = operand
+    scope.in_loop = True  # keep operations that change nothing
+    value_type = inner.split()[0]
+    vals = [bool(i % 3) if value_type == "bool" else i for i in range(POOL_SIZE)]
+    leaf = Expression("_1", "_1", templates.ATOM, vals)
+    operator = parse_expression(inner, 1)
+    operand = expressions.apply_production(scope, operator, [leaf] * len(operator.slots))
+    whole = parse_expression(outer, 1)
+    expression = operand
     for _ in range(50):  # a constant result is dropped nearly always
         try:
-            made = expressions.apply(scope, whole, [operand] * len(whole.slots))
+            expression = expressions.apply_production(scope, whole, [operand] * len(whole.slots))
             break
-        except Dead:
+        except DeadDraw:
             continue
-    assert made.text == text
+    assert expression.text == text
     assert ast.unparse(ast.parse(text)) == text
 
 
 @given(
     seed=st.integers(0, 10**9),
-    tier=st.sampled_from((1, 2, 3)),
-    kind=st.sampled_from(grammar.TYPES),
+    vocabulary=st.sampled_from((1, 2, 3)),
+    value_type=st.sampled_from(grammar.TYPES),
     ops=st.integers(1, 3),
 )
-def test_an_expression_prints_what_it_computes(seed, tier, kind, ops):
-    scope = Scope(random.Random(seed), tier)
+def test_an_expression_prints_what_it_computes(seed, vocabulary, value_type, ops):
+    scope = Scope(random.Random(seed), vocabulary)
     try:
-        made = expressions.expression(scope, kind, ops)
-    except Dead:
+        expression = expressions.draw_expression(scope, value_type, ops)
+    except DeadDraw:
         return
-    assert ast.unparse(ast.parse(made.text)) == made.text
-    assert made.ops == ops
-    for row in range(POOL):
-        assert evaluated(made.text, scope, row) == made.vals[row]
+    assert ast.unparse(ast.parse(expression.text)) == expression.text
+    assert expression.ops == ops
+    for row in range(POOL_SIZE):
+        assert evaluated(expression.text, scope, row) == expression.vals[row]
 
 
 @given(seed=st.integers(0, 10**9))
 def test_a_comprehension_prints_what_it_computes(seed):
     scope = Scope(random.Random(seed), 2)
     try:
-        made = expressions.comprehension(scope)
-    except Dead:
+        expression = expressions.draw_comprehension(scope)
+    except DeadDraw:
         return
-    assert ast.unparse(ast.parse(made.text)) == made.text
-    assert [evaluated(made.text, scope, row) for row in range(POOL)] == made.vals
+    assert ast.unparse(ast.parse(expression.text)) == expression.text
+    assert [evaluated(expression.text, scope, row) for row in range(POOL_SIZE)] == expression.vals
 
 
 @pytest.mark.parametrize("item", EXPRESSIONS, ids=lambda item: "{}".join(item.pieces))
@@ -111,10 +111,10 @@ def test_every_production_can_be_drawn(item):
     for seed in range(600):
         scope = Scope(random.Random(seed), 3)
         try:
-            made = expressions.apply(scope, item, expressions.operands_of(scope, item, 0))
-        except Dead:
+            expression = expressions.apply_production(scope, item, expressions.draw_operands(scope, item, 0))
+        except DeadDraw:
             continue
-        assert made.tier >= item.tier
+        assert expression.vocabulary >= item.vocabulary
         return
     pytest.fail("600 draws, none alive")
 
@@ -123,37 +123,39 @@ def test_every_production_can_be_drawn(item):
 def test_every_changing_statement_can_be_drawn(item):
     for seed in range(300):
         scope = Scope(random.Random(seed), 3)
-        target = scope.new_arg(item.result)
-        first = Expr(target.name, target.name, templates.ATOM, target.vals)
+        target = scope.new_argument(item.result)
+        first = Expression(target.name, target.name, templates.ATOM, target.vals)
         try:
-            made = expressions.apply(scope, item, expressions.operands_of(scope, item, 0, [first]))
-        except Dead:
+            expression = expressions.apply_production(scope, item, expressions.draw_operands(scope, item, 0, [first]))
+        except DeadDraw:
             continue
-        assert made.vals != target.vals
+        assert expression.vals != target.vals
         return
     pytest.fail("300 draws, none alive")
 
 
-def test_a_level_has_the_vocabulary_of_its_tier_and_no_more():
-    for tier in (1, 2, 3):
-        for table in (BY_TYPE, CHANGES):
-            assert {item.tier for items in table[tier].values() for item in items} == set(range(1, tier + 1))
+def test_a_vocabulary_holds_those_below_it_and_no_more():
+    for vocabulary in (1, 2, 3):
+        for table in (EXPRESSIONS_BY_TYPE, STATEMENTS_BY_TYPE):
+            assert {item.vocabulary for items in table[vocabulary].values() for item in items} == set(
+                range(1, vocabulary + 1)
+            )
 
 
 def test_a_dead_draw_leaves_nothing_behind():
     scope = Scope(random.Random(1), 1)
-    var = scope.new_arg("int")
+    var = scope.new_argument("int")
 
     def dies():
-        scope.new_arg("list")
-        scope.vars.append(Var("_9", "int", [0] * POOL))
-        var.vals, var.pending = [], True
-        raise Dead
+        scope.new_argument("list")
+        scope.variables.append(Variable("_9", "int", [0] * POOL_SIZE))
+        var.vals, var.unused = [], True
+        raise DeadDraw
 
-    kept = scope.vars[0]
-    before = (kept.vals, kept.pending)
-    with pytest.raises(Dead):
-        scope.again(2, dies)
-    assert (len(scope.args), len(scope.vars)) == (1, 1)
-    kept = scope.vars[0]
-    assert (kept.vals, kept.pending) == before
+    kept = scope.variables[0]
+    before = (kept.vals, kept.unused)
+    with pytest.raises(DeadDraw):
+        scope.retry(2, dies)
+    assert (len(scope.args), len(scope.variables)) == (1, 1)
+    kept = scope.variables[0]
+    assert (kept.vals, kept.unused) == before

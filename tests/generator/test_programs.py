@@ -12,10 +12,11 @@ import sys
 import pytest
 
 from bitzero.generator import programs
-from bitzero.generator.programs import CONSTANTS, Counts, Program, generate
+from bitzero.generator.programs import Counts, Program, generate
 from bitzero.generator.templates import BUILTINS
 from bitzero.sandbox.values import canonical, read
 from bitzero.tasks import alpha, levels
+from bitzero.tasks.trivial import CONSTANTS
 
 LEVELS = range(levels.NUM_LEVELS)
 GOLDEN = ("b79e4d67", "2b0c9ba5", "fa880e92", "67e61473", "de4c39af", "8ff85c9d")  # of ten programs a level
@@ -56,39 +57,39 @@ def produced(expression):
 
 
 @pytest.fixture(scope="module", params=LEVELS, ids=lambda level: f"L{level}")
-def made(request):
+def level_programs(request):
     return produced(f"[generate(5, 1, index, {request.param}) for index in range(40)]")
 
 
-def test_python_itself_gives_the_same_outputs(made):
-    for program in made:
+def test_python_itself_gives_the_same_outputs(level_programs):
+    for program in level_programs:
         assert tuple(output(program.code, text) for text in program.inputs) == program.outputs
 
 
-def test_the_code_is_as_ast_unparse_prints_it(made):
-    for program in made:
+def test_the_code_is_as_ast_unparse_prints_it(level_programs):
+    for program in level_programs:
         assert ast.unparse(ast.parse(program.code)) == program.code
 
 
-def test_hash_and_split_are_those_of_the_canonical_source(made):
-    for program in made:
+def test_hash_and_split_are_those_of_the_canonical_source(level_programs):
+    for program in level_programs:
         assert program.hash == alpha.structural_hash(program.code)
         assert program.split == alpha.split_of(program.code) == "train"
 
 
-def test_pairs_are_distinct_and_tell_something(made):
-    for program in made:
+def test_pairs_are_distinct_and_tell_something(level_programs):
+    for program in level_programs:
         assert len(set(program.inputs)) == len(program.inputs) == len(program.outputs) == len(program.traces) == 6
         assert len(set(program.outputs)) > 1
 
 
-def test_values_stay_small(made):
-    for program in made:
+def test_values_stay_small(level_programs):
+    for program in level_programs:
         assert max(map(len, program.outputs)) <= (24 if program.level < 4 else 40)
 
 
-def test_every_argument_is_used(made):
-    for program in made:
+def test_every_argument_is_used(level_programs):
+    for program in level_programs:
         definition = ast.parse(program.code).body[-1]
         names = {node.id for node in ast.walk(definition) if isinstance(node, ast.Name)}
         assert {arg.arg for arg in definition.args.args} <= names
@@ -120,8 +121,8 @@ def deletions(code):
         yield ast.unparse(other)
 
 
-def test_no_statement_can_be_left_out(made):
-    for program in made:
+def test_no_statement_can_be_left_out(level_programs):
+    for program in level_programs:
         if "while" in program.code:
             continue  # without its step a loop does not end
         for shorter in deletions(program.code):
@@ -176,8 +177,8 @@ def base(target):
     return target.id
 
 
-def test_traces_agree_with_an_independent_account(made):
-    for program in made:
+def test_traces_agree_with_an_independent_account(level_programs):
+    for program in level_programs:
         for text, trace in zip(program.inputs, program.traces, strict=True):
             call = function(program.code)
             values = [read(text)] if is_one(text) else args(text)
@@ -227,8 +228,8 @@ def is_part(node):
     return not negative and not isinstance(node, ast.Constant | ast.Name | ast.Slice | ast.Attribute)
 
 
-def test_the_level_is_what_was_asked_for(made):
-    assert len({program.level for program in made}) == 1
+def test_the_level_is_what_was_asked_for(level_programs):
+    assert len({program.level for program in level_programs}) == 1
 
 
 ABSENT = {
@@ -242,14 +243,14 @@ ABSENT = {
 PRESENT = {2: (ast.If, ast.comprehension, ast.Assign), 3: (ast.For,), 4: (ast.For, ast.If), 5: (ast.For, ast.While)}
 
 
-def test_a_level_holds_the_structure_it_names(made):
-    level = made[0].level
-    held = [{type(node) for node in ast.walk(ast.parse(program.code))} for program in made]
-    assert not [kind for kind in ABSENT[level] if any(kind in kinds for kinds in held)]
-    for kind in PRESENT.get(level, ()):
-        assert any(kind in kinds for kinds in held)
+def test_a_level_holds_the_structure_it_names(level_programs):
+    level = level_programs[0].level
+    nodes_of_programs = [{type(node) for node in ast.walk(ast.parse(program.code))} for program in level_programs]
+    assert not [node_type for node_type in ABSENT[level] if any(node_type in nodes for nodes in nodes_of_programs)]
+    for node_type in PRESENT.get(level, ()):
+        assert any(node_type in nodes for nodes in nodes_of_programs)
     if level == 3:
-        assert all(ast.For in kinds for kinds in held)
+        assert all(ast.For in nodes for nodes in nodes_of_programs)
 
 
 def test_the_same_arguments_give_the_same_program():
@@ -285,35 +286,37 @@ def test_heldout_programs_differ_from_each_other_and_from_training(split):
 
 
 @pytest.fixture(scope="module")
-def easy():
+def open_level_programs():
     """A hundred and fifty programs of each of the open levels."""
     return produced("[generate(0, 4, index, level) for level in (0, 1, 2) for index in range(150)]")
 
 
-def test_trivially_answered_programs_are_few(easy):
+def test_trivially_answered_programs_are_few(open_level_programs):
     def trivial(program):
         pairs = zip(program.inputs, program.outputs, strict=True)
         return sum(value in CONSTANTS or value == text or text.startswith(value + ",") for text, value in pairs) > 2
 
-    assert sum(map(trivial, easy)) / len(easy) < 0.08
+    assert sum(map(trivial, open_level_programs)) / len(open_level_programs) < 0.08
 
 
-def test_truth_values_flip(easy):
-    found = [program for program in easy if program.outputs[0] in ("True", "False")]
+def test_truth_values_flip(open_level_programs):
+    found = [program for program in open_level_programs if program.outputs[0] in ("True", "False")]
     assert len(found) > 3
     for program in found:
         assert {"True", "False"} == set(program.outputs)
 
 
-def test_names_are_drawn_without_regard_to_meaning(easy):
-    names = collections.Counter(arg.arg for program in easy for arg in ast.parse(program.code).body[0].args.args)
+def test_names_are_drawn_without_regard_to_meaning(open_level_programs):
+    names = collections.Counter(
+        arg.arg for program in open_level_programs for arg in ast.parse(program.code).body[0].args.args
+    )
     assert len(names) > 40
     assert max(names.values()) < 0.1 * names.total()
     assert any(len(name) > 1 for name in names)
     assert not set(names) & programs.RESERVED
 
 
-def test_inverse_caps_programs_whose_inputs_are_guessed_from_the_output(easy):
+def test_inverse_caps_programs_whose_inputs_are_guessed_from_the_output(open_level_programs):
     def guessable(program):
         hits = 0
         for text, value in zip(program.inputs, program.outputs, strict=True):
@@ -324,7 +327,7 @@ def test_inverse_caps_programs_whose_inputs_are_guessed_from_the_output(easy):
                     continue
         return hits > 2
 
-    plain = sum(map(guessable, easy[:150]))
+    plain = sum(map(guessable, open_level_programs[:150]))
     capped = sum(map(guessable, produced("[generate(0, 4, index, 0, inverse=True) for index in range(150)]")))
     assert capped < plain
     assert capped <= 13  # 7.5 expected at most, σ = 2.7
@@ -337,6 +340,14 @@ def test_counts_add_up():
     parts = counts.dead + counts.split + counts.failed + counts.constant + counts.trivial + counts.level + counts.kept
     assert counts.kept == 10
     assert counts.drawn == parts
+
+
+def test_a_split_that_does_not_exist_is_refused():
+    """In a process of its own, as the type checks of the tests would refuse it first."""
+    done = subprocess.run(
+        [sys.executable, "-c", PRODUCE, "[generate(0, 0, 0, 0, 'validation')]"], capture_output=True, text=True
+    )
+    assert "split 'validation' is not one of train, dev, test" in done.stderr
 
 
 @pytest.mark.parametrize("level", (-1, 6))

@@ -15,13 +15,13 @@ import pytest
 from bitzero.config import Config
 from bitzero.generator import orders, programs
 from bitzero.generator import stream as streams
-from bitzero.generator.stream import Batch, GeneratorFailed, Stream, Unit
+from bitzero.generator.stream import Batch, BatchOrder, GeneratorFailed, Stream
 from bitzero.sandbox import Sandbox
 from bitzero.tasks import kinds, tokens
 from bitzero.tasks.kinds import KINDS, PROPOSE, TASK_KINDS
 
 CFG = Config(seed=11)
-UNIT = Unit(step=40, steps=3, batch_size=8, context=128, open_levels=3, frontier=1)
+ORDER = BatchOrder(step=40, steps=3, batch_size=8, context=128, open_levels=3, frontier=1)
 
 
 def with_workers(n, **tasks):
@@ -30,16 +30,16 @@ def with_workers(n, **tasks):
 
 @pytest.fixture(scope="module")
 def stream():
-    with Stream(with_workers(2)) as made:
-        yield made
+    with Stream(with_workers(2)) as running:
+        yield running
 
 
 def same(a: Batch, b: Batch) -> bool:
     return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in ("tokens", "mask", "kind", "level"))
 
 
-def test_a_batch_has_the_shape_of_its_unit(stream):
-    batch = stream.take(UNIT)
+def test_a_batch_has_the_shape_of_its_order(stream):
+    batch = stream.take_batch(ORDER)
     assert (batch.tokens.shape, batch.tokens.dtype) == ((3, 8, 128), np.uint16)
     assert (batch.mask.shape, batch.mask.dtype) == ((3, 8, 128), np.bool_)
     most = orders.examples_at_most(128)
@@ -55,46 +55,46 @@ def test_a_batch_has_the_shape_of_its_unit(stream):
 
 def test_the_number_of_workers_does_not_matter(stream):
     with Stream(with_workers(1)) as alone:
-        assert same(alone.take(UNIT), stream.take(UNIT))
+        assert same(alone.take_batch(ORDER), stream.take_batch(ORDER))
 
 
-def test_units_ahead_of_time_are_the_same_units(stream):
-    later = dataclasses.replace(UNIT, step=43)
-    stream.request(UNIT)
-    stream.request(later)
-    first, second = stream.take(UNIT), stream.take(later)
-    assert same(second, stream.take(later))
+def test_orders_requested_ahead_give_the_same_batches(stream):
+    later = dataclasses.replace(ORDER, step=43)
+    stream.request_batch(ORDER)
+    stream.request_batch(later)
+    first, second = stream.take_batch(ORDER), stream.take_batch(later)
+    assert same(second, stream.take_batch(later))
     assert not same(first, second)
 
 
 def test_a_worker_that_is_killed_changes_nothing(stream):
-    expected = stream.take(UNIT)
-    stream.request(UNIT)
+    expected = stream.take_batch(ORDER)
+    stream.request_batch(ORDER)
     time.sleep(0.02)
     for thread in stream._workers:
         if thread.process is not None:
             os.kill(thread.process.pid, signal.SIGKILL)
-    assert same(stream.take(UNIT), expected)
+    assert same(stream.take_batch(ORDER), expected)
 
 
 def test_no_worker_outlives_its_stream():
     stream = Stream(with_workers(2))
-    stream.take(UNIT)
+    stream.take_batch(ORDER)
     processes = [thread.process for thread in stream._workers if thread.process is not None]
     stream.close()
     assert processes
     assert all(process.poll() is not None for process in processes)
     with pytest.raises(GeneratorFailed):
-        stream.take(dataclasses.replace(UNIT, step=90))
+        stream.take_batch(dataclasses.replace(ORDER, step=90))
 
 
 ORPHAN = """
 import os, sys, time
 from bitzero.config import Config
-from bitzero.generator.stream import Stream, Unit
+from bitzero.generator.stream import BatchOrder, Stream
 stream = Stream(Config())
-stream.take(Unit(step=0, steps=1, batch_size=1, context=160, open_levels=1, frontier=0))
-stream.request(Unit(step=1, steps=50, batch_size=32, context=160, open_levels=1, frontier=0))
+stream.take_batch(BatchOrder(step=0, steps=1, batch_size=1, context=160, open_levels=1, frontier=0))
+stream.request_batch(BatchOrder(step=1, steps=50, batch_size=32, context=160, open_levels=1, frontier=0))
 print(stream._workers[0].process.pid, flush=True)
 time.sleep(60)
 """
@@ -120,21 +120,21 @@ def test_a_slice_no_worker_survives_is_given_up(monkeypatch):
     def broken(cfg):
         return subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
-    monkeypatch.setattr(streams, "spawn", broken)
+    monkeypatch.setattr(streams, "spawn_worker", broken)
     with Stream(with_workers(1)) as stream, pytest.raises(GeneratorFailed, match="died 5 times in a row"):
-        stream.take(UNIT)
+        stream.take_batch(ORDER)
 
 
 def test_a_context_that_holds_nothing_is_said(stream):
     with Stream(with_workers(1)) as small, pytest.raises(GeneratorFailed, match=r"context=6 holds no program"):
-        small.take(dataclasses.replace(UNIT, context=6))
+        small.take_batch(dataclasses.replace(ORDER, context=6))
 
 
-WIDE = Unit(step=0, steps=4, batch_size=64, context=160, open_levels=3, frontier=2)
+WIDE = BatchOrder(step=0, steps=4, batch_size=64, context=160, open_levels=3, frontier=2)
 
 
 def test_levels_and_kinds_have_their_shares(stream):
-    batch = stream.take(WIDE)
+    batch = stream.take_batch(WIDE)
     levels = np.bincount(batch.level[batch.level >= 0], minlength=3) / np.sum(batch.level >= 0)
     assert levels == pytest.approx([1 / 6, 1 / 6, 1 / 2 + 1 / 6], abs=0.08)
     drawn = batch.kind[batch.kind != -1]
@@ -144,24 +144,24 @@ def test_levels_and_kinds_have_their_shares(stream):
 
 
 def test_rows_are_nearly_full(stream):
-    batch = stream.take(WIDE)
+    batch = stream.take_batch(WIDE)
     assert (batch.tokens != tokens.PAD).mean() > 0.9
 
 
 def test_a_row_holds_its_examples_one_after_another(stream):
-    batch = stream.take(UNIT)
-    for index, made in enumerate(orders.fill(CFG, UNIT, UNIT.step)):
-        ids = [token for example in made for token in example.ids]
-        mask = [flag for example in made for flag in example.mask]
-        assert batch.tokens[0, index].tolist() == ids + [tokens.PAD] * (UNIT.context - len(ids))
-        assert batch.mask[0, index].tolist() == mask + [False] * (UNIT.context - len(ids))
-        assert [kind for kind in batch.kind[0, index].tolist() if kind != -1] == [e.form for e in made]
-        assert [level for level in batch.level[0, index].tolist() if level >= 0] == [e.level for e in made]
+    batch = stream.take_batch(ORDER)
+    for index, examples in enumerate(orders.fill_rows(CFG, ORDER, ORDER.step)):
+        ids = [token for example in examples for token in example.ids]
+        mask = [flag for example in examples for flag in example.mask]
+        assert batch.tokens[0, index].tolist() == ids + [tokens.PAD] * (ORDER.context - len(ids))
+        assert batch.mask[0, index].tolist() == mask + [False] * (ORDER.context - len(ids))
+        assert [kind for kind in batch.kind[0, index].tolist() if kind != -1] == [e.form for e in examples]
+        assert [level for level in batch.level[0, index].tolist() if level >= 0] == [e.level for e in examples]
 
 
 def test_no_program_comes_twice_in_a_step():
-    unit = dataclasses.replace(WIDE, batch_size=16, open_levels=1, frontier=0)  # the level with the fewest programs
-    found = [example.program.hash for row in orders.fill(CFG, unit, 0) for example in row]
+    order = dataclasses.replace(WIDE, batch_size=16, open_levels=1, frontier=0)  # the level with the fewest programs
+    found = [example.program.hash for row in orders.fill_rows(CFG, order, 0) for example in row]
     assert len(found) > 40
     assert len(set(found)) == len(found)
 
@@ -189,12 +189,12 @@ def test_heldout_programs_are_those_of_the_generator(stream, split):
 def test_the_sandbox_confirms_one_program_in_a_hundred():
     found = [programs.generate(3, 0, index, level) for level in range(6) for index in range(4)]
     wrong = dataclasses.replace(found[0], outputs=("1", *found[0].outputs[1:]))
-    with Sandbox() as box, Stream(with_workers(1), sandbox=box) as stream:
+    with Sandbox() as sandbox, Stream(with_workers(1), sandbox=sandbox) as stream:
         stream._audit(found)
         assert (stream.audited, stream.disagreements) == (24, 0)
         stream._audit([wrong])
         assert (stream.audited, stream.disagreements) == (25, 1)
-        stream.take(WIDE)  # about 700 programs
+        stream.take_batch(WIDE)  # about 700 programs
         assert 25 < stream.audited < 50
         assert stream.disagreements == 1
 
@@ -202,9 +202,9 @@ def test_the_sandbox_confirms_one_program_in_a_hundred():
 def test_an_answer_comes_back_over_the_wire_as_it_was_sent():
     pipe = io.BytesIO()
     arrays = {"a": np.arange(6, dtype=np.uint16).reshape(2, 3), "b": np.zeros((0, 4), bool)}
-    streams.send(pipe, {"items": ["x"]}, arrays)
+    streams.send_answer(pipe, {"items": ["x"]}, arrays)
     pipe.seek(0)
-    head, back = streams.receive(pipe)
+    head, back = streams.receive_answer(pipe)
     assert head == {"items": ["x"]}
     assert all(np.array_equal(back[name], arrays[name]) and back[name].dtype == arrays[name].dtype for name in arrays)
 
@@ -212,6 +212,6 @@ def test_an_answer_comes_back_over_the_wire_as_it_was_sent():
 @pytest.mark.parametrize("kept", (slice(None, -1), slice(None, 5)), ids=("arrays", "line"))
 def test_an_answer_that_is_cut_off_is_noticed(kept):
     pipe = io.BytesIO()
-    streams.send(pipe, {"items": []}, {"a": np.arange(6)})
+    streams.send_answer(pipe, {"items": []}, {"a": np.arange(6)})
     with pytest.raises(EOFError):
-        streams.receive(io.BytesIO(pipe.getvalue()[kept]))
+        streams.receive_answer(io.BytesIO(pipe.getvalue()[kept]))

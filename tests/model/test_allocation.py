@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bitzero.config import BLOCK_ROWS, Config, Model, Precision, kernel_shapes, largest_budget
 from bitzero.model import allocation
-from bitzero.model.precision import TIERS, block_bits
+from bitzero.model.precision import TIERS, stored_block_bits
 
 MODEL = Model(num_layers=2, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=48, max_tier=8)
 SHAPES = {name: (MODEL.num_layers, n // BLOCK_ROWS) for name, (n, _) in kernel_shapes(MODEL).items()}
@@ -32,7 +32,7 @@ def filled(value: int, dtype=np.int8) -> dict:
 
 
 def bits(tiers: dict, names=tuple(SHAPES)) -> float:
-    stored = sum(block_bits(tiers[n].astype(float), kernel_shapes(MODEL)[n][1]).sum() for n in names)
+    stored = sum(stored_block_bits(tiers[n].astype(float), kernel_shapes(MODEL)[n][1]).sum() for n in names)
     return stored / sum(tiers[n].size * BLOCK_ROWS * kernel_shapes(MODEL)[n][1] for n in names)
 
 
@@ -66,7 +66,7 @@ def test_the_budget_is_never_passed_and_no_step_that_fits_is_left(seed, budget, 
 )
 def test_only_the_kinds_asked_for_are_promoted_and_the_budget_still_counts_all(seed, budget, kinds, scope):
     cfg = config(kinds=",".join(sorted(kinds)), scope=scope)
-    budget = min(budget, largest_budget(cfg.model, kinds=kinds if scope == "model" else None))
+    budget = min(budget, largest_budget(cfg.model, matrices=kinds if scope == "model" else None))
     tiers = allocation.allocate(*inputs(seed), filled(0), filled(0), budget, cfg)
     assert all(not tiers[name].any() for name in set(SHAPES) - kinds)
     for names in [tuple(SHAPES)] if scope == "model" else [(name,) for name in kinds]:
@@ -156,7 +156,7 @@ def test_room_that_a_wide_block_leaves_goes_to_several_narrow_ones():
     cfg = Config(model=model, precision=Precision(max_swaps=0.5, ramp_steps=1))
     shapes = {name: (2, n // BLOCK_ROWS) for name, (n, _) in kernel_shapes(model).items()}
     old = {name: np.full(shape, 4 * (name == "down"), np.int8) for name, shape in shapes.items()}
-    weigh = lambda t: sum(block_bits(t[n].astype(float), k).sum() for n, (_, k) in kernel_shapes(model).items())
+    weigh = lambda t: sum(stored_block_bits(t[n].astype(float), k).sum() for n, (_, k) in kernel_shapes(model).items())
     size = sum(shape[0] * shape[1] * BLOCK_ROWS * kernel_shapes(model)[n][1] for n, shape in shapes.items())
     scores = {
         n: np.full(shape, kernel_shapes(model)[n][1] * (1.0 if n == "down" else 100.0)) for n, shape in shapes.items()
@@ -202,7 +202,7 @@ def test_a_newcomer_must_be_better_by_the_hysteresis():
 
 def test_bits_are_those_of_a_hand_count():
     # 4 bits on one block of 16 × 32: 2·16·32 + 4·16·32 + 32 for its index.
-    assert block_bits(np.array([0.0, 4.0, 8.0]), 32).tolist() == [1024.0, 3104.0, 5152.0]
+    assert stored_block_bits(np.array([0.0, 4.0, 8.0]), 32).tolist() == [1024.0, 3104.0, 5152.0]
     assert TIERS == (0, 4, 8)
     assert largest_budget(MODEL, 0) == 2.0
     assert largest_budget(MODEL, 8) > 10.0

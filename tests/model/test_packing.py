@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bitzero.config import Model
+from bitzero.config import BLOCK_ROWS, Model, kernel_parts
 from bitzero.model import packing, quant, transformer
 from bitzero.selfplay import rollout
+from pallas_kernels import layout
 
 CFG = Model(
     num_layers=2, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=48, max_tier=8, smear=1, compute="f32"
@@ -33,11 +34,16 @@ def model():
     return params, {"layers": layers}
 
 
+def test_both_rooms_mean_the_same_tiers():
+    assert layout.BLOCK_ROWS == BLOCK_ROWS
+    assert {m: limit for m, limit in quant.GRID.values() if limit} == layout.LIMIT
+
+
 def test_every_linear_layer_is_bit_for_bit_the_unpacked_one(model):
     params, precision = model
     packed = packing.pack(params, precision, CFG)
     dense = quant.materialise(params, precision, CFG)
-    for name, parts in quant.matrices(CFG).items():
+    for name, parts in kernel_parts(CFG).items():
         for layer in range(CFG.num_layers):
             a, b = (jax.tree.map(lambda leaf: leaf[layer], t["layers"][name]["kernel"]) for t in (dense, packed))  # noqa: B023
             for rows in (1, 7):
@@ -60,7 +66,7 @@ def test_greedy_decode_gives_the_same_tokens_on_200_prompts(model):
 
 def test_materialise_gives_back_the_integers(model):
     params, precision = model
-    found = packing.materialise(packing.pack(params, precision, CFG), "f32")
+    found = packing.to_dense(packing.pack(params, precision, CFG), "f32")
     want = quant.materialise(params, precision, CFG)
     jax.tree.map(np.testing.assert_array_equal, found, want)
 
@@ -69,7 +75,7 @@ def test_a_ternary_tree_takes_two_bits_a_weight_and_a_scale_a_row():
     cfg = dataclasses.replace(CFG, width=256, head_dim=128, ffn_width=512, max_tier=0)
     params, precision = transformer.init(jax.random.key(0), cfg)
     matrices, rest = packing.weight_bytes(packing.pack(params, precision, cfg))
-    weights = sum(params["layers"][name]["kernel"].size for name in quant.matrices(cfg))
-    rows = cfg.num_layers * sum(sum(parts) for parts in quant.matrices(cfg).values())
+    weights = sum(params["layers"][name]["kernel"].size for name in kernel_parts(cfg))
+    rows = cfg.num_layers * sum(sum(parts) for parts in kernel_parts(cfg).values())
     assert matrices == weights // 4 + 4 * rows
     assert rest == 4 * (sum(leaf.size for leaf in jax.tree.leaves(params)) - weights)

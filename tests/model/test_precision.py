@@ -43,7 +43,7 @@ def measured(model):
     """Gradients with and without taps, and the taps' own."""
     params, tiers = model
     plain = jax.jit(jax.grad(lambda p: loss(p, None, tiers)))(params)
-    tapped = jax.jit(jax.grad(lambda p, t: loss(p, t, tiers), argnums=(0, 1)))(params, transformer.empty_taps(MODEL))
+    tapped = jax.jit(jax.grad(lambda p, t: loss(p, t, tiers), argnums=(0, 1)))(params, transformer.zero_taps(MODEL))
     return plain, *tapped
 
 
@@ -70,9 +70,9 @@ def test_the_head_tap_is_attention_mass_times_gradient():
     source = jnp.asarray(np.arange(t)[None] < np.array([[3], [2]]), jnp.float32)
     answers = jnp.asarray(np.arange(t)[None] >= np.array([[2], [4]]), jnp.float32)
     g = jnp.asarray(rng.normal(size=(b, t, h, d)), jnp.float32)
-    watch = transformer.Watch(source=source, answers=answers, tap=jnp.zeros(h))
+    probe = transformer.AttentionProbe(source=source, answers=answers, tap=jnp.zeros(h))
     inner = lambda tap: jnp.sum(
-        g * transformer.attend(q, k, v, mask, dataclasses.replace(watch, tap=tap), jnp.dtype(jnp.float32))
+        g * transformer.attend(q, k, v, mask, dataclasses.replace(probe, tap=tap), jnp.dtype(jnp.float32))
     )
     found = jax.grad(inner)(jnp.zeros(h))
     scores = np.einsum("bthd,bshd->bhts", np.asarray(q), np.repeat(np.asarray(k), h // groups, axis=2)) / d**0.5
@@ -86,7 +86,7 @@ def test_the_head_tap_is_attention_mass_times_gradient():
 def test_observed_signals_are_those_of_their_definitions(model, measured):
     params, _ = model
     _, grads, taps = measured
-    held = precision.observe(precision.init(CFG), params, grads, taps, CFG)
+    held = precision.update_signals(precision.init(CFG), params, grads, taps, CFG)
     assert float(held.weight) == pytest.approx(1 - CFG.precision.decay)
     name, k = "down", MODEL.ffn_width
     w, g = (np.asarray(tree["layers"][name]["kernel"]) for tree in (params, grads))
@@ -104,7 +104,7 @@ def test_observed_signals_are_those_of_their_definitions(model, measured):
 
 def test_a_heads_figure_goes_to_its_rows_and_to_those_it_shares():
     figures = jnp.asarray([[1.0, 2.0, 4.0, 8.0], [0.0, 0.0, 0.0, 1.0]])
-    found = np.asarray(precision.heads(figures, MODEL))  # one block of 16 rows a head
+    found = np.asarray(precision.blocks_of_heads(figures, MODEL))  # one block of 16 rows a head
     assert found[0].tolist() == [1, 2, 4, 8, 3, 12, 3, 12]
     assert found[1].tolist() == [0, 0, 0, 1, 0, 1, 0, 1]
 
@@ -112,8 +112,8 @@ def test_a_heads_figure_goes_to_its_rows_and_to_those_it_shares():
 def test_averages_forget_and_ages_count(model, measured):
     params, _ = model
     _, grads, taps = measured
-    once = precision.observe(precision.init(CFG), params, grads, taps, CFG)
-    twice = precision.observe(once, params, jax.tree.map(lambda g: 0 * g, grads), taps, CFG)
+    once = precision.update_signals(precision.init(CFG), params, grads, taps, CFG)
+    twice = precision.update_signals(once, params, jax.tree.map(lambda g: 0 * g, grads), taps, CFG)
     for name in kernel_shapes(MODEL):
         np.testing.assert_allclose(twice.signals["fisher"][name], 0.95 * once.signals["fisher"][name], rtol=1e-6)
         assert (twice.age[name] == 2).all()
@@ -122,8 +122,8 @@ def test_averages_forget_and_ages_count(model, measured):
 def test_a_step_that_is_not_finite_is_not_observed(model, measured):
     params, _ = model
     _, grads, taps = measured
-    once = precision.observe(precision.init(CFG), params, grads, taps, CFG)
-    bad = precision.observe(once, params, jax.tree.map(lambda g: g * jnp.nan, grads), taps, CFG)
+    once = precision.update_signals(precision.init(CFG), params, grads, taps, CFG)
+    bad = precision.update_signals(once, params, jax.tree.map(lambda g: g * jnp.nan, grads), taps, CFG)
     jax.tree.map(np.testing.assert_array_equal, bad.signals, once.signals)
 
 
@@ -134,8 +134,8 @@ def test_a_model_without_tiers_carries_no_signals():
 @pytest.mark.parametrize("signal", ["fisher", "activation", "attention", "magnitude", "static", "random"])
 def test_every_signal_ranks_all_blocks(model, measured, signal):
     params, _ = model
-    held = precision.observe(precision.init(CFG), params, *measured[1:], CFG)
-    found = precision.scores(signal, held, params, CFG)
+    held = precision.update_signals(precision.init(CFG), params, *measured[1:], CFG)
+    found = precision.block_scores(signal, held, params, CFG)
     assert {name: a.shape for name, a in found.items()} == {
         name: (MODEL.num_layers, n // BLOCK_ROWS) for name, (n, _) in kernel_shapes(MODEL).items()
     }
@@ -149,7 +149,9 @@ def test_every_signal_ranks_all_blocks(model, measured, signal):
 
 def test_random_blocks_are_of_the_seed(model):
     params, _ = model
-    draw = lambda seed: precision.scores("random", precision.init(CFG), params, dataclasses.replace(CFG, seed=seed))
+    draw = lambda seed: precision.block_scores(
+        "random", precision.init(CFG), params, dataclasses.replace(CFG, seed=seed)
+    )
     np.testing.assert_array_equal(draw(1)["qkv"], draw(1)["qkv"])
     assert (draw(1)["qkv"] != draw(2)["qkv"]).all()
 
@@ -157,14 +159,14 @@ def test_random_blocks_are_of_the_seed(model):
 def test_random_blocks_of_every_kind_are_as_likely_for_their_bits(model):
     params, _ = model
     held = precision.init(CFG)
-    draws = [precision.scores("random", held, params, dataclasses.replace(CFG, seed=seed)) for seed in range(200)]
+    draws = [precision.block_scores("random", held, params, dataclasses.replace(CFG, seed=seed)) for seed in range(200)]
     means = {name: np.mean([draw[name].mean() for draw in draws]) / k for name, (_, k) in kernel_shapes(MODEL).items()}
     assert max(means.values()) - min(means.values()) < 0.05 and abs(means["down"] - 0.5) < 0.05
 
 
 def test_gains_are_shares_of_the_ternary_error(model):
     params, _ = model
-    for name, gain in precision.gains(params, MODEL).items():
+    for name, gain in precision.removed_error(params, MODEL).items():
         assert (gain[..., 0] == 0).all(), name
         assert ((gain[..., 1] > 0.85) & (gain[..., 1] < gain[..., 2])).all()  # Gaussian weights: about 94 % and 99.9 %
         assert (gain[..., 2] <= 1).all()
@@ -172,19 +174,19 @@ def test_gains_are_shares_of_the_ternary_error(model):
 
 def test_one_look_at_all_blocks_is_like_a_materialised_tier(model):
     params, tiers = model
-    eight = precision.with_tiers(tiers, 8)
+    eight = precision.with_uniform_tier(tiers, 8)
     codes, scale = quant.integer_codes(
         params["layers"]["o"]["kernel"], eight["layers"]["o"]["tier"], eight["layers"]["o"]["ramp"], (MODEL.width,)
     )
     error = np.abs(np.asarray(scale)[..., None] * np.asarray(codes) - np.asarray(params["layers"]["o"]["kernel"]))
     assert np.median(error) < 0.01 * np.median(np.asarray(scale) * 32)
-    assert float(precision.stored_bits(precision.with_tiers(tiers, 0), MODEL)) == 2.0
+    assert float(precision.mean_stored_bits(precision.with_uniform_tier(tiers, 0), MODEL)) == 2.0
 
 
 def test_ramps_move_by_their_steps(model):
     _, tiers = model
     zero = jax.tree.map(lambda a: a * 0, tiers)
     for _ in range(3):
-        zero = precision.advance(zero, 4)
+        zero = precision.advance_ramps(zero, 4)
     assert np.allclose(zero["layers"]["qkv"]["ramp"], 0.75)
-    assert np.allclose(precision.advance(tiers, Precision().ramp_steps)["layers"]["qkv"]["ramp"], 1.0)
+    assert np.allclose(precision.advance_ramps(tiers, Precision().ramp_steps)["layers"]["qkv"]["ramp"], 1.0)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitzero.config import Model
+from bitzero.config import OPERANDS, Config, Model, kernel_parts, with_operand
 from bitzero.model import precision, quant, transformer
 
 ROWS, K = 32, 24
@@ -28,6 +28,19 @@ def linear(x, w, operand="f32", max_tier=0, tier=None, ramp=None, parts=None, la
         x, w, blocks[0] if tier is None else tier, blocks[1] if ramp is None else ramp,
         parts=parts or (rows,), operand=operand, max_tier=max_tier, lam=lam,
     )  # fmt: skip
+
+
+def test_what_does_not_exist_is_no_other_thing():
+    """By the function itself, or before it by the type checks of the tests."""
+    with pytest.raises((TypeError, ValueError)):
+        quant.float_type("f16")
+    with pytest.raises((TypeError, ValueError)):
+        linear(jnp.ones((1, K)), draw(0, ROWS, K), operand="f16")
+    with pytest.raises(ValueError, match="'f16' is not one of f32, bf16, int8"):
+        with_operand(Config(), "f16")
+    m, limit = quant.grid(jnp.array([0, 4, 8, 5], jnp.int8))
+    np.testing.assert_array_equal(m, [1, 4, 32, np.nan])
+    np.testing.assert_array_equal(limit, [0, 7, 127, np.nan])
 
 
 def test_a_bitnet_layer_by_hand():
@@ -91,7 +104,7 @@ def test_a_tier_changes_the_forward():
 
 
 @pytest.mark.parametrize("max_tier", [0, 4, 8])
-@pytest.mark.parametrize("operand", quant.OPERANDS)
+@pytest.mark.parametrize("operand", OPERANDS)
 @pytest.mark.parametrize("k", [24, 1000])
 def test_every_operand_type_gives_the_exact_integers(operand, max_tier, k):
     rng = np.random.default_rng(4)
@@ -104,7 +117,7 @@ def test_every_operand_type_gives_the_exact_integers(operand, max_tier, k):
 
 
 @settings(deadline=None, max_examples=20)
-@given(st.integers(0, 2**31), st.sampled_from(quant.OPERANDS), st.sampled_from([0, 4, 8]))
+@given(st.integers(0, 2**31), st.sampled_from(OPERANDS), st.sampled_from([0, 4, 8]))
 def test_the_forward_is_the_integer_reference_bit_for_bit(seed, operand, bits):
     x, w = draw(seed, 3, K), draw(seed + 1, ROWS, K)
     tier = jnp.array([bits, 0], jnp.int8)
@@ -143,7 +156,7 @@ def test_the_ramp_goes_from_full_precision_to_the_quantised_values():
     np.testing.assert_allclose(linear(x, w, lam=jnp.float32(0)), x @ w.T, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(linear(x, w, lam=jnp.float32(1)), linear(x, w), rtol=1e-4, atol=1e-4)
     half = linear(x, w, lam=jnp.float32(0.5))
-    blended = quant.Blend(weight=quant.blend(w, jnp.float32(0.5), (ROWS,)), lam=jnp.float32(0.5))
+    blended = quant.Blend(weight=quant.blended_weight(w, jnp.float32(0.5), (ROWS,)), lam=jnp.float32(0.5))
     np.testing.assert_array_equal(half, linear(x, blended))
 
 
@@ -158,21 +171,21 @@ def test_contraction_differentiates_like_einsum():
 def test_stored_bits_count_tiers_and_their_index():
     cfg = Model(num_layers=2, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32, compute="f32")
     _, tiers = transformer.init(jax.random.key(0), cfg)
-    assert float(precision.stored_bits(tiers, cfg)) == 2.0
+    assert float(precision.mean_stored_bits(tiers, cfg)) == 2.0
     o = tiers["layers"]["o"]
     tiers["layers"]["o"] = {
         **o,
         "tier": o["tier"].at[0, 0].set(4),
     }  # 16×32 weights of 2·(64·32 + 32·32 + 64·32 + 32·32)
     total = 2 * (64 * 32 + 32 * 32 + 64 * 32 + 32 * 32)
-    np.testing.assert_allclose(precision.stored_bits(tiers, cfg), 2 + (4 * 16 * 32 + 32) / total, rtol=1e-6)
+    np.testing.assert_allclose(precision.mean_stored_bits(tiers, cfg), 2 + (4 * 16 * 32 + 32) / total, rtol=1e-6)
 
 
 def test_materialise_replaces_every_ternary_matrix():
     cfg = Model(num_layers=2, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32, compute="bf16")
     params, tiers = transformer.init(jax.random.key(0), cfg)
     weights = quant.materialise(params, tiers, cfg)
-    for name in quant.matrices(cfg):
+    for name in kernel_parts(cfg):
         dense = weights["layers"][name]["kernel"]
         assert isinstance(dense, quant.Dense) and dense.codes.dtype == jnp.bfloat16
         assert set(np.unique(np.float32(dense.codes))) <= {-1.0, 0.0, 1.0}

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bitzero.config import Model
+from bitzero.config import OPERANDS, Model
 from bitzero.model import quant, transformer
 
 CFG = Model(
@@ -30,14 +30,14 @@ def logp(logits):
     return jnp.where(SEGMENTS[..., None] > 0, jax.nn.log_softmax(logits), 0)
 
 
-@pytest.mark.parametrize("operand", quant.OPERANDS)
+@pytest.mark.parametrize("operand", OPERANDS)
 def test_cached_decode_agrees_with_the_full_forward(model, tokens, operand):
     params, tiers = model
     cfg = dataclasses.replace(CFG, compute=operand)
     full = logp(transformer.apply(params, tiers, tokens, SEGMENTS, cfg))
     weights = quant.materialise(params, tiers, cfg)
     cache = transformer.empty_cache(cfg, 3, 12)
-    lags = transformer.lagged(tokens, SEGMENTS, CFG.smear)
+    lags = transformer.with_preceding(tokens, SEGMENTS, CFG.smear)
     positions, mask = transformer.positions_of(SEGMENTS), transformer.causal_mask(SEGMENTS)
     step = jax.jit(transformer.apply_cached, static_argnames="model")
     pieces = []

@@ -30,43 +30,43 @@ def test_gaussian_weights_have_the_shares_theory_gives(model):
 
 def test_drift_is_the_largest_relative_change_of_a_scale(model):
     params = model[0]
-    before = weight_figures.scales(params, MODEL)
+    before = weight_figures.matrix_scales(params, MODEL)
     assert {name: a.shape for name, a in before.items()} == {
         "qkv": (2, 3),
         "o": (2, 1),
         "gate_up": (2, 2),
         "down": (2, 1),
     }
-    assert weight_figures.drift(before, before) == 0.0
+    assert weight_figures.largest_scale_change(before, before) == 0.0
     layers = dict(params["layers"])
     changed = (
         layers["qkv"]["kernel"].at[1, 32:48].multiply(0.8).at[0, :32].multiply(1.1)
     )  # k of one layer, q of another
     layers["qkv"] = {"kernel": changed}
-    assert weight_figures.drift(before, weight_figures.scales({**params, "layers": layers}, MODEL)) == pytest.approx(
-        0.2, abs=1e-5
-    )
+    assert weight_figures.largest_scale_change(
+        before, weight_figures.matrix_scales({**params, "layers": layers}, MODEL)
+    ) == pytest.approx(0.2, abs=1e-5)
 
 
 def test_bits_by_layer_and_kind_add_up(model):
-    tiers = precision.with_tiers(model[1], 0)
+    tiers = precision.with_uniform_tier(model[1], 0)
     tiers["layers"]["down"] = {**tiers["layers"]["down"], "tier": jnp.asarray([[4, 0], [0, 0]], jnp.int8)}
-    found = weight_figures.bits(tiers, MODEL)
+    found = weight_figures.stored_bit_figures(tiers, MODEL)
     weights = {"qkv": 64 * 32, "o": 32 * 32, "gate_up": 64 * 32, "down": 32 * 32}
     extra = 4 * 16 * 32 + 32
     assert found["precision/bits_down"] == pytest.approx(2 + extra / (2 * weights["down"]))
     assert found["precision/bits_qkv"] == 2.0 == found["precision/bits_layer_1"]
     assert found["precision/bits_layer_0"] == pytest.approx(2 + extra / sum(weights.values()))
     assert found["precision/stored_bits"] == pytest.approx(2 + extra / (2 * sum(weights.values())))
-    assert found["precision/stored_bits"] == pytest.approx(float(precision.stored_bits(tiers, MODEL)))
+    assert found["precision/stored_bits"] == pytest.approx(float(precision.mean_stored_bits(tiers, MODEL)))
     blocks = 2 * sum(rows // 16 for rows in (64, 32, 64, 32))
     assert found["precision/share_tier_4"] == pytest.approx(1 / blocks)
 
 
 def test_the_map_has_a_row_a_layer_and_a_cell_a_block(model):
-    tiers = precision.with_tiers(model[1], 0)
+    tiers = precision.with_uniform_tier(model[1], 0)
     tiers["layers"]["down"] = {**tiers["layers"]["down"], "tier": jnp.asarray([[0, 8], [0, 0]], jnp.int8)}
-    image = weight_figures.tier_map(tiers, MODEL)
+    image = weight_figures.tier_image(tiers, MODEL)
     cells = image[0, ::8, ::8]
     assert cells.shape == (2, 4 + 1 + 2 + 1 + 4 + 1 + 2)
     assert cells[0].tolist() == [40] * 4 + [0] + [40] * 2 + [0] + [40] * 4 + [0] + [40, 255]
@@ -75,7 +75,7 @@ def test_the_map_has_a_row_a_layer_and_a_cell_a_block(model):
 
 def test_residuals_saturate_where_weights_lie_far_out(model):
     params, tiers = model
-    four = precision.with_tiers(tiers, 4)
+    four = precision.with_uniform_tier(tiers, 4)
     share = float(weight_figures.residual_saturation(params, four, MODEL))
     # |R| = 7 from |W|/α ≥ 1 + 6.5/4 on; a Gaussian's α is σ·√(2/π).
     beyond = 2 * (1 - float(jax.scipy.stats.norm.cdf((1 + 6.5 / 4) / np.sqrt(np.pi / 2))))
@@ -86,5 +86,5 @@ def test_residuals_saturate_where_weights_lie_far_out(model):
 @pytest.mark.parametrize("model", [{"max_tier": 0}, {"weights": "full"}, {"weights": "int4"}])
 def test_a_model_without_tiers_has_no_precision_figures(model):
     plain = Config(model=dataclasses.replace(MODEL, **model), selfplay=SelfPlay(ring=8, history=64))
-    found = weight_figures.figures(warmup.init_state(plain), plain.model)
+    found = weight_figures.state_figures(warmup.init_state(plain), plain.model)
     assert "quant/zero_codes" in found and not any(tag.startswith("precision/") for tag in found)

@@ -25,7 +25,7 @@ def test_dot4_multiplies_unsigned_codes_with_signed_activations():
 
 @pytest.mark.parametrize(("steps", "programs"), [(1, 4), (6, 10), (7, 100), (40, 1_000)])
 def test_parts_divide_k_and_stop_when_the_grid_is_full(steps, programs):
-    parts = decode_gpu.splits(steps, programs, processors=132)
+    parts = decode_gpu.parts_of_k(steps, programs, processors=132)
     assert steps % parts == 0
     larger = [more for more in range(parts + 1, steps + 1) if steps % more == 0]
     assert programs * parts >= 4 * 132 or not larger  # full, or nothing left to split

@@ -69,8 +69,9 @@ def test_room_for_more_blocks_changes_no_row():
     rng = np.random.default_rng(0)
     values = rng.integers(-7, 8, (1, 16, 30)).astype(np.int8)
     packed = pack(ternary(0, 100, 30), np.float32(1), residual=Residual(values=values, block=[2], m=[4]))
-    wide = dataclasses.replace(packed, residual={4: layout.with_capacity(packed, 4, 3)})
-    np.testing.assert_array_equal(layout.whole(wide), layout.whole(packed))  # rows 96–99 are a block of their own
+    wide = dataclasses.replace(packed, residual={4: layout.planes_with_capacity(packed, 4, 3)})
+    # Rows 96–99 are a block of their own.
+    np.testing.assert_array_equal(layout.integers_of(wide), layout.integers_of(packed))
     np.testing.assert_array_equal(layout.row_factors(packed), np.where(np.arange(100) // 16 == 2, 4, 1))
 
 

@@ -80,7 +80,9 @@ def test_what_the_accumulator_cannot_hold_is_refused(m, most):
     sized = lambda k: layout.Packed(
         codes=jnp.zeros((64, 0), jnp.uint8), scale=jnp.ones(16), residual={m: planes} if m else {}, shape=(16, k)
     )
-    check = lambda k: matmul._check(jnp.zeros((1, k), jnp.int8), sized(k), jnp.ones(1), jnp.dtype(jnp.float32))
+    check = lambda k: matmul._check_arguments(
+        jnp.zeros((1, k), jnp.int8), sized(k), jnp.ones(1), jnp.dtype(jnp.float32)
+    )
     check(most)
     with pytest.raises(PackingError, match=f"K = {most + 1:,} does not fit the int32 accumulator"):
         check(most + 1)

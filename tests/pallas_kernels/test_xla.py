@@ -12,11 +12,11 @@ from pallas_kernels import layout, xla
 def test_the_reduce_does_not_overflow_int16(blocks, code, value):
     k = blocks * layout.BLOCK_K
     data = layout.pack_codes(np.full((16, k), code, np.uint8))
-    found = jax.jit(xla._reduce)(np.full((2, k), value, np.int8), data)
+    found = jax.jit(xla._multiply_reduce)(np.full((2, k), value, np.int8), data)
     np.testing.assert_array_equal(found, np.full((2, 16), code * value * k))
 
 
-@pytest.mark.parametrize("spelling", [xla._reduce, xla._dot])
+@pytest.mark.parametrize("spelling", [xla._multiply_reduce, xla._unpack_and_dot])
 @pytest.mark.parametrize(("m", "rows", "k"), [(1, 64, 256), (3, 48, 1024), (5, 16, 5888)])
 def test_both_spellings_give_the_integers_of_numpy(spelling, m, rows, k):
     rng = np.random.default_rng(m)

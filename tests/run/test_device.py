@@ -6,8 +6,7 @@ import os
 import jax
 import pytest
 
-from bitzero.config import Model
-from bitzero.model import quant
+from bitzero.config import OPERANDS, Model
 from bitzero.run import device
 
 MODEL = Model(num_layers=1, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32)
@@ -26,13 +25,13 @@ def test_a_configured_operand_is_not_measured(cache):
 
 def test_the_operand_is_measured_once_and_kept(cache):
     first = device.choose_operand(MODEL)
-    assert first in quant.OPERANDS
+    assert first in OPERANDS
     (file,) = cache.rglob("operand-*")
-    other = next(name for name in quant.OPERANDS if name != first)
+    other = next(name for name in OPERANDS if name != first)
     file.write_text(other)  # what is kept counts, not a second measurement
     assert device.choose_operand(MODEL) == other
     file.write_text("nonsense")
-    assert device.choose_operand(MODEL) in quant.OPERANDS
+    assert device.choose_operand(MODEL) in OPERANDS
 
 
 def test_processes_with_other_threads_or_cores_share_no_compiled_code(cache, monkeypatch):

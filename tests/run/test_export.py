@@ -37,7 +37,9 @@ def test_a_model_comes_back_as_it_was(state, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["m.npz"]  # no draft stays
     prompts = [[5, 300, 301, 302], [5, 303]]
     dense = dataclasses.replace(found, weights=quant.materialise(state.params, state.precision, found.cfg.model))
-    one, two = (list(questions.complete(s, prompts, max_new=6, temperature=0.0, seed=0)) for s in (found, dense))
+    one, two = (
+        list(questions.complete_prompts(s, prompts, max_new=6, temperature=0.0, seed=0)) for s in (found, dense)
+    )
     assert one == two
 
 

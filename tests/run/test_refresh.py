@@ -98,9 +98,9 @@ def test_a_promoted_block_begins_at_zero_and_a_kept_one_goes_on():
     first = refresh.reallocate(at(40), cfg)
     assert (tiers(first) > 0).any() and (ramps(first)[tiers(first) > 0] == 0).all()
     assert (ramps(first)[tiers(first) == 0] == 1).all()
-    assert float(precision.stored_bits(first.precision, CFG.model)) <= 3.0
+    assert float(precision.mean_stored_bits(first.precision, CFG.model)) <= 3.0
     assert float(first.allocation.budget) == 3.0
-    later = dataclasses.replace(first, precision=precision.advance(first.precision, 4))
+    later = dataclasses.replace(first, precision=precision.advance_ramps(first.precision, 4))
     more = refresh.reallocate(later, with_precision(signal="random", budget=4.0))
     old, new = tiers(first), tiers(more)
     assert (ramps(more)[(old > 0) & (new > 0)] == 0.25).all()

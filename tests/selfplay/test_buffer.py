@@ -25,7 +25,7 @@ def rows(values, kinds=None):
 
 def pushed(ring, values, step=0, kinds=None, keep=None):
     keep = jnp.ones(len(values), bool) if keep is None else jnp.array(keep)
-    return buffer.push(ring, *rows(values, kinds), jnp.int32(step), keep)
+    return buffer.push_tasks(ring, *rows(values, kinds), jnp.int32(step), keep)
 
 
 def test_the_oldest_tasks_give_way():  # AZR's truncate_datasets kept the oldest: its tasks were 231 steps stale
@@ -35,7 +35,7 @@ def test_the_oldest_tasks_give_way():  # AZR's truncate_datasets kept the oldest
     kept = set(np.asarray(ring.prompt[:, 0]).tolist())
     assert kept == {22, 23, 31, 32, 33, 41, 42, 43}
     assert (int(ring.count), int(ring.head)) == (8, 15 % 8)
-    assert float(buffer.age(ring, jnp.int32(5))) == pytest.approx((2 * 3 + 3 * 2 + 3 * 1) / 8)
+    assert float(buffer.mean_age(ring, jnp.int32(5))) == pytest.approx((2 * 3 + 3 * 2 + 3 * 1) / 8)
 
 
 def test_only_kept_rows_enter_and_in_order():
@@ -47,11 +47,11 @@ def test_only_kept_rows_enter_and_in_order():
 def test_a_pick_is_of_the_wanted_kind_and_filled():
     ring = pushed(buffer.empty_ring(CFG), [1, 2, 3, 4], kinds=[0, 1, 1, 2])
     wanted = jnp.array([0, 1, 2, 1] * 16)
-    at = buffer.pick(ring, jax.random.key(0), wanted)
+    at = buffer.pick_slots(ring, jax.random.key(0), wanted)
     np.testing.assert_array_equal(ring.kind[at], wanted)
     assert set(np.asarray(at[jnp.array(wanted == 1)]).tolist()) == {1, 2}
     none_of_it = pushed(buffer.empty_ring(CFG), [1, 2], kinds=[0, 0])
-    assert set(np.asarray(buffer.pick(none_of_it, jax.random.key(1), jnp.array([2] * 32))).tolist()) == {0, 1}
+    assert set(np.asarray(buffer.pick_slots(none_of_it, jax.random.key(1), jnp.array([2] * 32))).tolist()) == {0, 1}
 
 
 def hashes(*values):
@@ -60,27 +60,27 @@ def hashes(*values):
 
 @given(st.lists(st.integers(1, 2**64 - 1), min_size=6, max_size=6, unique=True))
 def test_what_went_in_is_found_and_nothing_else(values):
-    seen = buffer.insert(buffer.empty_set(1 << 10), hashes(*values[:3]), jnp.array([True, True, False]))
+    seen = buffer.insert(buffer.empty_hash_set(1 << 10), hashes(*values[:3]), jnp.array([True, True, False]))
     np.testing.assert_array_equal(buffer.contains(seen, hashes(*values)), [True, True] + [False] * 4)
     assert int(seen.inserted) == 2
 
 
 def test_a_full_bucket_forgets_its_oldest_hash_and_counts_it():
-    seen = buffer.empty_set(8)  # two buckets of four; even low words share the first
+    seen = buffer.empty_hash_set(8)  # two buckets of four; even low words share the first
     same_bucket = [2, 4, 6, 8, 10]
     seen = buffer.insert(seen, hashes(*same_bucket), jnp.ones(5, bool))
     np.testing.assert_array_equal(buffer.contains(seen, hashes(*same_bucket)), [False, True, True, True, True])
-    assert (int(seen.evicted), float(buffer.load(seen))) == (1, 0.5)
+    assert (int(seen.evicted), float(buffer.filled_share(seen))) == (1, 0.5)
 
 
 def test_a_hash_enters_once():
-    seen = buffer.insert(buffer.empty_set(8), hashes(3, 3, 3), jnp.ones(3, bool))
+    seen = buffer.insert(buffer.empty_hash_set(8), hashes(3, 3, 3), jnp.ones(3, bool))
     assert int(seen.inserted) == 1
 
 
 def test_first_of_marks_the_first_kept_one():
     keep = jnp.array([False, True, True, True])
-    np.testing.assert_array_equal(buffer.first_of(hashes(9, 9, 9, 7), keep), [False, True, False, True])
+    np.testing.assert_array_equal(buffer.first_occurrences(hashes(9, 9, 9, 7), keep), [False, True, False, True])
 
 
 def test_the_ring_is_a_pytree_of_fixed_shapes():

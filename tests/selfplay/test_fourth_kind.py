@@ -123,9 +123,9 @@ def test_its_proposal_becomes_a_task_and_its_answers_are_judged(door):
 
 def test_a_self_play_step_counts_it_beside_the_others(door):
     tasks = [kind.task_of_program(programs.generate(0, 0, i, 0), CFG) for i in range(4) for kind in KINDS]
-    ring = verify.pack(tasks, False, CFG, KINDS)
+    ring = verify.ring_rows(tasks, False, CFG, KINDS)
     assert set(ring["kind"].tolist()) == {0, 1, 2, 3}
-    state = loop.start(warmup.init_state(CFG, len(KINDS)), ring, CFG)
+    state = loop.start_selfplay(warmup.init_state(CFG, len(KINDS)), ring, CFG)
     row = rows([tokens.SOLVE, 300, 301, EOS], [tokens.SOLVE, 300, 301, EOS], width=64)
     items = Supervised(
         tokens=jnp.asarray(row), mask=jnp.asarray(row == EOS), kind=jnp.zeros((2, 2), jnp.int8),
@@ -142,7 +142,7 @@ def test_the_table_has_its_row_and_the_proposer_is_asked_for_it(sandbox):
     found = [programs.generate(0, 0, i, 0) for i in range(2)]
     state = warmup.init_state(dataclasses.replace(CFG, tasks=Tasks(prompt=64, completion=8, answer=8)), len(KINDS))
     cfg = dataclasses.replace(CFG, tasks=Tasks(prompt=64, completion=8, answer=8))
-    solver = questions.solver(state, cfg, kinds=KINDS)
+    solver = questions.solver_of(state, cfg, kinds=KINDS)
     groups = table.table_questions(lambda split, level, n: found[:n], cfg, 1, KINDS)
     assert [group.kind.name for group in groups] == ["deduction", "abduction", "induction", "comparison"]
     row, now, _ = table.measure_row(groups[3], solver, None, sandbox)

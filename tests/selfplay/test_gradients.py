@@ -10,7 +10,7 @@ import pytest
 
 from bitzero.config import Config, Model, SelfPlay, Tasks, Warmup
 from bitzero.selfplay import objective, warmup
-from bitzero.selfplay.gradients import gradients
+from bitzero.selfplay.gradients import gradients_in_parts
 from bitzero.state import Played, Rollout, Supervised
 from bitzero.tasks import tokens
 
@@ -80,9 +80,9 @@ def test_a_self_play_gradient_in_parts_is_the_same_gradient(state):
 
     @functools.partial(jax.jit, static_argnums=0)
     def run(parts):
-        counts = objective.counts_of(batch, parts)
+        counts = objective.token_counts(batch, parts)
         loss = functools.partial(objective.selfplay_loss, state=state, counts=counts, cfg=CFG)
-        return gradients(loss, state.params, objective.empty_taps(state, CFG), batch, parts)
+        return gradients_in_parts(loss, state.params, objective.empty_taps(state, CFG), batch, parts)
 
     (value, rest, (grads, taps)), (cut_value, cut_rest, (cut_grads, cut_taps)) = run(1), run(4)
     close(value, cut_value)

@@ -18,6 +18,8 @@ from bitzero.sandbox import Sandbox
 from bitzero.selfplay import loop, objective, verify, warmup
 from bitzero.state import Judged, Played, Proposals, Rollout, Supervised
 from bitzero.tasks import kinds, tokens
+from bitzero.tasks.gates import DUPLICATE, GATES, OK
+from bitzero.tasks.gates import INFRA as INFRA_GATE
 
 CFG = Config(
     model=Model(
@@ -73,7 +75,7 @@ def door(sandbox):
 
 
 def fresh():
-    return loop.start(warmup.init_state(CFG), verify.pack(generator_tasks(18), True, CFG), CFG)
+    return loop.start_selfplay(warmup.init_state(CFG), verify.ring_rows(generator_tasks(18), True, CFG), CFG)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +95,7 @@ def test_a_chunk_learns_from_both_roles_and_the_generator(two_steps, door):
 
 def test_every_proposal_meets_one_gate(two_steps):
     _, metrics = two_steps
-    gates = sum(metrics[f"gates/{name}"] for name in verify.GATES)
+    gates = sum(metrics[f"gates/{name}"] for name in GATES)
     np.testing.assert_array_equal(gates, [6.0, 6.0])
     assert metrics["gates/ok"].sum() == 0  # random weights write no program
     np.testing.assert_array_equal(metrics["selfplay/reward_propose"], [-1.0, -1.0])
@@ -130,8 +132,8 @@ def test_a_stop_asked_for_ends_the_chunk_after_the_step(door):
 
 
 def test_proposal_prompts_on_the_device_are_those_of_the_host():
-    tasks = [task for task in generator_tasks(18) if len(verify.pack([task], True, CFG)["kind"])][:6]
-    packed = verify.pack(tasks, True, CFG)
+    tasks = [task for task in generator_tasks(18) if len(verify.ring_rows([task], True, CFG)["kind"])][:6]
+    packed = verify.ring_rows(tasks, True, CFG)
     kind, level = jnp.array([0, 1, 2, 0, 1, 2]), jnp.array([0, 1, 2, 3, 4, 5])
     shown = jnp.array([True, False, True, False, True, True])
     got = loop.proposal_prompts(kind, level, jnp.asarray(packed["record"]), shown, CFG.tasks.prompt)
@@ -165,7 +167,7 @@ def slots_and_verdict(gates):
 
 
 def test_a_rejected_proposal_gives_its_slot_to_a_task_of_the_ring():
-    state, proposals, verdict = slots_and_verdict([verify.OK, 1, verify.OK])
+    state, proposals, verdict = slots_and_verdict([OK, 1, OK])
     before = int(state.ring.count)
     state, slots = loop.admit(jax.random.key(0), state, proposals, verdict)
     np.testing.assert_array_equal(slots.own, [True, False, True])
@@ -174,7 +176,7 @@ def test_a_rejected_proposal_gives_its_slot_to_a_task_of_the_ring():
     assert ring_task.kind == 1 == int(slots.kind[1])
     assert int(state.ring.count) == before + 2
     again, slots = loop.admit(jax.random.key(0), state, proposals, verdict)
-    np.testing.assert_array_equal(slots.gate, [verify.DUPLICATE, 1, verify.DUPLICATE])
+    np.testing.assert_array_equal(slots.gate, [DUPLICATE, 1, DUPLICATE])
     assert not slots.novel.any() and int(again.ring.count) == before + 2
 
 
@@ -187,7 +189,7 @@ def judged(reward, counted=None):
 @pytest.mark.parametrize("form", ["group", "task_relative"])
 def test_only_the_own_slot_pays_a_proposer(form):
     cfg = dataclasses.replace(CFG, selfplay=dataclasses.replace(CFG.selfplay, advantage=form))
-    state, proposals, verdict = slots_and_verdict([verify.OK, 1, verify.INFRA_GATE])
+    state, proposals, verdict = slots_and_verdict([OK, 1, INFRA_GATE])
     state, slots = loop.admit(jax.random.key(0), state, proposals, verdict)
     _, credit = loop.advantage(state, slots, judged([[1, 0], [1, 0], [1, 0]]), cfg)
     np.testing.assert_allclose(credit.propose_reward, [0.5, -1.0, -1.0])
@@ -207,11 +209,11 @@ def test_faults_are_masked_out_of_the_solver():
 
 def test_kl_to_the_frozen_integers_starts_at_zero(door):
     cfg = dataclasses.replace(CFG, selfplay=dataclasses.replace(CFG.selfplay, kl=0.5))
-    state = loop.start(warmup.init_state(cfg), verify.pack(generator_tasks(6), True, cfg), cfg)
+    state = loop.start_selfplay(warmup.init_state(cfg), verify.ring_rows(generator_tasks(6), True, cfg), cfg)
     rows = Rollout(tokens=jnp.full((4, 4), 300), logprobs=jnp.full((4, 4), -6.2), mask=jnp.ones((4, 4), bool))
     played = Played(prompt=jnp.full((4, 5), 301), rollout=rows, advantage=jnp.ones(4))
     batch = played, played, jax.tree.map(lambda a: a[0], supervised(1))
-    counts = objective.counts_of(batch, 1)
+    counts = objective.token_counts(batch, 1)
     _, metrics = objective.selfplay_loss(state.params, None, batch, state=state, counts=counts, cfg=cfg)
     np.testing.assert_allclose(metrics["loss/kl"], 0.0, atol=1e-6)
 

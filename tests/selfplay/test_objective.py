@@ -38,36 +38,36 @@ def test_faults_of_the_machine_do_not_count_as_failures():
 def test_leave_one_out_by_hand():
     reward = jnp.array([[1.0, 0.0, 0.0, 1.0]])
     np.testing.assert_allclose(
-        objective.leave_one_out(reward, jnp.ones((1, 4), bool)), [[2 / 3, -2 / 3, -2 / 3, 2 / 3]], rtol=1e-6
+        objective.leave_one_out_advantage(reward, jnp.ones((1, 4), bool)), [[2 / 3, -2 / 3, -2 / 3, 2 / 3]], rtol=1e-6
     )
     counted = jnp.array([[YES, YES, NO, NO]])
-    np.testing.assert_allclose(objective.leave_one_out(reward, counted), [[1.0, -1.0, 0.0, 0.0]])
+    np.testing.assert_allclose(objective.leave_one_out_advantage(reward, counted), [[1.0, -1.0, 0.0, 0.0]])
 
 
 @given(st.integers(0, 2**31))
 def test_group_advantages_sum_to_zero(seed):
     reward = jnp.float32(np.random.default_rng(seed).integers(0, 2, (3, 8)))
-    total = jnp.sum(objective.leave_one_out(reward, jnp.ones((3, 8), bool)), axis=1)
+    total = jnp.sum(objective.leave_one_out_advantage(reward, jnp.ones((3, 8), bool)), axis=1)
     np.testing.assert_allclose(total, 0, atol=1e-5)
 
 
 def test_task_relative_advantages_are_whitened_by_kind_and_by_sequence():
     reward = jnp.array([1.0, 0.0, 5.0, 5.0])
     kind = jnp.array([0, 0, 1, 1])
-    got = objective.task_relative(reward, kind, jnp.ones(4, bool), 3, 0.1)
+    got = objective.task_relative_advantage(reward, kind, jnp.ones(4, bool), 3, 0.1)
     np.testing.assert_allclose(got, [1.0, -1.0, 0.0, 0.0], atol=1e-5)  # kind 1 has no spread: 0 ÷ floor
 
 
 def test_baselines_follow_each_kind_and_role_apart():
     base = objective.empty_baselines(3)
     reward, kind = jnp.array([1.0, 0.0, -1.0]), jnp.array([0, 0, 2])
-    base = objective.observe(base, reward, kind, 1, jnp.ones(3, bool), 0.9)
+    base = objective.update_baselines(base, reward, kind, 1, jnp.ones(3, bool), 0.9)
     mean, sigma = objective.mean_and_sigma(base, kind, 1, 0.1)
     np.testing.assert_allclose(mean, [0.5, 0.5, -1.0], rtol=1e-5)
     np.testing.assert_allclose(sigma, [0.5, 0.5, 0.1], rtol=1e-4)  # one reward has no spread: the floor
     other, _ = objective.mean_and_sigma(base, kind, 0, 0.1)
     np.testing.assert_allclose(other, 0.0)  # the proposer has seen nothing
-    again = objective.observe(base, jnp.array([0.0]), jnp.array([0]), 1, jnp.ones(1, bool), 0.9)
+    again = objective.update_baselines(base, jnp.array([0.0]), jnp.array([0]), 1, jnp.ones(1, bool), 0.9)
     mean, _ = objective.mean_and_sigma(again, jnp.array([0]), 1, 0.1)
     np.testing.assert_allclose(mean, (0.9 * 0.1 * 0.5) / (0.9 * 0.1 + 0.1), rtol=1e-5)
 

@@ -71,7 +71,7 @@ def test_phases_and_ramp_follow_the_step():
     assert [schedule.phase(s, CFG) for s in (0, 39, 40, 69, 70, 99, 100, 119, 120)] == [
         *("full", "full", "ramp", "ramp", "integer", "integer", "selfplay", "selfplay", "done")
     ]
-    assert schedule.boundaries(CFG) == [40, 70, 100, 120]
+    assert schedule.phase_boundaries(CFG) == [40, 70, 100, 120]
     np.testing.assert_allclose([schedule.lam(s, CFG) for s in (0, 40, 55, 70, 99)], [0, 0, 0.5, 1, 1])
 
 

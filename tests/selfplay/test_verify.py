@@ -14,8 +14,9 @@ import pytest
 from bitzero.config import Config
 from bitzero.sandbox import Limits, Sandbox
 from bitzero.selfplay import verify
-from bitzero.selfplay.verify import GATES, INFRA, OUTCOMES, Door, propose_door, solve_door
+from bitzero.selfplay.verify import GATES, INFRA, OUTCOMES, Door, verify_answers, verify_proposals
 from bitzero.tasks import kinds, tokens
+from bitzero.tasks.gates import OK
 from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, Task
 from bitzero.tasks.tokens import EOS, IN, decode, encode
 
@@ -158,20 +159,20 @@ def test_samples_are_text_with_the_verdict(door):
 
 def test_generator_tasks_are_packed_for_the_ring():
     long = dataclasses.replace(task(), code=CODE.replace("sorted", "s" * 300))
-    rows = verify.pack([task(), long, task(ABDUCTION)], False, CFG)
+    rows = verify.ring_rows([task(), long, task(ABDUCTION)], False, CFG)
     assert rows["kind"].tolist() == [DEDUCTION, ABDUCTION]  # the long one is left out
     assert rows["level"].tolist() == [1, 1]
     assert task_in(rows["record"][1]) == task(ABDUCTION)
     assert decode(rows["prompt"][0].tolist()).endswith("<out><direct>")
-    assert verify.pack([], False, CFG)["prompt"].shape == (0, P)
+    assert verify.ring_rows([], False, CFG)["prompt"].shape == (0, P)
 
 
 def test_pieces_stay_under_the_size_that_can_deadlock():
     x = jnp.arange(128 * 64 * 64, dtype=jnp.uint32).astype(jnp.uint16).reshape(128, 64, 64)  # 1 MiB
-    cut = verify.pieces(x)
+    cut = verify.cut_in_pieces(x)
     assert len(cut) > 10
     assert max(piece.size * 2 for piece in cut) < 100 * 1024
-    assert np.array_equal(verify._whole(cut), np.asarray(x))
+    assert np.array_equal(verify._joined_pieces(cut), np.asarray(x))
 
 
 def test_the_door_opens_inside_a_scan(door):
@@ -179,8 +180,8 @@ def test_the_door_opens_inside_a_scan(door):
     group = jnp.asarray(np.stack([answers("[2, 5]", "3")] * len(wanted)))
 
     def step(stopped, i):
-        tasks = propose_door(door, prompts, completions, wanted, levels, i, jnp.int32(0))
-        judged = solve_door(door, tasks["record"], group, i)
+        tasks = verify_proposals(door, prompts, completions, wanted, levels, i, jnp.int32(0))
+        judged = verify_answers(door, tasks["record"], group, i)
         return judged["stop"], (tasks["gate"], judged["reward"], judged["outcome"])
 
     _, (gate, reward, outcome) = jax.jit(lambda: jax.lax.scan(step, jnp.bool_(False), jnp.arange(2)))()
@@ -196,7 +197,7 @@ def test_arguments_over_100_kib_cross_on_one_device(door):
     records = jnp.asarray(np.stack([right(kinds.record(task()), R)] * n))
     texts = jnp.asarray(np.broadcast_to(answers("[2, 5]"), (n, group, C)))
     assert texts.nbytes > 100 * 1024
-    out = jax.jit(lambda records, texts: solve_door(door, records, texts, jnp.int32(1)))(records, texts)
+    out = jax.jit(lambda records, texts: verify_answers(door, records, texts, jnp.int32(1)))(records, texts)
     assert out["reward"].shape == (n, group)
     assert float(out["reward"].sum()) == n * group
 
@@ -212,7 +213,7 @@ def test_any_tokens_get_a_verdict(door, seed):
     assert door.error is None
     assert GATES[out["gate"][0]] == "ok"
     assert all(GATES[gate] == "format" for gate in out["gate"][-4:])
-    kept = out["gate"] == verify.OK
+    kept = out["gate"] == OK
     assert (out["record"].any(axis=1) == kept).all()
     assert (out["task_hash"].any(axis=1) == kept).all()
     records = np.stack([right(kinds.record(task(kind)), R) for kind in (DEDUCTION, ABDUCTION)])

@@ -145,7 +145,7 @@ def test_arguments_are_split_without_evaluation(text, pieces):
 
 def test_a_deduction_sequence_packs_traced_pairs():
     cfg = dataclasses.replace(CFG, warmup=dataclasses.replace(CFG.warmup, trace=1.0))
-    ids, mask = sequences.training_sequence(DEDUCTION, Example(), random.Random(0), cfg)
+    ids, mask = sequences.training_example(DEDUCTION, Example(), random.Random(0), cfg)
     head, first, *_ = decode(ids).split("<in>")
     assert head == f"<solve><deduction>{CODE}"
     assert decode(ids).count("<in>") == CFG.tasks.packed
@@ -158,13 +158,13 @@ def test_a_deduction_sequence_packs_traced_pairs():
 def test_a_trace_over_the_answer_budget_becomes_direct():
     short = dataclasses.replace(CFG.tasks, answer=8)
     cfg = dataclasses.replace(CFG, tasks=short, warmup=dataclasses.replace(CFG.warmup, trace=1.0))
-    ids, _ = sequences.training_sequence(DEDUCTION, Example(), random.Random(0), cfg)
+    ids, _ = sequences.training_example(DEDUCTION, Example(), random.Random(0), cfg)
     assert tokens.TRACE not in ids
     assert tokens.DIRECT in ids
 
 
 def test_an_abduction_sequence_names_the_program_once():
-    ids, mask = sequences.training_sequence(ABDUCTION, Example(), random.Random(1), CFG)
+    ids, mask = sequences.training_example(ABDUCTION, Example(), random.Random(1), CFG)
     assert decode(ids).count(CODE) == 1
     assert decode(ids).count("<eos>") == CFG.tasks.packed
     first = decode(ids).split("<out>")[1]
@@ -175,7 +175,7 @@ def test_an_abduction_sequence_names_the_program_once():
 
 
 def test_an_induction_sequence_is_answered_by_the_program():
-    ids, mask = sequences.training_sequence(INDUCTION, Example(), random.Random(2), CFG)
+    ids, mask = sequences.training_example(INDUCTION, Example(), random.Random(2), CFG)
     assert decode([t for t, m in zip(ids, mask, strict=True) if m]) == CODE + "<eos>"
     assert ids.count(tokens.OUT) == CFG.tasks.shown
 
@@ -183,7 +183,7 @@ def test_an_induction_sequence_is_answered_by_the_program():
 def test_proposals_come_in_all_kinds_with_and_without_a_reference():
     rng, seen = random.Random(3), set()
     for _ in range(200):
-        ids, mask = sequences.training_sequence(PROPOSE, Example(), rng, CFG, reference="def f(a):\n    return a")
+        ids, mask = sequences.training_example(PROPOSE, Example(), rng, CFG, reference="def f(a):\n    return a")
         start = mask.index(True)
         assert all(mask[start:])
         assert len(ids) - start <= CFG.tasks.completion
@@ -196,25 +196,25 @@ def test_proposals_come_in_all_kinds_with_and_without_a_reference():
 def test_trivial_proposals_are_not_taught():
     rng = random.Random(4)
     sign = Example(outputs=("True", "False", "[7]", "True", "False", "True"))  # only the third input is worth asking
-    taught = {decode(sequences.training_sequence(PROPOSE, sign, rng, CFG)[0]) for _ in range(100)}
+    taught = {decode(sequences.training_example(PROPOSE, sign, rng, CFG)[0]) for _ in range(100)}
     single = [text for text in taught if "<deduction>" in text]
     assert single
     assert all("<in>[0, 5, 4], 1<eos>" in text for text in single)
     constant = Example(outputs=("True",) * 6)
     with pytest.raises(kinds.TooLong):
-        sequences.training_sequence(PROPOSE, constant, rng, CFG)
+        sequences.training_example(PROPOSE, constant, rng, CFG)
 
 
 @pytest.mark.parametrize("form", [DEDUCTION, ABDUCTION, INDUCTION, PROPOSE])
 def test_a_long_program_is_too_long(form):
     with pytest.raises(kinds.TooLong):
-        sequences.training_sequence(form, Example(code="x" * 200), random.Random(0), CFG)
+        sequences.training_example(form, Example(code="x" * 200), random.Random(0), CFG)
 
 
 @settings(deadline=None, max_examples=50)
 @given(st.sampled_from([DEDUCTION, ABDUCTION, INDUCTION, PROPOSE]), st.integers(0, 10**6))
 def test_sequences_fit_and_end_with_a_target(form, seed):
-    ids, mask = sequences.training_sequence(form, Example(), random.Random(seed), CFG, reference=CODE)
+    ids, mask = sequences.training_example(form, Example(), random.Random(seed), CFG, reference=CODE)
     assert len(ids) == len(mask) <= CFG.tasks.context
     assert ids[-1] == EOS
     assert mask[-1]

@@ -1,0 +1,42 @@
+"""A trace as text: what a run did, item by item, before its answer.
+
+An item is `line:var=value` for a statement that changed a variable, or the value of a part of the return expression in
+the order of evaluation; items are joined by `;`. Lines count from 0 at the first line of the program, values are
+canonical. This is the one place that knows the form: whoever writes a trace or reads one asks here, and the tokenizer
+takes only the atoms ``STARTS``, ``ASSIGN`` and ``END`` from it.
+"""
+
+from collections.abc import Iterable
+
+END = ";"  # between two items
+ASSIGN = "="  # between the variable and its value
+STARTS = tuple(f"{line}:" for line in range(1, 10))  # how an item starts; each costs one token
+
+
+def change(line: int, name: str, value: str) -> str:
+    """The item of a statement on ``line`` that set ``name``."""
+    return f"{line}:{name}{ASSIGN}{value}"
+
+
+def join(items: Iterable[str]) -> str:
+    """The trace of some items; '' where nothing is to be told."""
+    return END.join(items)
+
+
+def items_of(trace: str) -> list[str]:
+    """The items of a trace. A `;` inside quotes is part of a value."""
+    items, start, quote, skip = [], 0, "", False
+    for at, char in enumerate(trace):
+        if quote:
+            if skip:
+                skip = False
+            elif char == "\\":
+                skip = True
+            elif char == quote:
+                quote = ""
+        elif char in "'\"":
+            quote = char
+        elif char == END:
+            items.append(trace[start:at])
+            start = at + 1
+    return [*items, trace[start:]] if trace else []
