@@ -18,6 +18,7 @@ from absl import app, flags
 
 from bitzero.config import Config, ConfigError
 from bitzero.run.experiment import read_config
+from bitzero.run.terminal import settle_streams
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("config", None, "experiment file, or file:variant; --config.group.key=value changes one setting")
@@ -99,5 +100,6 @@ def _split(argv: list[str]) -> tuple[list[str], list[tuple[str, str]]]:
 
 
 if __name__ == "__main__":
+    settle_streams()
     _ARGV, _OVERRIDES = _split(sys.argv)
     app.run(main, argv=_ARGV)

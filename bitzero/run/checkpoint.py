@@ -1,13 +1,16 @@
 """Checkpoints: the whole training state and a small JSON beside it, saved and pruned together, verified when read.
 
 A checkpoint carries the sha256 of its state's leaves; one that does not read back to the same bits is passed over for
-the one before it. Saving renames a finished directory into place, so a kill at any moment leaves the last one whole.
+the one before it. Saving renames a finished directory into place, so a kill at any moment leaves the last one whole;
+one that is replaced stands aside until the new one is there.
 """
 
+import contextlib
 import hashlib
 import pathlib
 import shutil
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -19,6 +22,7 @@ from bitzero.run.workdir import RunError
 
 StateTemplate = Callable[[int, dict[str, Any]], Any]  # (step, meta of the checkpoint) → arrays or their abstract shapes
 FORMAT = 2  # raised when the meaning of a saved state changes
+_ASIDE = ".replaced"  # ends the name of a checkpoint whose step is being saved anew
 
 
 class Checkpoints:
@@ -46,8 +50,13 @@ class Checkpoints:
         # What a killed save left. Orbax would do this in a thread of its own, which can outlive a short process.
         for debris in path.glob("*.orbax-checkpoint-tmp*"):
             shutil.rmtree(debris, ignore_errors=True)
+        self._open = contextlib.ExitStack()
         try:
-            self._manager = ocp.CheckpointManager(path.absolute(), options=options)
+            path.mkdir(parents=True, exist_ok=True)
+            for aside in path.glob(f"*{_ASIDE}"):
+                self._settle_aside(aside)
+            place = self._open.enter_context(_without_patterns(path.absolute()))
+            self._manager = ocp.CheckpointManager(place, options=options)
         except OSError as error:
             raise RunError(f"cannot open checkpoints in {path}: {error.strerror}") from None
 
@@ -56,6 +65,7 @@ class Checkpoints:
 
     def __exit__(self, *_: object) -> None:
         self._manager.close()
+        self._open.close()
 
     def steps(self) -> list[int]:
         """Steps with a committed checkpoint, oldest first."""
@@ -64,20 +74,35 @@ class Checkpoints:
     def save(self, step: int, state: Any, meta: dict[str, Any]) -> pathlib.Path:
         """Writes ``state`` and ``meta`` as checkpoint ``step`` (replacing one of that step) and returns its place.
 
-        Raises ``RunError`` when the disk refuses; earlier checkpoints are untouched then.
+        Raises ``RunError`` when the disk refuses; earlier checkpoints, one of that step too, are untouched then.
         """
-        if step in self._manager.all_steps():
-            self._manager.delete(step)
         sealed = {"format": FORMAT, "shapes": leaf_shapes(state), "sha256": digest(state), "meta": meta}
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(sealed))
+        place = self.path / str(step)
+        aside = place.with_name(place.name + _ASIDE)
         try:
+            if step in self._manager.all_steps():  # orbax writes no step twice, and a deleted one would be missed
+                place.rename(aside)
+                self._manager.reload()
             self._manager.save(step, args=arguments, force=True)
             self._manager.wait_until_finished()
         except Exception as error:  # orbax and tensorstore raise many types for one full disk
             raise RunError(
                 f"cannot save step {step} to {self.path}: {_first_line(error)}; earlier ones are intact"
             ) from None
-        return self.path / str(step)
+        finally:
+            if aside.exists():
+                self._settle_aside(aside)
+                self._manager.reload()
+        return place
+
+    def _settle_aside(self, aside: pathlib.Path) -> None:
+        """A checkpoint that stood aside goes back where its successor has not come, and away where it has."""
+        place = aside.with_name(aside.name.removesuffix(_ASIDE))
+        if place.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.rename(place)
 
     def latest(self, like: StateTemplate, *, accept: Callable[[Any], bool] = lambda state: True) -> Any:
         """The newest readable ``(state, meta)`` that ``accept`` takes, or None where there is no checkpoint.
@@ -141,6 +166,22 @@ class Checkpoints:
 
 class ShapeError(ValueError):
     """A checkpoint whose arrays are not those of the configuration; the message is one line."""
+
+
+@contextlib.contextmanager
+def _without_patterns(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """``path``, or a link to it for as long where a part of it would be read as a pattern.
+
+    Orbax finds its files by patterns that begin with the whole path: what it saves in ``runs/lr[3]`` it never finds
+    again.
+    """
+    if not set("[]*?\\") & set(str(path)):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="bitzero-") as place:
+        link = pathlib.Path(place) / "checkpoints"
+        link.symlink_to(path, target_is_directory=True)
+        yield link
 
 
 def leaf_shapes(state: Any) -> dict[str, str]:

@@ -21,11 +21,13 @@ FILE_NAME = "packed.npz"
 def main(cfg: Config, home: pathlib.Path) -> int:
     """Packs the newest checkpoint of ``home`` into ``home/packed.npz``; the value is the exit code.
 
-    Raises ``RunError`` where there is no checkpoint, or one from before the weights are ternary.
+    Raises ``RunError`` where there is no checkpoint, or one from before the weights are ternary, and ``ConfigError``
+    where the run was trained with other settings: the file would be of a model that nobody trained.
     """
     if not (home / "checkpoints").is_dir():
         raise RunError(f"nothing to export: no checkpoints in {home}; train first")
     with workdir.owned(home):
+        workdir.check_config(home, cfg, print)
         device.configure_jax()
         with Checkpoints(home / "checkpoints", keep=cfg.run.keep, exempt=[cfg.warmup.steps]) as store:
             found = store.latest(checkpoint_structure(cfg))

@@ -40,6 +40,7 @@ class Meters:
     """What a sitting has counted and seen so far: figures for the person, nothing the training reads."""
 
     ledger: Ledger
+    saved_step: int | None = None  # of the checkpoint that this sitting wrote or resumed last
     counted_seconds: float = 0.0  # seconds of this sitting already in the ledger
     step_seconds: float = 0.0  # of late; 0 is not known
     compiles_next: bool = True  # the next chunk compiles, so its time says nothing about the rate

@@ -1,5 +1,9 @@
-"""Ending a sitting on purpose: Ctrl-C, SIGTERM or the configured minutes ask once, at a place where nothing is lost."""
+"""Ending a sitting on purpose: Ctrl-C, SIGTERM, a closed terminal or the configured minutes ask; nothing is lost.
 
+The work in hand is finished and saved first.
+"""
+
+import contextlib
 import signal
 import threading
 from collections.abc import Callable
@@ -7,7 +11,10 @@ from types import FrameType
 
 
 class Stop:
-    """Context manager; ``asked`` is '' or the reason to stop. A second signal ends the process at once."""
+    """Context manager; ``asked`` is '' or the reason to stop. A second signal ends the process at once.
+
+    But for SIGHUP: a closing terminal sends it more than once, and nobody is there to insist.
+    """
 
     def __init__(self, say: Callable[[str], None] = print) -> None:
         self.asked = ""
@@ -18,7 +25,9 @@ class Stop:
 
     def __enter__(self) -> "Stop":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                    continue  # nohup: the run outlives its terminal
                 self._before[number] = signal.signal(number, self._on_signal)
         return self
 
@@ -48,7 +57,8 @@ class Stop:
             tell()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.asked and number != signal.SIGHUP:
             raise KeyboardInterrupt
         self.ask(signal.Signals(number).name)
-        self._say("finishing the work in hand; once more to stop at once")
+        with contextlib.suppress(Exception):  # it may come in the middle of a write, which is not to be entered twice
+            self._say("finishing the work in hand; once more to stop at once")

@@ -5,11 +5,13 @@ Before the chunk that starts at a boundary the curriculum is read; a checkpoint 
 resumed there reads it again and goes on bit for bit alike.
 """
 
+import contextlib
 import dataclasses
 import functools
 import os
 import pathlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import chex
@@ -53,34 +55,31 @@ def main(cfg: Config, home: pathlib.Path) -> int:
             device.configure_jax()
             exempt = [cfg.warmup.steps]
             with Checkpoints(home / "checkpoints", keep=cfg.run.keep, exempt=exempt, say=progress.say) as store:
-                state, ledger = restore_or_init(cfg, store, progress)
-                cfg = configuration.with_operand(cfg, ledger.operand)
+                state, meters = restore_or_init(cfg, store, progress)
+                cfg = configuration.with_operand(cfg, meters.ledger.operand)
                 door = Door(sandbox, cfg)
                 stop.call_when_asked(door.request_stop)
                 with Metrics(home / "tb", int(state.step)) as metrics:
                     sitting = Sitting(
                         cfg=cfg, home=home, store=store, stream=stream, sandbox=sandbox, door=door, metrics=metrics,
-                        progress=progress, stop=stop, meters=Meters(ledger=ledger), began=began,
+                        progress=progress, stop=stop, meters=meters, began=began,
                     )  # fmt: skip
                     report_confinement(sitting, int(state.step))
-                    try:
-                        return train_chunks(sitting, state)
-                    except GeneratorFailed as error:
-                        raise RunError(f"the program generator stopped: {error}") from None
+                    return train_chunks(sitting, state)
 
 
-def restore_or_init(cfg: Config, store: Checkpoints, progress: Progress) -> tuple[TrainState, Ledger]:
-    """The newest good checkpoint, or random weights."""
+def restore_or_init(cfg: Config, store: Checkpoints, progress: Progress) -> tuple[TrainState, Meters]:
+    """The newest good checkpoint, or random weights; and the meters of a sitting that begins there."""
     found = store.latest(checkpoint_structure(cfg))
     if found:
         state, meta = found
         progress.say(f"resuming at step {int(state.step):,} of {configuration.steps_in_all(cfg):,}")
-        return state, Ledger(**meta)
+        return state, Meters(ledger=Ledger(**meta), saved_step=int(state.step))
     state = device.on_first_device(random_state(cfg))
     size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     operand = device.choose_operand(cfg.model)
     progress.say(f"{size / 1e6:.2f}M parameters from random weights · {operand} operands · seed {cfg.seed}")
-    return state, Ledger(operand=operand)
+    return state, Meters(ledger=Ledger(operand=operand))
 
 
 def report_confinement(sitting: Sitting, step: int) -> None:
@@ -109,19 +108,32 @@ def train_chunks(sitting: Sitting, state: TrainState) -> int:
         if cfg.run.until and int(state.step) >= cfg.run.until:
             sitting.stop.ask(f"step {cfg.run.until:,} was asked for")
             break
-        ready = cross_boundary(sitting, state)
-        if sitting.stop.asked:  # decided again by the next sitting: a checkpoint is from before its boundary
-            save_checkpoint(sitting, state)
-            break
-        state = train_chunk(sitting, ready)
+        with generator_failures(sitting, state):
+            ready = cross_boundary(sitting, state)
+            if sitting.stop.asked:  # decided again by the next sitting: a checkpoint is from before its boundary
+                break
+            batch = take_sequences(sitting, ready)
+        state = train_chunk(sitting, ready, batch)
     if int(state.step) < total:
+        save_once(sitting, state)
+        write_run_json(sitting, state)
         place = sitting.store.path / str(int(state.step))
         sitting.progress.say(
             f"{sitting.stop.asked}: saved step {int(state.step):,} in {place}; the same command goes on"
         )
-        write_run_json(sitting, state)
         return 0
-    return finish_run(sitting, state)
+    with generator_failures(sitting, state):
+        return finish_run(sitting, state)
+
+
+@contextlib.contextmanager
+def generator_failures(sitting: Sitting, state: TrainState) -> Iterator[None]:
+    """Where the generator fails in the body, saves ``state``, from before the body, and raises ``RunError``."""
+    try:
+        yield
+    except GeneratorFailed as error:
+        save_once(sitting, state)
+        raise RunError(f"the program generator stopped: {error}") from None
 
 
 def finish_run(sitting: Sitting, state: TrainState) -> int:
@@ -130,7 +142,10 @@ def finish_run(sitting: Sitting, state: TrainState) -> int:
     result, cfg = None, sitting.cfg
     if not sitting.stop.asked:
         if not cfg.selfplay.steps and cfg.eval.items:  # the start of self-play would have chosen
-            state = settle_answer_mode(sitting, state)
+            settled = settle_answer_mode(sitting, state)
+            if int(settled.trace_mode) != int(state.trace_mode):  # evaluation and export read it in the checkpoint
+                save_checkpoint(sitting, settled)
+            state = settled
         result = evaluate.evaluate_state(sitting, state)
     if result is None:
         sitting.progress.say(f"{sitting.stop.asked}: training is done and saved; the same command evaluates it")
@@ -204,11 +219,14 @@ def settle_answer_mode(sitting: Sitting, state: TrainState) -> TrainState:
     return state
 
 
-def train_chunk(sitting: Sitting, state: TrainState) -> TrainState:
-    """Runs the steps up to the next multiple of ``run.chunk``, records them, and saves where a save is due."""
+def train_chunk(sitting: Sitting, state: TrainState, batch: Supervised) -> TrainState:
+    """Runs the steps of ``batch``, to the next multiple of ``run.chunk``, records them, and saves where a save is due.
+
+    Where the executor's door failed, the state is saved (what the door could not judge is masked out of it, and the
+    chunk ended with that step) before ``RuntimeError`` is raised.
+    """
     cfg, first = sitting.cfg, int(state.step)
     phase = schedule.phase(first, cfg)
-    batch = take_sequences(sitting, state)
     bad_before = int(state.bad_steps)
     began = time.monotonic()
     if sitting.meters.compiles_next:
@@ -224,7 +242,8 @@ def train_chunk(sitting: Sitting, state: TrainState) -> TrainState:
         step = int(state.step)  # waits for the device
         jax.effects_barrier()
     if sitting.door.error:
-        raise RuntimeError(f"the executor's door failed at step {step}:\n{sitting.door.error}")
+        save_checkpoint(sitting, state)
+        raise RuntimeError(f"the executor's door failed; step {step} is saved:\n{sitting.door.error}")
     values = {tag: np.asarray(column) for tag, column in values.items()}
     seconds = time.monotonic() - began
     report_chunk(sitting, RanChunk(phase=phase, first=first, step=step, values=values, batch=batch, seconds=seconds))
@@ -300,6 +319,7 @@ def restore_healthy(sitting: Sitting, state: TrainState) -> TrainState:
             f"checkpoints up to step {max(sitting.store.steps(), default=0):,} are in {sitting.store.path}"
         )
     found = sitting.store.latest(checkpoint_structure(sitting.cfg), accept=lambda good: int(good.bad_steps) == 0)
+    sitting.meters.saved_step = int(found[0].step) if found else None
     good = found[0] if found else device.on_first_device(random_state(sitting.cfg))
     sitting.store.drop_after(int(good.step))
     sitting.progress.say(
@@ -313,3 +333,10 @@ def save_checkpoint(sitting: Sitting, state: TrainState) -> None:
     """Checkpoint and ``run.json`` of the state's step."""
     write_run_json(sitting, state)
     sitting.store.save(int(state.step), state, dataclasses.asdict(sitting.meters.ledger))
+    sitting.meters.saved_step = int(state.step)
+
+
+def save_once(sitting: Sitting, state: TrainState) -> None:
+    """Saves a state with which the sitting ends, if its step is not the one that this sitting saved or resumed last."""
+    if sitting.meters.saved_step != int(state.step):
+        save_checkpoint(sitting, state)

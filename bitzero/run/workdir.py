@@ -48,6 +48,12 @@ def settle_config(path: pathlib.Path, cfg: Config, say: Callable[[str], None]) -
 
     ``say`` takes a line for every setting of an older program that is left out.
     """
+    check_config(path, cfg, say)
+    write_json(path / "config.json", dataclasses.asdict(cfg))
+
+
+def check_config(path: pathlib.Path, cfg: Config, say: Callable[[str], None]) -> None:
+    """Checks that ``config.json``, if there is one, is the same experiment, and writes nothing; see above."""
     file = path / "config.json"
     if file.exists():
         before, lines = configuration.stored_settings(read_json(file), str(file))
@@ -59,7 +65,6 @@ def settle_config(path: pathlib.Path, cfg: Config, say: Callable[[str], None]) -
                     f"{path} was started with config.{key}={before[key]!r}, this command says {value!r}; "
                     "use the same config, or another --workdir"
                 )
-    write_json(file, dataclasses.asdict(cfg))
 
 
 def write_json(file: pathlib.Path, value: Any) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
 
@@ -31,13 +32,16 @@ TINY = (
 class Launch:
     """``python launch.py --config=experiments/smoke.py`` at its smallest, started in the background."""
 
-    def __init__(self, workdir: pathlib.Path, *more: str, prefix: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, workdir: pathlib.Path, *more: str, prefix: tuple[str, ...] = (), env: dict[str, str] | None = None,
+        stdout: Any = subprocess.PIPE,
+    ) -> None:  # fmt: skip
         self.workdir = workdir
         self.text = ""
         command = [sys.executable, "launch.py", "--config=experiments/smoke.py", f"--workdir={workdir}", *TINY, *more]
         self.process = subprocess.Popen(
-            [*prefix, *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1,
-            start_new_session=True,
+            [*prefix, *command], cwd=ROOT, stdout=stdout, stderr=subprocess.STDOUT, text=True, bufsize=1,
+            start_new_session=True, env=os.environ | (env or {}),
         )  # fmt: skip
 
     def until_line(self, start: str) -> None:
@@ -66,6 +70,12 @@ class Launch:
             self.process.kill()
             pytest.fail(f"still running:\n{self.text + self.process.communicate()[0]}")
         return self.process.returncode
+
+
+@pytest.fixture(scope="session")
+def launch() -> type[Launch]:
+    """Starts the program: ``launch(workdir, *arguments)``."""
+    return Launch
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Checkpoints come back bit for bit, damaged ones are passed over, and nothing a kill does loses the last one."""
 
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,6 +71,51 @@ def test_saving_a_step_again_replaces_it(store):
     store.save(20, make(2), {})
     state, _ = store.latest(like())
     assert int(state["step"]) == 2
+
+
+@pytest.mark.parametrize("end", [OSError("no space left"), KeyboardInterrupt()])
+def test_a_step_that_is_saved_anew_is_never_without_a_good_copy(tmp_path, monkeypatch, end):
+    """The disk refuses, or the process ends, in the middle of saving the only checkpoint again."""
+    with checkpoint.Checkpoints(tmp_path, keep=1) as store:
+        place = store.save(20, make(1), {"save": 1})
+
+        def interrupted(*_, **__):
+            assert [path for path in tmp_path.rglob("_CHECKPOINT_METADATA") if "20" in path.parts[-2]]
+            raise end
+
+        with monkeypatch.context() as patched:
+            patched.setattr(store._manager, "save", interrupted)
+            with pytest.raises((RunError, KeyboardInterrupt)):
+                store.save(20, make(2), {"save": 2})
+        assert place.is_dir()
+        assert store.latest(like())[1] == {"save": 1}
+        store.save(20, make(3), {"save": 3})  # and saving goes on
+        assert store.latest(like())[1] == {"save": 3}
+    assert [path.name for path in tmp_path.iterdir()] == ["20"]
+
+
+@pytest.mark.parametrize("committed", [False, True])
+def test_a_copy_that_a_kill_left_aside_is_put_right_when_the_run_goes_on(tmp_path, committed):
+    with checkpoint.Checkpoints(tmp_path, keep=2) as store:
+        place = store.save(20, make(1), {"save": 1})
+        place.rename(tmp_path / "20.replaced")
+    if committed:  # killed after the new one was there
+        with checkpoint.Checkpoints(tmp_path / "other", keep=2) as store:
+            shutil.copytree(store.save(20, make(2), {"save": 2}), place)
+        shutil.rmtree(tmp_path / "other")
+    with checkpoint.Checkpoints(tmp_path, keep=2, say=pytest.fail) as store:
+        assert store.latest(like())[1] == {"save": 2 if committed else 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["20"]
+
+
+@pytest.mark.parametrize("name", ["lr[3]", "[a-z]*", "a\\b", "why?", "a b", "{x}"])
+def test_a_place_whose_name_is_a_pattern_is_read_again(tmp_path, name):
+    home = tmp_path / name / "checkpoints"
+    with checkpoint.Checkpoints(home, keep=2) as store:
+        assert store.save(20, make(20), {"a": 1}) == home / "20"
+    with checkpoint.Checkpoints(home, keep=2, say=pytest.fail) as store:
+        state, meta = store.latest(like())
+    assert checkpoint.digest(state) == checkpoint.digest(make(20)) and meta == {"a": 1}
 
 
 @pytest.mark.parametrize("how", ["bits", "state gone", "meta gone"])

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bitzero.config import Config, Model, kernel_shapes, stored, with_operand
+from bitzero.config import Config, ConfigError, Model, kernel_shapes, stored, with_operand
 from bitzero.evaluation import questions
 from bitzero.model import packing, quant
-from bitzero.run import export, packed_file
+from bitzero.run import export, packed_file, workdir
 from bitzero.run.checkpoint import Checkpoints
 from bitzero.run.workdir import RunError
 from bitzero.selfplay import warmup
@@ -75,6 +75,21 @@ def test_a_setting_of_an_older_program_is_left_out_with_a_line(state, tmp_path, 
     assert said == [
         f"{path}: config.tasks.shuffle is left out, it is no longer a setting: programs are always shuffled"
     ]
+
+
+@pytest.mark.parametrize(
+    ("group", "settings"), [("model", {"rope_theta": 5.0}), ("warmup", {"ramp_end": 0.9}), ("tasks", {"completion": 9})]
+)
+def test_settings_that_the_run_was_not_trained_with_are_refused(state, tmp_path, group, settings):
+    with Checkpoints(tmp_path / "checkpoints", keep=2) as store:
+        store.save(200, state, {"operand": "f32", "seconds": {}})
+    workdir.write_json(tmp_path / "config.json", dataclasses.asdict(CFG))
+    other = dataclasses.replace(CFG, **{group: dataclasses.replace(getattr(CFG, group), **settings)})
+    (key,) = settings
+    with pytest.raises(ConfigError, match=rf"was started with config\.{group}\.{key}="):
+        export.main(other, tmp_path)
+    assert not (tmp_path / "packed.npz").exists()
+    assert export.main(CFG, tmp_path) == 0
 
 
 def test_without_a_run_it_refuses(tmp_path):

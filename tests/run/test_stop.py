@@ -25,6 +25,32 @@ def test_a_signal_asks_and_tells(number):
     assert signal.getsignal(number) is before
 
 
+def test_a_closing_terminal_asks_as_often_as_it_likes():
+    with Stop(lambda sentence: None) as stop:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert stop.asked == "SIGHUP"
+
+
+def test_a_run_that_is_to_outlive_its_terminal_does():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with Stop(pytest.fail) as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.asked
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_what_cannot_be_said_does_not_keep_a_signal_from_asking():
+    def refuse(sentence):
+        raise RuntimeError("reentrant call inside a write")
+
+    with Stop(refuse) as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.asked == "SIGTERM"
+
+
 def test_minutes_ask_and_zero_is_never():
     with Stop() as stop:
         stop.ask_after(0)

@@ -1,14 +1,21 @@
 """Decisions of the driver that need no run: collapse across chunks, generator orders, what a sitting may change."""
 
 import dataclasses
+import pathlib
+import types
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from bitzero.config import Config, Model, Run, SelfPlay, Tasks, Warmup
+from bitzero.generator.stream import GeneratorFailed
 from bitzero.run import curriculum, train
+from bitzero.run.sitting import Ledger, Meters, Sitting
+from bitzero.run.stop import Stop
+from bitzero.run.workdir import RunError
 from bitzero.selfplay import warmup
+from bitzero.state import Supervised
 
 CFG = Config(
     model=Model(num_layers=1, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32),
@@ -55,6 +62,99 @@ def test_an_order_carries_the_levels_of_the_state():
     state = dataclasses.replace(state, frontier=jnp.int32(3), open_levels=jnp.int32(4))
     unit = train.unit_at(CFG, state, 0)
     assert (unit.open_levels, unit.frontier, unit.steps, unit.context) == (4, 3, 4, CFG.tasks.context)
+
+
+def bare(what, **fields):
+    """An object of the class ``what`` with some of its fields, as functions that check their arguments want it."""
+    found = object.__new__(what)
+    for name, value in fields.items():
+        object.__setattr__(found, name, value)
+    return found
+
+
+class Store:
+    """Stands for the checkpoints: remembers what was saved."""
+
+    path = pathlib.Path("checkpoints")
+
+    def __init__(self):
+        self.saved, self.modes = [], []
+
+    def save(self, step, state, meta):
+        self.saved.append(step)
+        self.modes.append(int(state.trace_mode))
+
+
+@pytest.fixture
+def sitting(monkeypatch):
+    """A sitting whose chunks take no time and find nothing; what it says is in ``said``."""
+    said = []
+    monkeypatch.setattr(train, "write_run_json", lambda sitting, state: None)
+    monkeypatch.setattr(train, "cross_boundary", lambda sitting, state: state)
+    monkeypatch.setattr(train, "take_sequences", lambda sitting, state: bare(Supervised))
+    meters = Meters(ledger=Ledger(operand="f32"), compiles_next=False)
+    door, progress = types.SimpleNamespace(error=None), types.SimpleNamespace(say=said.append)
+    parts = {"cfg": CFG, "store": Store(), "stop": Stop(said.append), "door": door, "progress": progress}
+    return bare(Sitting, **parts, meters=meters, said=said, home=pathlib.Path("run"))
+
+
+@pytest.fixture(scope="module")
+def state():
+    return warmup.init_state(CFG)
+
+
+def at(state, step):
+    return dataclasses.replace(state, step=jnp.int32(step))
+
+
+def test_a_stop_asked_after_a_chunk_decided_not_to_save_is_saved_all_the_same(sitting, state, monkeypatch):
+    def chunk(sitting, ready, batch):
+        sitting.stop.ask("SIGTERM")
+        return at(ready, 4)
+
+    monkeypatch.setattr(train, "train_chunk", chunk)
+    assert train.train_chunks(sitting, state) == 0
+    assert sitting.store.saved == [4]
+    assert sitting.said == ["SIGTERM: saved step 4 in checkpoints/4; the same command goes on"]
+
+
+@pytest.mark.parametrize("fails", ["cross_boundary", "take_sequences"])
+def test_a_generator_that_gives_up_costs_no_chunk(sitting, state, monkeypatch, fails):
+    def fail(sitting, state):
+        if int(state.step) == 4:
+            raise GeneratorFailed("a worker died")
+        return state
+
+    monkeypatch.setattr(train, fails, fail)
+    monkeypatch.setattr(train, "train_chunk", lambda sitting, ready, batch: at(ready, int(ready.step) + 4))
+    with pytest.raises(RunError, match="the program generator stopped: a worker died"):
+        train.train_chunks(sitting, state)
+    assert sitting.store.saved == [4]
+
+
+@pytest.mark.parametrize("chosen", [0, 1])
+def test_the_answer_mode_chosen_after_the_last_save_is_saved(sitting, state, monkeypatch, chosen):
+    """Without self-play it is chosen at the end; evaluation and export by themselves read it in the checkpoint."""
+    object.__setattr__(sitting, "cfg", dataclasses.replace(CFG, selfplay=SelfPlay(steps=0)))
+    choose = lambda sitting, state: dataclasses.replace(state, trace_mode=jnp.int32(chosen))
+    monkeypatch.setattr(train, "settle_answer_mode", choose)
+    monkeypatch.setattr(train.evaluate, "evaluate_state", lambda sitting, state: {"seconds": 1.0})
+    before = dataclasses.replace(at(state, 40), trace_mode=jnp.int32(1))
+    assert train.finish_run(sitting, before) == 0
+    assert sitting.store.modes == ([] if chosen == 1 else [0])
+
+
+def test_a_fault_at_the_door_costs_no_chunk(sitting, state, monkeypatch):
+    """The state after the faulty step is sound: what could not be judged is masked out of it."""
+
+    def run_chunk(state, batch, cfg, door):
+        door.error = "Traceback: lost"
+        return at(state, 42), {}
+
+    monkeypatch.setattr(train.loop, "run_chunk", run_chunk)
+    with pytest.raises(RuntimeError, match=r"step 42 is saved:\nTraceback: lost"):
+        train.train_chunk(sitting, at(state, 40), bare(Supervised))
+    assert sitting.store.saved == [42]
 
 
 def test_unlocks_are_read_at_multiples_and_never_at_the_start():
