@@ -16,7 +16,7 @@ import types
 from functools import partial
 from typing import Any, NoReturn
 
-from bitzero.sandbox import fuel, pages, screen, values, wire
+from bitzero.sandbox import fuel, screen, values, wire
 
 RESULT_FD = 1
 OUT_OF_FUEL = 96  # exit status
@@ -27,11 +27,10 @@ class Refused(Exception):
     """The program names what no program may name; ``args[0]`` says what."""
 
 
-def work(desk: mmap.mmap, results: "Results") -> NoReturn:
+def work(desk: mmap.mmap, program: "Program") -> NoReturn:
     """Run what lies on ``desk`` (``pages.Shelf.lay``), write the result, leave with status 0. Never returns, runs no
     finaliser of a program.
     """
-    program = Program(results)
     leave(program.run(desk))
 
 
@@ -95,7 +94,7 @@ PLAIN: dict[str, Any] = {name: item for name, item in vars(builtins).items() if 
 
 
 class Program:
-    """The program of a child, its globals, and the run."""
+    """The globals of a child's program, and the run. Made before the fork, when no program is there yet."""
 
     def __init__(self, results: Results) -> None:
         self.results = results
@@ -104,10 +103,7 @@ class Program:
     def run(self, desk: mmap.mmap) -> bytes:
         """The message of the one run."""
         try:
-            program, given = pages.DESK.unpack_from(desk)
-            with memoryview(desk) as view, view[pages.DESK.size :] as texts:
-                code = marshal.loads(texts[:program])
-                positional, keywords = marshal.loads(texts[program : program + given])
+            code, (positional, keywords) = marshal.loads(desk)
             exec(code, self.names)
             if "f" not in self.names:
                 raise NameError("f")

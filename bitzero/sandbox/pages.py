@@ -14,7 +14,7 @@ from typing import NamedTuple
 RECORD = struct.Struct("<cBBxI")
 READY, VERDICT, LAST, DEATH = range(4)  # marshalled; a verdict; the last verdict of a reader that gave up; how it died
 CODE, INPUT, LITERAL, PROGRAM = b"c", b"i", b"l", b"p"  # a program to run, its inputs, a lone literal, one to describe
-DESK = struct.Struct("<II")  # bytes of the marshalled program, bytes of its marshalled arguments
+PAIR = b"(" + struct.pack("<I", 2)  # what marshal writes before the two items of a tuple
 MAX_CPU_DEATHS = 2  # a job that ran out of processor time this often is not run further
 _LENGTH = struct.Struct("<I")
 _PLACE = struct.Struct("<IIIII")  # record at hand, the next one, that of its program, the program's deaths, the end
@@ -151,14 +151,15 @@ class Shelf(Pages):
         return bool(self.map[at + 2]) or (self.map[at : at + 1] == INPUT and bool(self.map[code + 2]))
 
     def lay(self, desk: Pages) -> None:
-        """Put the program and the one input at hand on the desk, for the child about to be forked."""
+        """Put the program and the one input at hand on the desk, as one marshalled pair for the child to be forked."""
         at, _, code, _, _ = _PLACE.unpack_from(self.map)
-        (_, _, _, program), (_, _, _, given) = (RECORD.unpack_from(self.map, place) for place in (code, at))
-        DESK.pack_into(desk.map, 0, program, given)
-        middle = DESK.size + program
+        place = len(PAIR)
+        desk.map[:place] = PAIR
         with memoryview(self.map) as here, memoryview(desk.map) as there:
-            there[DESK.size : middle] = here[code + RECORD.size : code + RECORD.size + program]
-            there[middle : middle + given] = here[at + RECORD.size : at + RECORD.size + given]
+            for start in (code, at):
+                size = RECORD.unpack_from(self.map, start)[3]
+                there[place : place + size] = here[start + RECORD.size : start + RECORD.size + size]
+                place += size
 
     def died(self) -> None:
         """Count a death of the program at hand for want of processor time."""

@@ -16,7 +16,7 @@ from bitzero.sandbox.jobs import Limits, SandboxUnavailable
 from bitzero.sandbox.process import Order, Process, order_bytes
 from bitzero.sandbox.verdicts import INFRA, Verdict
 
-MAX_BATCH = 16  # orders of one message: their texts are read by one child
+MAX_BATCH = 32  # orders of one message: their texts are read by one child
 _PAUSES_S = (0.0, 0.2, 1.0)  # between tries to start a zygote on a machine that is short of something
 
 

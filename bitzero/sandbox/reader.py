@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 from bitzero.sandbox import child, fuel, literals, pages, parse, screen, wire
 
 FILENAME = "<program>"
+REFERENCELESS = 2  # the last version of marshal's format whose text may follow another one: it has no references
 
 
 def work(texts: Iterable[tuple[bytes, bytes]], results: child.Results) -> NoReturn:
@@ -66,7 +67,7 @@ def arguments(text: str, _: child.Results) -> tuple[int, bool, bytes]:
     try:
         positional, keywords = literals.arguments(text)
         touched = _holds_set([*positional, *keywords.values()])
-        return pages.READY, touched, marshal.dumps((positional, keywords))
+        return pages.READY, touched, marshal.dumps((positional, keywords), REFERENCELESS)
     except (SyntaxError, ValueError, OverflowError) as error:
         raise SyntaxError from error
 

@@ -13,9 +13,9 @@ import errno
 import gc
 import mmap
 import os
-import select
 import signal
 import sys
+import time
 import unicodedata
 import warnings
 from collections.abc import Callable
@@ -25,6 +25,8 @@ from bitzero.sandbox import child, layers, limits, pages, reader, screen, seccom
 
 OUT_OF_MEMORY, BROKEN = 97, 98  # exit statuses of a child that could not write its verdict
 TRAY_BYTES = 8 << 20
+_CLOCKS = ["time", "monotonic", "perf_counter", "process_time", "thread_time", "clock_gettime"]
+_CLOCKS += [*(f"{name}_ns" for name in _CLOCKS), "localtime", "gmtime", "ctime", "asctime", "strftime"]
 CODECS = ("ascii", "latin-1", "utf-8", "utf-16", "utf-32", "unicode_escape", "raw_unicode_escape", "cp1252", "rot13")
 WARM_RUNS = 12  # enough for the interpreter to specialise the code of this package before it is shared with children
 WARM = (
@@ -139,7 +141,9 @@ def fill_holes() -> list[object]:
 
 
 def close_doors() -> None:
-    """No imports, no warnings (they open files), no garbage collection at moments a program could observe."""
+    """No imports, no warnings (they open files), no clocks, no garbage collection when a program could observe it."""
+    for name in _CLOCKS:
+        delattr(time, name)
     warnings.simplefilter("ignore")
     sys.path.clear()
     sys.meta_path.clear()
@@ -164,6 +168,7 @@ class Zygote:
         self.order = pages.Order(settings.order_bytes)
         self.shelf = pages.Shelf(TRAY_BYTES)
         self.desk = pages.Pages(TRAY_BYTES, hidden=False)
+        self.program = child.Program(self.results())
         # Results pass through pages that are given back before the next fork: no child inherits another one's values.
         self.tray = pages.Pages(TRAY_BYTES, hidden=False)
         signal.signal(signal.SIGALRM, self.on_alarm)
@@ -256,9 +261,12 @@ class Zygote:
     def send_tray(self, word: str, cpu_us: int, size: int) -> None:
         """One message whose last field is the head of the tray, written from where it lies; the tray is wiped."""
         head = wire.pack([word.encode(), b"%d" % cpu_us, b"%d" % self.shelf.touched()])[4:]
-        write_all((len(head) + 4 + size).to_bytes(4, "little") + head + size.to_bytes(4, "little"))
+        head = (len(head) + 4 + size).to_bytes(4, "little") + head + size.to_bytes(4, "little")
         with memoryview(self.tray.map) as view, view[:size] as body:
-            write_all(body)
+            written = os.writev(1, (head, body))
+            if written < len(head):
+                write_all(head[written:])
+            write_all(body[max(0, written - len(head)) :])
         self.tray.wipe()
 
     def read_texts(self) -> None:
@@ -308,7 +316,7 @@ class Zygote:
     def run_input(self) -> None:
         """One input of a program in a child that holds nothing else."""
         self.shelf.lay(self.desk)
-        ended = self.fork_for(lambda: child.work(self.desk.map, self.results()), self.settings.value_bytes + 512)
+        ended = self.fork_for(lambda: child.work(self.desk.map, self.program), self.settings.value_bytes + 512)
         self.desk.wipe()
         word = status_word(ended, self.settings.cpu_us)
         if word == "cpu":
@@ -323,7 +331,8 @@ class Zygote:
             try:
                 return self.run_child(work, capacity)
             except OSError:
-                select.select((), (), (), pause_s)  # out of processes or memory: others here may give some back
+                signal.setitimer(signal.ITIMER_REAL, pause_s)  # out of processes or memory: others may give some back
+                signal.pause()
         return Ended(signal.SIGKILL, 0, 0, "hung")
 
 

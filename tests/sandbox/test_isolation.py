@@ -198,6 +198,18 @@ def test_a_walk_over_every_object_finds_no_other_input(open_box: Sandbox) -> Non
         assert outcome.value == f"([{own[::-1]!r}], True)", outcome
 
 
+@pytest.mark.parametrize("name", ["time", "monotonic", "process_time_ns", "perf_counter", "localtime"])
+def test_no_clock_is_in_reach(open_box: Sandbox, name: str) -> None:
+    [outcome] = run(open_box, f"{MODULES}\ndef f(): return modules()['time'].{name}()", "")
+    assert (outcome.kind, outcome.exc) == ("exception", "AttributeError")
+
+
+def test_processor_time_is_no_clock(open_box: Sandbox) -> None:
+    code = f"{MODULES}\ndef f(): return modules()['ctypes'].CDLL(None).clock_gettime(2, bytes(16))"
+    [outcome] = run(open_box, code, "")
+    assert (outcome.kind, outcome.detail) == ("forbidden", "syscall")
+
+
 FINGERPRINT = """
 def f(a):
     frame, lines = modules()['sys']._getframe(), []
