@@ -198,17 +198,13 @@ def _minimise(sandbox: Sandbox, drafts: list[_Draft], cfg: Config) -> None:
 
 
 def _delete_one(sandbox: Sandbox, drafts: list[_Draft]) -> list[_Draft]:
-    """One round; returns the drafts that became shorter."""
-    candidates = [_deletions(draft) for draft in drafts]
-    jobs = [
-        Job(id=f"{i}:{j}", code=code, inputs=draft.inputs + draft.probes)
-        for i, draft in enumerate(drafts)
-        for j, code in enumerate(candidates[i])
-    ]
-    results = iter(sandbox.run(jobs)) if jobs else iter(())
+    """One round; returns the drafts that became shorter. Most candidates fall on the given input already."""
+    candidates = [(draft, code) for draft in drafts for code in _deletions(draft)]
+    candidates = _unchanged(sandbox, candidates, lambda draft: (draft.inputs, draft.given()))
+    candidates = _unchanged(sandbox, candidates, lambda draft: (draft.probes, draft.outcomes[len(draft.inputs) :]))
     shorter: list[tuple[_Draft, str]] = []
-    for draft, codes in zip(drafts, candidates, strict=True):
-        same = [code for code in codes if _signature(next(results)) == _signature(draft.outcomes)]
+    for draft in drafts:
+        same = [code for owner, code in candidates if owner is draft]
         if same:
             shorter.append((draft, min(same, key=len)))
     parsed = sandbox.parse([code for _, code in shorter]) if shorter else []
@@ -218,6 +214,22 @@ def _delete_one(sandbox: Sandbox, drafts: list[_Draft]) -> list[_Draft]:
             draft.parsed = found
             kept.append(draft)
     return kept
+
+
+def _unchanged(
+    sandbox: Sandbox,
+    candidates: list[tuple[_Draft, str]],
+    pairs: Callable[[_Draft], tuple[tuple[str, ...], list[Outcome]]],
+) -> list[tuple[_Draft, str]]:
+    """Those whose outcomes on the inputs that ``pairs`` gives are the ones it gives."""
+    asked = [pairs(draft) for draft, _ in candidates]
+    jobs = [Job(id=i, code=code, inputs=asked[i][0]) for i, (_, code) in enumerate(candidates)]
+    results = sandbox.run(jobs) if jobs else []
+    return [
+        candidate
+        for candidate, (_, wanted), outcomes in zip(candidates, asked, results, strict=True)
+        if _signature(outcomes) == _signature(wanted)
+    ]
 
 
 def _deletions(draft: _Draft) -> list[str]:

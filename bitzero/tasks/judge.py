@@ -33,7 +33,10 @@ def judge(
     verdicts = [_known_verdicts(task, kinds) for task in tasks]
     asked = [_unjudged(texts, known) for texts, known in zip(answers, verdicts, strict=True)]
     checks = [kinds[task.kind].checks(task, new) if new else [] for task, new in zip(tasks, asked, strict=True)]
-    outcomes = _answers_of_sandbox(sandbox, [check for of_task in checks for check in of_task])
+    written = [
+        kinds[task.kind].answers_with_program for task, of_task in zip(tasks, checks, strict=True) for _ in of_task
+    ]
+    outcomes = _answers_of_sandbox(sandbox, [check for of_task in checks for check in of_task], written)
     for task, known, new, of_task in zip(tasks, verdicts, asked, checks, strict=True):
         found = kinds[task.kind].judge(task, new, [next(outcomes) for _ in of_task]) if new else []
         known.update(zip(new, found, strict=True))
@@ -51,15 +54,20 @@ def _unjudged(texts: Sequence[str | None], known: dict[str | None, Judgement]) -
     return [answer for answer in dict.fromkeys(texts) if answer is not None and answer not in known]
 
 
-def _answers_of_sandbox(sandbox: Sandbox, checks: Sequence[Check]) -> Iterator[list[Outcome]]:
-    """The outcomes of each check, in order. Literals of all tasks share children; every program has its own."""
+def _answers_of_sandbox(sandbox: Sandbox, checks: Sequence[Check], written: Sequence[bool]) -> Iterator[list[Outcome]]:
+    """The outcomes of each check, in order. Literals of all tasks share children; every program has its own.
+
+    Programs that were ``written`` as answers go in a call of their own: the other programs are tasks', and one of them
+    may be what an answer is asked for, so the two are never in one zygote at a time.
+    """
     texts = list(dict.fromkeys(text for check in checks if check.code is None for text in check.inputs))
     groups = [tuple(texts[at : at + _LITERALS]) for at in range(0, len(texts), _LITERALS)]
-    programs = [check for check in checks if check.code is not None]
-    jobs = [literal_job(i, group) for i, group in enumerate(groups)]
-    jobs += [Job(id=len(groups) + i, code=str(check.code), inputs=check.inputs) for i, check in enumerate(programs)]
-    results = sandbox.run(jobs) if jobs else []
-    read = dict(zip(texts, (outcome for part in results[: len(groups)] for outcome in part), strict=True))
-    ran = iter(results[len(groups) :])
-    for check in checks:
-        yield [read[text] for text in check.inputs] if check.code is None else next(ran)
+    jobs = [[literal_job(i, group) for i, group in enumerate(groups)], []]
+    for check, by_model in zip(checks, written, strict=True):
+        if check.code is not None:
+            jobs[by_model].append(Job(id=len(jobs[by_model]), code=check.code, inputs=check.inputs))
+    results = [sandbox.run(part) if part else [] for part in jobs]
+    read = dict(zip(texts, (outcome for part in results[0][: len(groups)] for outcome in part), strict=True))
+    ran = (iter(results[0][len(groups) :]), iter(results[1]))
+    for check, by_model in zip(checks, written, strict=True):
+        yield [read[text] for text in check.inputs] if check.code is None else next(ran[by_model])

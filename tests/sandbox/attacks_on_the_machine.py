@@ -2,9 +2,7 @@
 
 from tests.sandbox.attack import CANARY, PORT, WALK, body, whole
 
-_PACKED = (
-    "b'\\x01\\x00\\x00\\x000\\x02\\x00\\x00\\x00ok\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x05\\x00\\x00\\x000 0 0"
-)
+_PACKED = "b'\\x02\\x00\\x00\\x00ok\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x01\\x00\\x00\\x000"
 DESCRIPTORS = body(
     "descriptors and signals", "F",
     "modules()['posix'].close(1)\nreturn 1",
@@ -66,16 +64,16 @@ FORGED = body(
     "modules()['posix'].write(1, b'\\xff' * 64)\nbye(0)",
     "for _ in range(3000): modules()['posix'].write(1, b'\\x00' * 65536)\nreturn 1",
     "modules()['posix'].write(1, b'\\x00\\x00\\x00\\x00')\nbye(0)",
-    f"modules()['posix'].write(1, b'\\x21\\x00\\x00\\x00' + {_PACKED}\\x01\\x00\\x00\\x00(')\nbye(0)",
-    f"modules()['posix'].write(1, b'\\x21\\x00\\x00\\x00' + {_PACKED}\\x01\\x00\\x00\\x001')\nreturn 1",
-    f"modules()['posix'].write(1, b'\\x21\\x00\\x00\\x00' + {_PACKED}\\x01\\x00\\x00\\x001')\nlibc().getpid()",
-    f"modules()['posix'].write(1, b'\\x24\\x00\\x00\\x00' + {_PACKED}\\x04\\x00\\x00\\x00f(1)')\nbye(0)",
-    f"modules()['posix'].write(1, b'\\x24\\x00\\x00\\x00' + {_PACKED}\\x04\\x00\\x00\\x002, 1')\nbye(0)",
+    f"modules()['posix'].write(1, b'\\x18\\x00\\x00\\x00' + {_PACKED}\\x01\\x00\\x00\\x00(')\nbye(0)",
+    f"modules()['posix'].write(1, b'\\x18\\x00\\x00\\x00' + {_PACKED}\\x01\\x00\\x00\\x001')\nreturn 1",
+    f"modules()['posix'].write(1, b'\\x18\\x00\\x00\\x00' + {_PACKED}\\x01\\x00\\x00\\x001')\nlibc().getpid()",
+    f"modules()['posix'].write(1, b'\\x1b\\x00\\x00\\x00' + {_PACKED}\\x04\\x00\\x00\\x00f(1)')\nbye(0)",
+    f"modules()['posix'].write(1, b'\\x1b\\x00\\x00\\x00' + {_PACKED}\\x04\\x00\\x00\\x002, 1')\nbye(0)",
     prefix=WALK,
 )  # fmt: skip
 FORGED += body(
     "a well-formed forged value is only a value", "K",
-    f"modules()['posix'].write(1, b'\\x21\\x00\\x00\\x00' + {_PACKED}\\x01\\x00\\x00\\x007')\nbye(0)",
+    f"modules()['posix'].write(1, b'\\x18\\x00\\x00\\x00' + {_PACKED}\\x01\\x00\\x00\\x007')\nbye(0)",
     prefix=WALK,
 )  # fmt: skip
 _DEEP = "def f(): return "

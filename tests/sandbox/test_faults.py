@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bitzero.sandbox import Job, Limits, Sandbox
+from bitzero.sandbox import Job, Limits, Sandbox, literal_job
 from bitzero.sandbox.process import Process
 from tests.sandbox.interpreters import python_for
 
@@ -123,15 +123,18 @@ def test_killed_again_and_again() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may read another process's memory")
-def test_no_value_stays_in_a_zygote() -> None:
-    """A later program inherits the zygote's memory: the value of an earlier one must not be there."""
-    code = "def f(text): return ''.join(chr(ord(c) + 1) for c in text)"
+def test_no_text_of_a_job_stays_in_a_zygote() -> None:
+    """A later program inherits the zygote's memory: an earlier one, its input and its value must not be there."""
+    code = "def f(nutmegs): return ''.join(chr(ord(c) + 1) for c in nutmegs)"
     with Sandbox(seeds=(1,), workers=1, cache=0) as box:
-        [[outcome]] = box.run([Job(id=0, code=code, inputs=("'ZkognmdHrsgdrdbqds'",))])
-        assert outcome.value == "'[lphoneIsthesecret'"
         zygote = pid_of(box.pools.processes[1][0])
-        assert occurrences(zygote, b"ZkognmdHrsgdrdbqds") > 0  # the input is there, so the search works
-        assert occurrences(zygote, b"[lphoneIsthesecret") == 0
+        [[outcome]] = box.run([Job(id=0, code=code, inputs=("'ZkognmdHrsgdrdbqds'",))])
+        box.run([literal_job(0, ("'ZkognmdHrsgdrdbqds'",))])
+        box.parse([code])
+        assert outcome.value == "'[lphoneIsthesecret'"
+        for secret in (b"ZkognmdHrsgdrdbqds", b"[lphoneIsthesecret", b"nutmegs"):
+            assert occurrences(zygote, secret) == 0
+        assert occurrences(zygote, b"UserException") > 0  # a text of the zygote's own: the search works
 
 
 def occurrences(pid: int, needle: bytes) -> int:
