@@ -8,17 +8,16 @@ the last message of a child that ended itself (out of fuel, out of memory, refus
 import ast
 import builtins
 import os
-import sys
 import time
 import types
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
-from bitzero.sandbox import fuel, literals, parse, screen, values, wire
+from bitzero.sandbox import fuel, identity, literals, namespace, parse, rewriting, screen, values, wire
 
 RESULT_FD = 1
 FILENAME = "<program>"
-INTERNAL = ("_pylong",)  # what the interpreter itself imports in a program's name (division of huge ints, 3.12 on)
+INTERNAL = namespace.INTERNAL
 
 
 class Task(NamedTuple):
@@ -131,8 +130,6 @@ EXCEPTIONS = {
     for name, kind in vars(builtins).items()
     if isinstance(kind, type) and issubclass(kind, BaseException) and kind.__name__ == name
 }
-REMOVED = screen.FORBIDDEN_NAMES | {"__import__", "__loader__", "__spec__", "__debug__", "__doc__"}
-PLAIN: dict[str, Any] = {name: item for name, item in vars(builtins).items() if name not in REMOVED}
 
 
 class Program:
@@ -141,76 +138,51 @@ class Program:
     def __init__(self, task: Task, results: Results) -> None:
         self.results = results
         self.source = task.code
+        self.tree: ast.Module | None = None
         self.compiled: types.CodeType | None = None
+        self.words: set[str] = set()  # attributes of the program's own
+        self.salted = False
         self.kept: list[dict[str, Any]] = []  # globals of earlier inputs: their finalisers must not tick later ones
+        identity.on_repr = lambda: results.stop("forbidden", "repr of an address")
 
-    def prepare(self) -> types.CodeType:
-        try:
-            tree = ast.parse(self.source, FILENAME)
-            nodes = screen.walk(tree)
-            self.results.touched = screen.order_sensitive(nodes)
-            refusal = screen.refusal(nodes)
-            if refusal is not None:
-                raise Refused(refusal)
-            fuel.instrument(nodes)
-            return compile(tree, FILENAME, "exec")
-        except (SyntaxError, ValueError, OverflowError) as error:
-            raise SyntaxError from error
+    def prepare(self) -> ast.Module:
+        """The program's tree as it is run."""
+        tree = ast.parse(self.source, FILENAME)
+        rewriting.drop_idioms(tree)
+        nodes = screen.walk(tree)
+        self.results.touched = screen.order_sensitive(nodes)
+        refusal, self.words = screen.look(nodes)
+        if refusal is not None:
+            raise Refused(refusal)
+        rewriting.rewrite(nodes)
+        fuel.instrument(nodes)
+        return tree
+
+    def arguments(self, text: str) -> tuple[list[Any], dict[str, Any]]:
+        """New arguments. Where a set may come to be, hashes are salted before anything is hashed."""
+        positional, keywords = literals.arguments(text)
+        if not self.results.touched:
+            self.results.touched = _holds_set([*positional, *keywords.values()])
+        if self.results.touched and not self.salted:
+            self.salted, self.compiled = True, None
+            identity.salt()
+            positional, keywords = literals.arguments(text)
+        return positional, keywords
 
     def call(self, text: str) -> None:
-        if self.compiled is None:
-            self.compiled = self.prepare()
         try:
-            positional, keywords = literals.arguments(text)
+            self.tree = self.tree or self.prepare()
+            positional, keywords = self.arguments(text)
+            if self.compiled is None:
+                self.compiled = compile(self.tree, FILENAME, "exec")
         except (SyntaxError, ValueError, OverflowError) as error:
             raise SyntaxError from error
-        touched = self.results.touched or _holds_set([*positional, *keywords.values()])
-        self.results.touched = touched
-        names = self.namespace()
+        names = namespace.fresh(self.results, self.words)
         self.kept.append(names)
         exec(self.compiled, names)
         if "f" not in names:
             raise NameError("f")
         self.results.value(names["f"](*positional, **keywords))
-
-    def namespace(self) -> dict[str, Any]:
-        """Fresh globals: built-ins without doors, ticks, and modules that are copies."""
-        modules: dict[str, types.ModuleType] = {}
-
-        def import_(name: str, _globals: Any = None, _locals: Any = None, wanted: Any = None, _level: int = 0) -> Any:
-            if name in INTERNAL:
-                return sys.modules[name]
-            if name == "collections.abc" and not wanted:
-                name = "collections"  # ``import a.b`` binds a
-            if name not in modules:
-                modules[name] = self.module(name)
-            return modules[name]
-
-        # One dictionary for all inputs of a child: copying it would touch, and so copy, the pages of every built-in.
-        PLAIN.update({"__import__": import_, "getattr": self.getattr, "hasattr": self.hasattr})
-        return {"__builtins__": PLAIN, "__name__": "program", fuel.TICK: self.results.tick}
-
-    def module(self, name: str) -> types.ModuleType:
-        if name not in screen.MODULES and name != "collections.abc":
-            self.results.stop("forbidden", f"import {name}"[:60])
-        copy = types.ModuleType(name)
-        for key, item in vars(sys.modules[name]).items():
-            if not key.startswith("_") and (type(item) is not types.ModuleType or key == "abc"):
-                copy.__dict__[key] = item
-        return copy
-
-    def getattr(self, item: Any, name: Any, *default: Any) -> Any:
-        if screen.hidden_attribute(name):
-            self.results.stop("forbidden", "attribute")
-        return getattr(item, name, *default)
-
-    def hasattr(self, item: Any, name: Any) -> bool:
-        if screen.hidden_attribute(name):
-            self.results.stop("forbidden", "attribute")
-        return hasattr(item, name)
-
-
-PLAIN["print"] = lambda *_, **__: None  # printing is allowed and goes nowhere
 
 
 def _holds_set(items: list[Any]) -> bool:

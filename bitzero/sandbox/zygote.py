@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
-from bitzero.sandbox import child, layers, limits, screen, seccomp, wire
+from bitzero.sandbox import child, identity, layers, limits, screen, seccomp, wire
 
 OUT_OF_MEMORY, BROKEN = 97, 98  # exit statuses of a child that could not write its verdict
 TRAY_BYTES = 8 << 20
@@ -108,6 +108,7 @@ def preload() -> None:
         for mode, code, text in WARM:
             task = child.Task(mode, code, [text, text], 1000, 8192, 32)
             child.each(task, child.Results(task))
+    identity.close()
 
 
 def fill_holes() -> list[object]:
