@@ -150,11 +150,11 @@ class Program:
         tree = ast.parse(self.source, FILENAME)
         rewriting.drop_idioms(tree)
         nodes = screen.walk(tree)
-        self.results.touched = screen.order_sensitive(nodes)
-        refusal, self.words = screen.look(nodes)
-        if refusal is not None:
-            raise Refused(refusal)
-        rewriting.rewrite(nodes)
+        found = screen.look(nodes)
+        self.results.touched, self.words = found.ordered, found.words
+        if found.refusal is not None:
+            raise Refused(found.refusal)
+        rewriting.rewrite(found)
         fuel.instrument(nodes)
         return tree
 

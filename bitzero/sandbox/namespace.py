@@ -56,7 +56,7 @@ class Doors:
             self.refuse("attribute")
         if name in self.words or type(item).__module__ == NAME:
             return True
-        if hasattr(item, name):
+        if type(item) is types.ModuleType or hasattr(item, name):
             self.refuse("attribute")
         return False
 
@@ -168,7 +168,10 @@ class Doors:
     def total_ordering(self, cls: Any) -> Any:
         return functools.total_ordering(self.own(cls))
 
-    def deepcopy(self, item: Any) -> Any:
+    def deepcopy(self, item: Any, *memo: Any) -> Any:
+        """Without a memo, whose keys are addresses."""
+        if memo:
+            self.refuse("memo of deepcopy")
         return copy.deepcopy(item)
 
     def namedtuple(self, name: Any, fields: Any, *, rename: bool = False, defaults: Any = None) -> Any:
@@ -334,5 +337,5 @@ def fresh(ends: Ends, words: set[str]) -> dict[str, Any]:
     """New globals for a program whose own attributes are ``words``."""
     DOORS.ends, DOORS.words, DOORS.modules = ends, set(words), {}
     names = {"__builtins__": PLAIN, "__name__": NAME, fuel.TICK: ends.tick}
-    looks = {rewriting.LOOK: DOORS.look, rewriting.KIND: DOORS.class_of, rewriting.OWN: DOORS.own}
+    looks = {rewriting.LOOK_AT: DOORS.look, rewriting.KIND: DOORS.class_of, rewriting.OWN: DOORS.own}
     return names | looks | {rewriting.HASH: hash}

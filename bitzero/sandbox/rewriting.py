@@ -6,10 +6,10 @@ The looks are calls of functions of ``namespace`` under names that no source can
 import ast
 
 from bitzero.sandbox.language import LOOKED_AT
-from bitzero.sandbox.screen import ending_hashes, walk
+from bitzero.sandbox.screen import Look, walk
 
 # The trailing space makes these globals unwritable in source, so a program can neither call nor rebind them.
-LOOK, KIND, OWN, HASH = "look ", "kind ", "own ", "hash "
+LOOK_AT, KIND, OWN, HASH = "look ", "kind ", "own ", "hash "
 
 
 def drop_idioms(tree: ast.Module) -> None:
@@ -45,34 +45,23 @@ def _drop_annotations(tree: ast.Module) -> None:
             node.annotation = ast.copy_location(ast.Constant(None), node.annotation)
 
 
-def rewrite(nodes: list[ast.AST]) -> None:
-    """Put the looks of ``namespace`` where a tree reads ``format``, ``register`` or ``__class__`` or sets an attribute.
+def rewrite(found: Look) -> None:
+    """Put the looks of ``namespace`` where a program reads ``format``, ``register``, ``__class__`` or sets attributes.
 
-    In place; ``nodes`` are those of a program that ``screen`` has passed.
+    In place, on the nodes that ``screen.look`` has found and passed.
     """
-    hashes = False
-    for node in nodes:
-        kind = type(node)
-        if kind is ast.Attribute:
-            _rewrite_attribute(node)  # type: ignore[arg-type]
-        elif kind is ast.FunctionDef and node.name == "__hash__":  # type: ignore[attr-defined]
-            hashes = True
-    if hashes and not any(_binds_hash(node) for node in nodes):
-        for node in nodes:
-            for call in ending_hashes(node) if type(node) is ast.FunctionDef else ():
-                call.func = ast.copy_location(ast.Name(id=HASH, ctx=ast.Load()), call.func)
-
-
-def _binds_hash(node: ast.AST) -> bool:
-    stored = type(node) is ast.Name and type(node.ctx) is ast.Store and node.id
-    return "hash" in (stored, getattr(node, "name", ""), getattr(node, "arg", ""), getattr(node, "asname", ""))
+    for node in found.attributes:
+        _rewrite_attribute(node)
+    if "hash" not in found.bound:
+        for call in found.hashes:
+            call.func = ast.copy_location(ast.Name(id=HASH, ctx=ast.Load()), call.func)
 
 
 def _rewrite_attribute(node: ast.Attribute) -> None:
     if type(node.ctx) is not ast.Load:
         node.value = _called(OWN, node.value)
     elif node.attr in LOOKED_AT:
-        node.value = _called(LOOK, node.value)
+        node.value = _called(LOOK_AT, node.value)
     elif node.attr == "__class__":
         node.value, node.attr = _called(KIND, node.value), "kind"
 

@@ -11,7 +11,7 @@ from typing import Any
 from bitzero.sandbox import language
 from bitzero.sandbox.language import ATTRIBUTES, LOOKED_AT, MODULES, dunder, hidden
 
-__all__ = ["MODULES", "look", "order_sensitive", "refusal", "walk"]
+__all__ = ["MODULES", "Look", "look", "refusal", "walk"]
 
 PYTHONS_OWN = frozenset(
     "aiter anext breakpoint compile copyright credits dir eval exec exit globals hash help id input license locals "
@@ -19,7 +19,6 @@ PYTHONS_OWN = frozenset(
 )
 NAMING = frozenset(("NamedTuple", "namedtuple", "setattr"))  # take names of attributes as text
 MAX_WORDS = 200  # characters of such a text
-SETS = (ast.BitOr, ast.BitAnd, ast.Sub, ast.BitXor)
 
 
 def walk(tree: ast.AST) -> list[ast.AST]:
@@ -35,66 +34,87 @@ def walk(tree: ast.AST) -> list[ast.AST]:
     return nodes
 
 
-class _Found:
-    """What one pass over the nodes collects, to be judged when all names that the program binds are known."""
+class Look:
+    """What one pass over the nodes collects, judged when all names that the program binds are known."""
 
     def __init__(self) -> None:
-        self.read: list[str] = []  # names
+        self.refusal: str | None = None  # what is not of the language: "import os", "attribute __dict__"
+        self.ordered = False  # a set may come to be, so hash order may matter
+        self.words: set[str] = set()  # attributes of the program's own
+        self.read: list[str] = []
+        self.imported: list[str] = []  # modules, and members by their own names
         self.bound: set[str] = set()
         self.attributes: list[ast.Attribute] = []
         self.keys: list[str] = []  # attributes that a class pattern reads
         self.exempt: set[int] = set()  # ids of nodes whose two underscores are in order
-        self.own: set[str] = set()  # attributes beside the names it binds
         self.texts: list[str] = []  # strings, and names of keywords
+        self.hashes: list[ast.Call] = []  # that end a ``__hash__``
+        self.supers = False  # ``super().__x__(...)`` is written
         self.any_word = False  # a class finds its attributes at run time
-        self.refused: str | None = None
+        self.operators = False  # one of those that make a set of views
 
 
-def refusal(nodes: list[ast.AST]) -> str | None:
-    """The first thing in a program that is not of the language, or None: ``look`` without the words."""
-    return look(nodes)[0]
+def look(nodes: list[ast.AST]) -> Look:
+    """Whether the program of these nodes is of the language, and what has to be known to run it.
 
-
-def look(nodes: list[ast.AST]) -> tuple[str | None, set[str]]:
-    """The first thing in a program that is not of the language ("import os", "attribute __class__") or None, and the
-    words that it may use as attributes of its own.
-
-    The words come from the program's own identifiers, cut to 60 characters; callers treat them as hostile text.
+    The words of a refusal come from the program's own identifiers, cut to 60 characters; callers treat them as hostile
+    text. ``ordered`` is exact in one direction: without it no set can come to be, and all other values keep an order
+    that the program gave them. Two seeds miss the order of a two-string set in half of all cases, eight in less than
+    one per cent (``verdicts``), so such programs are run on eight.
     """
-    found = _Found()
+    found = Look()
     for node in nodes:
         kind = type(node)
         if kind is ast.Name:
+            if id(node) in found.exempt:
+                continue
             if type(node.ctx) is ast.Store:  # type: ignore[attr-defined]
-                if id(node) not in found.exempt:
-                    found.bound.add(node.id)  # type: ignore[attr-defined]
-            elif id(node) not in found.exempt:
+                found.bound.add(node.id)  # type: ignore[attr-defined]
+            else:
                 found.read.append(node.id)  # type: ignore[attr-defined]
         elif kind is ast.Attribute:
             found.attributes.append(node)  # type: ignore[arg-type]
+        elif kind is ast.arg:
+            found.bound.add(node.arg)  # type: ignore[attr-defined]
         elif kind in _LOOKS:
             _LOOKS[kind](node, found)
-            if found.refused:
+            if found.refusal:
                 break
         elif kind not in language.NODES:
-            found.refused = "async" if kind.__name__.startswith(("Async", "Await")) else f"syntax {kind.__name__}"
+            found.refusal = "async" if kind.__name__.startswith(("Async", "Await")) else f"syntax {kind.__name__}"
             break
-    reason = found.refused or _names(found) or _attributes(found)
-    return reason[:60] if reason else None, found.own
+    reason = found.refusal or _names(found) or _attributes(found)
+    found.refusal = reason[:60] if reason else None
+    found.ordered = found.ordered or _ordered(found)
+    return found
 
 
-def _names(found: _Found) -> str | None:
+def refusal(nodes: list[ast.AST]) -> str | None:
+    """``look(nodes).refusal``."""
+    return look(nodes).refusal
+
+
+def _ordered(found: Look) -> bool:
+    names = {*found.read, *found.imported, *found.keys, *(node.attr for node in found.attributes)}
+    if not names.isdisjoint(language.ORDERED):
+        return True
+    return not names.isdisjoint(language.VIEWS) and (found.operators or "operator" in names)
+
+
+def _names(found: Look) -> str | None:
     for name in (*found.bound, *found.read):
         if name[:2] == "__" and dunder(name):
             return f"name {name}"
     for name in found.read:
         if name in PYTHONS_OWN and name not in found.bound:
             return f"name {name}"
+    if found.supers and "super" in found.bound:
+        return "name super"
     return None
 
 
-def _attributes(found: _Found) -> str | None:
-    own = found.own
+def _attributes(found: Look) -> str | None:
+    own = found.words
     own |= found.bound
     for node in found.attributes:
         if type(node.ctx) is not ast.Load:
@@ -123,62 +143,76 @@ def _allowed(node: ast.Attribute, own: set[str], exempt: set[int]) -> bool:
     return name in language.READABLE or (name == "__class__" and getattr(node.value, "id", "") == "self")
 
 
-def _look_at_binding(node: ast.AST, found: _Found) -> None:
-    for field in ("name", "arg", "rest"):
+def _look_at_binding(node: ast.AST, found: Look) -> None:
+    for field in ("name", "rest"):
         name = getattr(node, field, None)
         if type(name) is str and id(node) not in found.exempt:
             found.bound.add(name)
 
 
-def _look_at_names(node: ast.Global | ast.Nonlocal, found: _Found) -> None:
+def _look_at_set(_: ast.AST, found: Look) -> None:
+    found.ordered = True
+
+
+def _look_at_operator(_: ast.AST, found: Look) -> None:
+    found.operators = True
+
+
+def _look_at_names(node: ast.Global | ast.Nonlocal, found: Look) -> None:
     found.bound.update(node.names)
 
 
-def _look_at_import(node: ast.Import, found: _Found) -> None:
+def _look_at_import(node: ast.Import, found: Look) -> None:
     for alias in node.names:
         if alias.name not in MODULES:
-            found.refused = f"import {alias.name}"
+            found.refusal = f"import {alias.name}"
             return
+        found.imported.append(alias.name)
         found.bound.add(alias.asname or alias.name.partition(".")[0])
 
 
-def _look_at_import_from(node: ast.ImportFrom, found: _Found) -> None:
+def _look_at_import_from(node: ast.ImportFrom, found: Look) -> None:
     if node.level or node.module not in MODULES:
-        found.refused = f"import {node.module}"
+        found.refusal = f"import {node.module}"
         return
     members = language.MEMBERS[node.module]
+    found.imported.append(node.module)
     for alias in node.names:
         if alias.name == "*":
             found.bound.update(members)
+            found.imported += members
         elif alias.name not in members:
-            found.refused = f"import {alias.name}"
+            found.refusal = f"import {alias.name}"
             return
         else:
+            found.imported.append(alias.name)
             found.bound.add(alias.asname or alias.name)
 
 
-def _look_at_class(node: ast.ClassDef, found: _Found) -> None:
+def _look_at_class(node: ast.ClassDef, found: Look) -> None:
     if node.keywords:
-        found.refused = "metaclass" if node.keywords[0].arg == "metaclass" else "class keyword"
+        found.refusal = "metaclass" if node.keywords[0].arg == "metaclass" else "class keyword"
         return
     found.bound.add(node.name)
     for statement in node.body:
         if type(statement) is ast.FunctionDef and statement.name in language.METHODS:
             found.any_word = found.any_word or statement.name == "__getattr__"
             found.exempt.add(id(statement))
-            found.exempt.update(id(call.func) for call in ending_hashes(statement))
+            hashes = _ending_hashes(statement)
+            found.hashes += hashes
+            found.exempt.update(id(call.func) for call in hashes)
         elif type(statement) is ast.Assign and type(statement.targets[0]) is ast.Name:
             target = statement.targets[0]
             if target.id in language.WORD_LISTS and len(statement.targets) == 1:
                 words = _words(statement.value)
                 if words is None or any(hidden(word) or word in LOOKED_AT for word in words):
-                    found.refused = f"name {target.id}"
+                    found.refusal = f"name {target.id}"
                     return
-                found.own.update(words)
+                found.words.update(words)
                 found.exempt.add(id(target))
 
 
-def ending_hashes(method: ast.FunctionDef) -> list[ast.Call]:
+def _ending_hashes(method: ast.FunctionDef) -> list[ast.Call]:
     """Calls ``return hash(...)`` that end a ``__hash__``: their value is seen by sets and dicts alone."""
     if method.name != "__hash__" or method.decorator_list:
         return []
@@ -193,47 +227,53 @@ def _words(node: ast.expr) -> list[str] | None:
     return words if len(words) == len(items) else None
 
 
-def _look_at_call(node: ast.Call, found: _Found) -> None:
+def _look_at_call(node: ast.Call, found: Look) -> None:
     """``super().__x__(...)`` and ``Name.__init__(...)`` are in order."""
     called = node.func
     if type(called) is ast.Attribute and called.attr[:2] == "__":
         base = called.value
         if type(base) is ast.Call and type(base.func) is ast.Name and base.func.id == "super":
+            found.supers = True
             if called.attr in language.SUPER:
                 found.exempt.add(id(called))
         elif type(base) is ast.Name and called.attr == "__init__":
             found.exempt.add(id(called))
 
 
-def _look_at_match(node: ast.MatchClass, found: _Found) -> None:
+def _look_at_match(node: ast.MatchClass, found: Look) -> None:
     found.keys += node.kwd_attrs
 
 
-def _look_at_keyword(node: ast.keyword, found: _Found) -> None:
+def _look_at_keyword(node: ast.keyword, found: Look) -> None:
     if node.arg:
         found.texts.append(node.arg)
         if dunder(node.arg):
-            found.refused = f"name {node.arg}"
+            found.refusal = f"name {node.arg}"
 
 
-def _look_at_comprehension(node: ast.comprehension, found: _Found) -> None:
+def _look_at_comprehension(node: ast.comprehension, found: Look) -> None:
     if node.is_async:
-        found.refused = "async"
+        found.refusal = "async"
 
 
-def _look_at_augmented(node: ast.AugAssign, found: _Found) -> None:
+def _look_at_augmented(node: ast.AugAssign, found: Look) -> None:
     """``s.format += x`` reads the attribute too, and would hand it to ``x``."""
     if type(node.target) is ast.Attribute and node.target.attr in LOOKED_AT:
-        found.refused = f"attribute {node.target.attr}"
+        found.refusal = f"attribute {node.target.attr}"
 
 
-def _look_at_text(node: ast.Constant, found: _Found) -> None:
+def _look_at_text(node: ast.Constant, found: Look) -> None:
     if type(node.value) is str and len(node.value) < MAX_WORDS:
         found.texts.append(node.value)
 
 
-_LOOKS: dict[type[ast.AST], Callable[[Any, _Found], None]] = {
-    ast.arg: _look_at_binding,
+_LOOKS: dict[type[ast.AST], Callable[[Any, Look], None]] = {
+    ast.Set: _look_at_set,
+    ast.SetComp: _look_at_set,
+    ast.BitOr: _look_at_operator,
+    ast.BitAnd: _look_at_operator,
+    ast.BitXor: _look_at_operator,
+    ast.Sub: _look_at_operator,
     ast.FunctionDef: _look_at_binding,
     ast.ExceptHandler: _look_at_binding,
     ast.MatchAs: _look_at_binding,
@@ -251,39 +291,3 @@ _LOOKS: dict[type[ast.AST], Callable[[Any, _Found], None]] = {
     ast.AugAssign: _look_at_augmented,
     ast.Constant: _look_at_text,
 }
-
-
-def order_sensitive(nodes: list[ast.AST]) -> bool:
-    """Whether a set may come to be: one is written or named, or an operator stands beside views of a dict.
-
-    All other values keep an order that the program gave them. Two seeds miss the order of a two-string set in half of
-    all cases, eight in less than one per cent (``verdicts``), so such programs are run on eight.
-    """
-    views = operations = False
-    for node in nodes:
-        kind = type(node)
-        if kind is ast.Set or kind is ast.SetComp:
-            return True
-        if kind is ast.BinOp or kind is ast.AugAssign:
-            operations = operations or isinstance(node.op, SETS)  # type: ignore[attr-defined]
-            continue
-        for name in _mentioned(node):
-            if name in language.ORDERED:
-                return True
-            views = views or name in language.VIEWS
-            operations = operations or name == "operator"
-    return views and operations
-
-
-def _mentioned(node: ast.AST) -> tuple[str, ...]:
-    match node:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return (name,)
-        case ast.Import(names=names):
-            return tuple(alias.name for alias in names)
-        case ast.ImportFrom(module=module, names=names):
-            star = language.MEMBERS.get(module or "", frozenset()) if names[0].name == "*" else ()
-            return (module or "", *(alias.name for alias in names), *star)
-        case ast.MatchClass(kwd_attrs=names):
-            return tuple(names)
-    return ()

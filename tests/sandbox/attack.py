@@ -29,7 +29,7 @@ WALK = (
 OPEN = (
     "import collections, operator\n"
     "from bitzero.sandbox import namespace, screen\n"
-    "screen.look = lambda nodes: (None, set())\n"
+    "screen._names = screen._attributes = lambda found: None\n"
     "namespace.CONTENTS.update(collections=vars(collections), operator=vars(operator))\n"
 )
 

@@ -156,8 +156,8 @@ def test_allowed(code: str) -> None:
         ("a | b", False),
     ],
 )
-def test_order_sensitive(code: str, expected: bool) -> None:
-    assert screen.order_sensitive(screen.walk(ast.parse(code))) is expected
+def test_ordered(code: str, expected: bool) -> None:
+    assert screen.look(screen.walk(ast.parse(code))).ordered is expected
 
 
 def ticks(code: str, *args: Any) -> int:
