@@ -1,6 +1,6 @@
 """Addresses stay out of values: no text of an object shows one, and no order of a set follows from one unnoticed.
 
-``close`` puts a function of this module in the place of every ``repr`` of the interpreter that prints an address; it
+``close`` puts a function of this module in the place of every ``repr`` of the interpreter that prints an address: it
 ends the program, whichever way the text was asked for (``str``, ``%``, an f-string, an exception's message, a list).
 ``salt`` does the same to every hash that is an address: it becomes a hash of address and hash seed, so that orders
 differ between seeds even where addresses do not (without address-space randomisation, or of types, whose places in
@@ -14,7 +14,7 @@ import gc
 import types
 import weakref
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 _WORD = ctypes.sizeof(ctypes.c_void_p)
 _NAME, _REPR, _HASH = 3 * _WORD, 11 * _WORD, 15 * _WORD  # slots of a type: after reference count, type and size
@@ -27,16 +27,19 @@ _PRINTING_ADDRESSES = (
 _HASHING_ADDRESSES = (object, types.BuiltinFunctionType, types.MethodWrapperType)
 
 
-def _nobody() -> NoReturn:
-    raise RuntimeError("no program is at work")
+def _nothing() -> None:
+    """No program is at work."""
 
 
-on_repr: Callable[[], NoReturn] = _nobody  # what a text that would show an address ends
+on_repr: Callable[[], None] = _nothing  # called where a text would show an address
 
 
 @ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)
-def _repr(_: Any) -> str:
+def _repr(item: Any) -> str:
+    if type(item) is types.BuiltinFunctionType and (item.__self__ is None or type(item.__self__) is types.ModuleType):
+        return f"<built-in function {item.__name__}>"
     on_repr()
+    return f"<{type(item).__qualname__} object>"
 
 
 @ctypes.PYFUNCTYPE(ctypes.c_ssize_t, ctypes.py_object)

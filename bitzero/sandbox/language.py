@@ -6,9 +6,10 @@
 * Modules: ``MEMBERS``, each a namespace of the members listed and nothing else.
 * Attributes: ``ATTRIBUTES``, the public ones of these types and members, and whatever name the program binds itself,
   unless an object of the interpreter has an attribute of that name (``hidden``: frames, code, tracebacks, cells).
-* Two underscores on both sides: ``METHODS`` as functions in a class body; those of ``SUPER`` called as
-  ``super().__x__(...)``, and ``Name.__init__(...)``; ``__doc__`` and ``__name__`` read; ``self.__class__`` and
-  ``x.__class__.__name__`` read; ``__slots__`` and ``__match_args__`` as literal strings in a class body. No other.
+* Two underscores on both sides: ``METHODS`` as functions of a class body, or set there (``__str__ = __repr__``);
+  those of ``SUPER`` called as ``super().__x__(...)``, and ``Name.__init__(...)``; ``__doc__`` and ``__name__`` read;
+  ``x.__class__.__name__``, ``self.__class__`` and ``other.__class__`` read; ``__slots__`` and ``__match_args__`` set
+  to literal strings in a class body. No other.
 * ``str.format`` and ``format_map`` fill plain fields only: no ``{0.name}``, no ``{0[key]}``.
 * ``from __future__ import annotations`` and an ``if __name__ == "__main__":`` at top level are dropped beforehand.
 
@@ -148,8 +149,8 @@ HIDDEN = _of_the_interpreter() - ATTRIBUTES - LOOKED_AT
 
 
 def dunder(name: str) -> bool:
-    """Whether ``name`` has two underscores on both sides."""
-    return name[:2] == "__" and name[-2:] == "__"
+    """Whether ``name`` has two underscores on both sides; ``__`` itself is a name like any other."""
+    return name[:2] == "__" and name[-2:] == "__" and name.strip("_") != ""
 
 
 def hidden(name: str) -> bool:

@@ -140,7 +140,7 @@ def _allowed(node: ast.Attribute, own: set[str], exempt: set[int]) -> bool:
         return False
     if name == "__name__" and type(node.value) is ast.Attribute and node.value.attr == "__class__":
         exempt.add(id(node.value))
-    return name in language.READABLE or (name == "__class__" and getattr(node.value, "id", "") == "self")
+    return name in language.READABLE or (name == "__class__" and getattr(node.value, "id", "") in ("self", "other"))
 
 
 def _look_at_binding(node: ast.AST, found: Look) -> None:
@@ -201,15 +201,26 @@ def _look_at_class(node: ast.ClassDef, found: Look) -> None:
             hashes = _ending_hashes(statement)
             found.hashes += hashes
             found.exempt.update(id(call.func) for call in hashes)
-        elif type(statement) is ast.Assign and type(statement.targets[0]) is ast.Name:
+        elif type(statement) is ast.Assign and len(statement.targets) == 1:
             target = statement.targets[0]
-            if target.id in language.WORD_LISTS and len(statement.targets) == 1:
-                words = _words(statement.value)
-                if words is None or any(hidden(word) or word in LOOKED_AT for word in words):
-                    found.refusal = f"name {target.id}"
-                    return
-                found.words.update(words)
-                found.exempt.add(id(target))
+            if type(target) is ast.Name and target.id[:2] == "__":
+                _look_at_special(target, statement.value, found)
+
+
+def _look_at_special(target: ast.Name, value: ast.expr, found: Look) -> None:
+    """``__slots__ = "a", "b"`` and ``__str__ = __repr__`` in a class body; ``__hash__`` takes no other name."""
+    if target.id in language.WORD_LISTS:
+        words = _words(value)
+        if words is None or any(hidden(word) or word in LOOKED_AT for word in words):
+            found.refusal = f"name {target.id}"
+            return
+        found.words.update(words)
+    elif target.id not in language.METHODS:
+        return
+    elif type(value) is ast.Name and value.id in language.METHODS and value.id != "__hash__":
+        found.exempt.add(id(value))
+    found.any_word = found.any_word or target.id == "__getattr__"
+    found.exempt.add(id(target))
 
 
 def _ending_hashes(method: ast.FunctionDef) -> list[ast.Call]:
