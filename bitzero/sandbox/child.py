@@ -64,7 +64,7 @@ class Results:
     def __init__(self, task: Task) -> None:
         self.task = task
         self.messages: list[bytes] = []
-        self.touched = False  # mentions sets, hash or id
+        self.touched = False  # the program may make a set
         self.left = task.fuel
         self.started_us = 0  # by the thread's clock: the process clock only moves with ticks once a timer is armed
 

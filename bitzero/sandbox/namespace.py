@@ -152,8 +152,10 @@ class Doors:
     def methodcaller(self, name: Any, /, *args: Any, **keywords: Any) -> "_Caller":
         return _Caller(name, args, keywords)
 
-    def update_wrapper(self, wrapper: Any, wrapped: Any) -> Any:
-        """Name, text and attributes of ``wrapped`` for ``wrapper``."""
+    def update_wrapper(self, wrapper: Any, wrapped: Any, *names: Any, **lists: Any) -> Any:
+        """Name, text and attributes of ``wrapped`` for ``wrapper``; a program has no say in which."""
+        if names or lists:
+            self.refuse("names of update_wrapper")
         self.own(wrapper)
         for name in ("__name__", "__qualname__", "__doc__"):
             if hasattr(wrapped, name):
@@ -162,7 +164,9 @@ class Doors:
             wrapper.__dict__.update(wrapped.__dict__)
         return wrapper
 
-    def wraps(self, wrapped: Any) -> Any:
+    def wraps(self, wrapped: Any, *names: Any, **lists: Any) -> Any:
+        if names or lists:
+            self.refuse("names of wraps")
         return _Wraps(wrapped).around
 
     def total_ordering(self, cls: Any) -> Any:
