@@ -140,7 +140,7 @@ class Program:
         self.source = task.code
         self.tree: ast.Module | None = None
         self.compiled: types.CodeType | None = None
-        self.words: set[str] = set()  # attributes of the program's own
+        self.found = screen.Look()
         self.salted = False
         self.kept: list[dict[str, Any]] = []  # globals of earlier inputs: their finalisers must not tick later ones
         identity.on_repr = lambda: results.stop("forbidden", "repr of an address")
@@ -150,11 +150,11 @@ class Program:
         tree = ast.parse(self.source, FILENAME)
         rewriting.drop_idioms(tree)
         nodes = screen.walk(tree)
-        found = screen.look(nodes)
-        self.results.touched, self.words = found.ordered, found.words
-        if found.refusal is not None:
-            raise Refused(found.refusal)
-        rewriting.rewrite(found)
+        self.found = screen.look(nodes)
+        self.results.touched = self.found.ordered
+        if self.found.refusal is not None:
+            raise Refused(self.found.refusal)
+        rewriting.rewrite(self.found)
         fuel.instrument(nodes)
         return tree
 
@@ -165,7 +165,7 @@ class Program:
             self.results.touched = _holds_set([*positional, *keywords.values()])
         if self.results.touched and not self.salted:
             self.salted, self.compiled = True, None
-            identity.salt()
+            identity.salt(self.found.imported)
             positional, keywords = literals.arguments(text)
         return positional, keywords
 
@@ -177,7 +177,7 @@ class Program:
                 self.compiled = compile(self.tree, FILENAME, "exec")
         except (SyntaxError, ValueError, OverflowError) as error:
             raise SyntaxError from error
-        names = namespace.fresh(self.results, self.words)
+        names = namespace.fresh(self.results, self.found.words)
         self.kept.append(names)
         exec(self.compiled, names)
         if "f" not in names:

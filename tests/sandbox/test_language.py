@@ -222,6 +222,24 @@ ORDERS = [  # programs whose values follow the order of hashes
     body("match dict.fromkeys('abcdefgh'):\n    case dict(keys=k):\n        return list(k() & 'abcdefgh')"),
     body("import typing as t", "return list({*'abcdefgh'} - {'a'})"),
 ]
+ORDERS += [
+    body("import typing as t", "return [str(x) for x in {t.Any, t.Union, t.Optional, t.List, t.Final, t.Literal}]"),
+    body("import typing as t", "return [x.__name__ for x in {t.TypeVar(c) for c in 'abcdefgh'}]"),
+    body("from functools import partial as p", "return [g() for g in {p(int, c) for c in '123456'}]"),
+    body("import functools", "return [g(0) for g in {functools.cache(lambda x, i=i: i) for i in range(6)}]"),
+    body("import operator as o", "return [g('abcdef') for g in {o.itemgetter(i) for i in range(6)}]"),
+    body("import operator as o", "return [g(3) for g in {o.attrgetter(c) for c in ('real', 'imag', 'numerator')}]"),
+    body("import re", "return [m.group() for m in {re.match(c, 'abcdef'[i:]) for i, c in enumerate('abcdef')}]"),
+    body(
+        "import collections.abc as c",
+        "return [x.__name__ for x in {c.Set, c.Sized, c.Mapping, c.Iterable}]",
+    ),
+    body("import string", "return [t.template for t in {string.Template(c) for c in 'abcdef'}]"),
+    body("return [str(e) for e in {ValueError(i) for i in range(6)}]"),
+    body("return [next(i) for i in {iter([1]), iter((2,)), iter('3'), iter({4: 1}), map(int, '5')}]"),
+    body("return [x is None for x in {..., None, NotImplemented, int, f}]"),
+    body("return [t is type for t in {type, int, str, float, list, dict}]"),
+]
 STEADY = {  # and such as only look as if they did
     body("return type(1) in {int, str}, None in {None, 1}, f in {f}"): "(True, True, True)",
     body("return sorted({'a', 'b', 'c'}), len(set(map(type, [1, 'a'])))"): "(['a', 'b', 'c'], 2)",
