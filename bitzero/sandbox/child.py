@@ -11,16 +11,13 @@ import marshal
 import mmap
 import operator
 import os
-import sys
-import types
 from functools import partial
 from typing import Any, NoReturn
 
-from bitzero.sandbox import fuel, screen, values, wire
+from bitzero.sandbox import identity, namespace, pages, values, wire
 
 RESULT_FD = 1
 OUT_OF_FUEL = 96  # exit status
-INTERNAL = ("_pylong",)  # what the interpreter itself imports in a program's name (division of huge ints, 3.12 on)
 
 
 class Refused(Exception):
@@ -89,8 +86,6 @@ EXCEPTIONS = {
     for name, kind in vars(builtins).items()
     if isinstance(kind, type) and issubclass(kind, BaseException) and kind.__name__ == name
 }
-REMOVED = screen.FORBIDDEN_NAMES | {"__import__", "__loader__", "__spec__", "__debug__", "__doc__"}
-PLAIN: dict[str, Any] = {name: item for name, item in vars(builtins).items() if name not in REMOVED}
 
 
 class Program:
@@ -98,12 +93,17 @@ class Program:
 
     def __init__(self, results: Results) -> None:
         self.results = results
-        self.names = self.namespace()  # kept until the exit: finalisers of a program have no say in its result
+        self.names = namespace.fresh(results)  # kept until the exit: finalisers of a program have no say in its result
 
     def run(self, desk: mmap.mmap) -> bytes:
         """The message of the one run."""
         try:
-            code, (positional, keywords) = marshal.loads(desk)
+            identity.on_repr = self.refuse_address
+            if desk[0] & pages.ORDERED:  # before anything of the program is hashed, constants and arguments too
+                identity.salt(desk[0])
+            with memoryview(desk) as view:
+                (code, words), (positional, keywords) = marshal.loads(view[1:])
+            namespace.DOORS.words.update(words)
             exec(code, self.names)
             if "f" not in self.names:
                 raise NameError("f")
@@ -111,41 +111,6 @@ class Program:
         except BaseException as error:
             return self.results.failure(error)
 
-    def namespace(self) -> dict[str, Any]:
-        """Fresh globals: built-ins without doors, ticks, and modules that are copies."""
-        modules: dict[str, types.ModuleType] = {}
-
-        def import_(name: str, _globals: Any = None, _locals: Any = None, wanted: Any = None, _level: int = 0) -> Any:
-            if name in INTERNAL:
-                return sys.modules[name]
-            if name == "collections.abc" and not wanted:
-                name = "collections"  # ``import a.b`` binds a
-            if name not in modules:
-                modules[name] = self.module(name)
-            return modules[name]
-
-        # The one dictionary of the process: copying it would touch, and so copy, the pages of every built-in.
-        PLAIN.update({"__import__": import_, "getattr": self.getattr, "hasattr": self.hasattr})
-        return {"__builtins__": PLAIN, "__name__": "program", fuel.TICK: self.results.tick}
-
-    def module(self, name: str) -> types.ModuleType:
-        if name not in screen.MODULES and name != "collections.abc":
-            self.results.stop("forbidden", f"import {name}"[:60])
-        copy = types.ModuleType(name)
-        for key, item in vars(sys.modules[name]).items():
-            if not key.startswith("_") and (type(item) is not types.ModuleType or key == "abc"):
-                copy.__dict__[key] = item
-        return copy
-
-    def getattr(self, item: Any, name: Any, *default: Any) -> Any:
-        if screen.hidden_attribute(name):
-            self.results.stop("forbidden", "attribute")
-        return getattr(item, name, *default)
-
-    def hasattr(self, item: Any, name: Any) -> bool:
-        if screen.hidden_attribute(name):
-            self.results.stop("forbidden", "attribute")
-        return hasattr(item, name)
-
-
-PLAIN["print"] = lambda *_, **__: None  # printing is allowed and goes nowhere
+    def refuse_address(self) -> NoReturn:
+        """What ``identity`` calls where a text would show an address."""
+        self.results.stop("forbidden", "repr of an address")

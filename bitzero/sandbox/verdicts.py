@@ -37,7 +37,7 @@ class Verdict(NamedTuple):
     """One run of one input: the outcome, and what only the sandbox itself uses."""
 
     outcome: Outcome
-    touched: bool = False  # the program mentions sets, hash or id, or an argument holds a set
+    touched: bool = False  # the program may make a set, or an argument holds one
     payload: bytes = b""  # of a parse
 
 

@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
-from bitzero.sandbox import child, layers, limits, pages, reader, screen, seccomp, wire
+from bitzero.sandbox import child, identity, language, layers, limits, namespace, pages, reader, seccomp, wire
 
 OUT_OF_MEMORY, BROKEN = 97, 98  # exit statuses of a child that could not write its verdict
 TRAY_BYTES = 8 << 20
@@ -101,9 +101,9 @@ def main(arguments: list[str]) -> NoReturn:
 
 def preload() -> None:
     """Load everything a child may need: afterwards there is no file system to import from."""
-    for name in (*screen.MODULES, "collections.abc"):
+    for name in language.MODULES:
         __import__(name)
-    for name in child.INTERNAL:
+    for name in namespace.INTERNAL:
         with contextlib.suppress(ImportError):
             __import__(name)
     for name in CODECS:
@@ -111,6 +111,7 @@ def preload() -> None:
     unicodedata.lookup("SPACE")
     for _ in range(WARM_RUNS):
         warm_up()
+    identity.close()
 
 
 def warm_up() -> None:

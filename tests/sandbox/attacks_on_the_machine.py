@@ -134,7 +134,6 @@ LOOPS = body(
     "class A:\n    def __bool__(s):\n        while True: pass\nreturn not A()",
     "class A:\n    def __eq__(s, o):\n        while True: pass\nreturn A() in [A()]",
     "class A:\n    def __hash__(s):\n        while True: pass\nreturn {A(): 1}",
-    "class A:\n    def __del__(s):\n        while True: pass\nA()\nreturn 1",
     "class A(Exception):\n    def __init__(s):\n        while True: pass\nraise A",
     "def g(n):\n    if n: g(n - 1); g(n - 1)\ng(40)",
     "n = 0\nwhile n < 10 ** 9: n += 1\nreturn n",
@@ -150,6 +149,7 @@ LOOPS += whole(
     "while True: pass\ndef f(): return 1",
     "[0 for i in iter(int, 1)]\ndef f(): return 1",
 )  # fmt: skip
+LOOPS += body("endless finaliser", "F", "class A:\n    def __del__(s):\n        while True: pass\nA()\nreturn 1")
 C_LOOPS = body(
     "endless work inside C", "TM",
     "return sum(iter(int, 1))",

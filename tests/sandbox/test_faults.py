@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from bitzero.sandbox import Job, Limits, Sandbox, literal_job
+from bitzero.sandbox import Job, Limits, Sandbox, literal_job, process
 from bitzero.sandbox.process import Process
+from tests.sandbox.attack import open_to_all
 from tests.sandbox.interpreters import python_for
 
 ROOT = Path(__file__).parents[2]
@@ -187,8 +188,9 @@ def mixture(start: int, count: int) -> list[Job]:
     return codes
 
 
-def soak(count: int) -> None:
+def soak(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = {7: "Crash"}
+    monkeypatch.setattr(process, "_BOOT", open_to_all(process._BOOT))  # only so does a program get at ``ctypes``
     with Sandbox(workers=2, cache=0) as box:
         marks = []
         for start in range(0, count, 500):
@@ -210,13 +212,13 @@ def soak(count: int) -> None:
         assert all(not children(pool[0]) for pool in box.pools.processes.values())
 
 
-def test_short_soak() -> None:
-    soak(1_000)
+def test_short_soak(monkeypatch: pytest.MonkeyPatch) -> None:
+    soak(1_000, monkeypatch)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_soak() -> None:
+def test_soak(monkeypatch: pytest.MonkeyPatch) -> None:
     start_s = time.monotonic()
-    soak(SOAK)
+    soak(SOAK, monkeypatch)
     assert time.monotonic() - start_s < 3600
