@@ -27,7 +27,12 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from bitzero.config import Config  # noqa: E402
+from bitzero.generator.programs import Program, generate  # noqa: E402
 from bitzero.sandbox import Job, Sandbox  # noqa: E402
+from bitzero.tasks.gates import Proposal, validate  # noqa: E402
+from bitzero.tasks.judge import judge  # noqa: E402
+from bitzero.tasks.kinds import DEDUCTION, INDUCTION, TASK_KINDS, Task  # noqa: E402
 
 LIMIT_S = 0.5
 WORKERS = 2
@@ -76,6 +81,57 @@ def sandboxed(call: str, programs: Sample, inputs: int = 1, cache: int = 0) -> d
     wanted = [("timeout" if code.startswith(LOOP[0]) else "ok") for code, _ in programs]
     assert [group[0].kind for group in outcomes] == wanted
     return row(len(programs), wall_s, cpu_s, latencies)
+
+
+# A self-play step
+
+PROPOSALS, ANSWERS = 16, 8  # a step, and of each task
+
+
+def step_of(number: int) -> tuple[list[Proposal], list[Task], list[list[str]]]:
+    """Proposals, tasks and answers of step ``number``: programs of levels 0 to 3, a statement that does nothing in
+    every second one, a third of each kind; answers that are all different, one in eight of them right.
+    """
+    cfg = Config()
+    programs = [generate(0, number, index, index % 4) for index in range(2 * PROPOSALS)]
+    proposals = []
+    for index, program in enumerate(programs[:PROPOSALS]):
+        kind = index % len(TASK_KINDS)
+        head, mark, last = program.code.rpartition("\n    return ")
+        code = f"{head}\n    spare = 7{mark}{last}" if index % 2 else program.code
+        proposals.append(Proposal(kind=kind, code=code, inputs=program.inputs[: 6 if kind == INDUCTION else 1]))
+    tasks = [TASK_KINDS[i % len(TASK_KINDS)].task_of_program(p, cfg) for i, p in enumerate(programs[PROPOSALS:])]
+    others = [generate(1, number, index, index % 4) for index in range(ANSWERS)]
+    return proposals, tasks, [answers_to(task, others, index) for index, task in enumerate(tasks)]
+
+
+def answers_to(task: Task, others: list[Program], index: int) -> list[str]:
+    """Answers of the task's own form that differ in their text; the last is right."""
+    if task.kind == DEDUCTION:
+        return [*(other.outputs[index % 6] + " " * at for at, other in enumerate(others[1:])), task.outputs[0] + " "]
+    if task.kind == INDUCTION:
+        return [*(f"{other.code}\n# {index}" for other in others[1:]), f"{task.code}\n# {index}"]
+    given = task.inputs[0]
+    return [*(f"{given[:-1]}{at}{given[-1]}" for at in range(ANSWERS - 1)), f"{given} "]
+
+
+def stepped(count: int) -> dict[str, float]:
+    """``count`` self-play steps, one after the other: the figures are those of a step."""
+    steps = [step_of(number) for number in range(count + 1)]
+    with Sandbox(workers=WORKERS) as box:
+        box.validate([Job(id=0, code="def f(a): return len({a})", inputs=("1",))])  # starts the zygotes of all seeds
+        latencies = []
+        for number, (proposals, tasks, answers) in enumerate(steps):
+            if number == 1:  # the first is a warm-up
+                start_s, start_cpu_s = time.perf_counter(), processor_s(box)
+            began_s = time.perf_counter()
+            verdicts = validate(box, proposals, Config())
+            judged = judge(box, tasks, answers)
+            latencies.append(time.perf_counter() - began_s)
+            assert sum(verdict.gate == 0 for verdict in verdicts) > PROPOSALS // 4
+            assert all(group[-1].correct for group in judged)
+        wall_s, cpu_s = time.perf_counter() - start_s, processor_s(box) - start_cpu_s
+    return row(count, wall_s, cpu_s, latencies[1:])
 
 
 def timed(action: Callable[[], Any]) -> float:
@@ -201,6 +257,7 @@ def measure(count: int, few: int) -> dict[str, dict[str, float]]:
         rows[f"HumanEval-like check, {name}"] = baseline(by_check, sample(few, loops))
         rows[f"pool with alarm (no isolation), {name}"] = baseline(in_pool, sample(count, loops), pooled=True)
     rows["sandbox run, 6 inputs a program"] = sandboxed("run", sample(count, 0.0), inputs=6)
+    rows["self-play step, 16 proposals, 128 answers"] = stepped(max(2, count // 20))
     rows["sandbox run, all in the cache"] = sandboxed("run", sample(count, 0.0), cache=10 * count)
     return rows
 

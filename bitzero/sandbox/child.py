@@ -1,129 +1,84 @@
-"""What a forked child does: parse, screen, fuel, run ``f`` on each input in fresh globals, write one result each.
+"""What the child of one program does: run ``f`` on one input in fresh globals and write one result.
 
-Everything here runs after the kernel layers are closed. The child holds no expected value and nothing of another
-program. A result is a message (``wire``) of six fields: STOP flag, kind, exception, detail, numbers, value. STOP marks
-the last message of a child that ended itself (out of fuel, out of memory, refused): later inputs need another child.
+Everything here runs after the kernel layers are closed. The child holds the program, this input, and nothing else of
+its job: no other input, no earlier result, no expected value, no clock. A result is a message (``wire``) of five
+fields: kind, exception, detail, fuel used, value.
 """
 
-import ast
 import builtins
+import itertools
+import marshal
+import mmap
+import operator
 import os
-import sys
-import time
-import types
-from collections.abc import Callable
-from typing import Any, NamedTuple, NoReturn
+from functools import partial
+from typing import Any, NoReturn
 
-from bitzero.sandbox import fuel, literals, parse, screen, values, wire
+from bitzero.sandbox import identity, namespace, pages, values, wire
 
 RESULT_FD = 1
-FILENAME = "<program>"
-INTERNAL = ("_pylong",)  # what the interpreter itself imports in a program's name (division of huge ints, 3.12 on)
-
-
-class Task(NamedTuple):
-    """One child's work."""
-
-    mode: str  # "run" | "literal" | "parse"
-    code: str
-    inputs: list[str]  # argument lists, value texts, or (parse) programs
-    fuel: int
-    value_bytes: int
-    depth: int
+OUT_OF_FUEL = 96  # exit status
 
 
 class Refused(Exception):
     """The program names what no program may name; ``args[0]`` says what."""
 
 
-def work(task: Task) -> NoReturn:
-    """Do all of ``task``, write the results, leave with status 0. Never returns, runs no finaliser of a program."""
-    results = Results(task)
-    each(task, results)
-    results.leave()
+def work(desk: mmap.mmap, program: "Program") -> NoReturn:
+    """Run what lies on ``desk`` (``pages.Shelf.lay``), write the result, leave with status 0. Never returns, runs no
+    finaliser of a program.
+    """
+    leave(program.run(desk))
 
 
-def each(task: Task, results: "Results") -> None:
-    """A verdict of every input, collected in ``results``."""
-    steps: dict[str, Callable[[str], None]] = {
-        "run": Program(task, results).call,
-        "literal": results.literal,
-        "parse": results.parse,
-    }
-    one = steps[task.mode]
-    for text in task.inputs:
-        results.begin()
-        try:
-            one(text)
-        except BaseException as error:
-            results.failure(error)
+def message(kind: str, exc: str = "", detail: str = "", used: int = 0, value: bytes = b"") -> bytes:
+    """One result."""
+    return wire.pack([kind.encode(), exc.encode(), detail.encode("ascii", "replace"), b"%d" % used, value])
+
+
+def leave(data: bytes) -> NoReturn:
+    """Write ``data`` and end this process."""
+    while data:
+        data = data[os.write(RESULT_FD, data) :]
+    os._exit(0)
 
 
 class Results:
-    """Collects the messages of one child and writes them at once when it leaves."""
+    """Makes the result of one run; holds its limits and its fuel, and nothing of the job."""
 
-    def __init__(self, task: Task) -> None:
-        self.task = task
-        self.messages: list[bytes] = []
-        self.touched = False  # mentions sets, hash or id
-        self.left = task.fuel
-        self.started_us = 0  # by the thread's clock: the process clock only moves with ticks once a timer is armed
+    def __init__(self, fuel: int, value_bytes: int, depth: int) -> None:
+        self.fuel = fuel
+        self.value_bytes = value_bytes
+        self.depth = depth
+        self.ticks = iter(range(1, fuel + 1))
+        # One unit of fuel a call; the last one ends the process, so no ``except`` of the program can swallow it. Made
+        # of C objects that show no number and lead nowhere, without a frame, in half the time of a method.
+        self.tick = itertools.chain(self.ticks, iter(partial(os._exit, OUT_OF_FUEL), None)).__next__
 
-    def begin(self) -> None:
-        self.left = self.task.fuel
-        self.started_us = time.thread_time_ns() // 1000
-
-    def tick(self) -> bool:
-        """One unit of fuel; the last one ends the process, so no ``except`` of the program can swallow it."""
-        self.left -= 1
-        if self.left < 0:
-            self.left = 0
-            self.stop("timeout", "fuel")
-        return True
-
-    def add(self, kind: str, exc: str = "", detail: str = "", value: bytes = b"", stop: bool = False) -> None:
-        used_us = max(0, time.thread_time_ns() // 1000 - self.started_us)
-        numbers = f"{used_us} {self.task.fuel - self.left} {int(self.touched)}"
-        fields = [b"1" if stop else b"0", kind.encode(), exc.encode(), detail.encode("ascii", "replace")]
-        self.messages.append(wire.pack([*fields, numbers.encode(), value]))
+    def used(self) -> int:
+        """Ticks so far."""
+        return self.fuel - operator.length_hint(self.ticks)
 
     def stop(self, kind: str, detail: str) -> NoReturn:
-        """The verdict of the current input, and the end of this child."""
-        self.add(kind, detail=detail, stop=True)
-        self.leave()
+        """The result is this, and the child ends here."""
+        leave(message(kind, detail=detail, used=self.used()))
 
-    def leave(self) -> NoReturn:
-        data = b"".join(self.messages)
-        while data:
-            data = data[os.write(RESULT_FD, data) :]
-        os._exit(0)
+    def value(self, result: Any) -> bytes:
+        text = values.canonical(result, self.value_bytes, self.depth)
+        return message("ok", used=self.used(), value=text.encode("ascii"))
 
-    def value(self, result: Any) -> None:
-        text = values.canonical(result, self.task.value_bytes, self.task.depth)
-        self.add("ok", value=text.encode("ascii"))
-
-    def literal(self, text: str) -> None:
-        self.value(literals.single(text))
-
-    def parse(self, text: str) -> None:
-        shape = parse.describe(text)
-        numbers = f"{shape.statements} {shape.loops} {shape.branches} {len(shape.deletions)}"
-        fields = [numbers, shape.canonical, shape.source, *shape.deletions, *shape.names]
-        self.add("ok", value=wire.pack([field.encode() for field in fields])[4:])
-
-    def failure(self, error: BaseException) -> None:
+    def failure(self, error: BaseException) -> bytes:
         """Typed verdict of an exception: by exact class, so that a program's own ``ValueError`` is a UserException."""
         kind = type(error)
         if kind is values.Unsupported:
-            self.add("forbidden", detail="unsupported_type")
-        elif kind is values.Oversize:
-            self.add("oversize", detail=str(error.args[0]))
-        elif kind is Refused:
-            self.add("forbidden", detail=str(error.args[0]))
-        elif kind is MemoryError:
-            self.stop("memory", "memory")  # what is left of this process is not to be trusted with the next input
-        else:
-            self.add("exception", exc=EXCEPTIONS.get(id(kind), "UserException"))
+            return message("forbidden", detail="unsupported_type", used=self.used())
+        if kind is values.Oversize:
+            return message("oversize", detail=str(error.args[0]), used=self.used())
+        if kind is Refused:
+            return message("forbidden", detail=str(error.args[0]), used=self.used())
+        if kind is MemoryError:
+            return message("memory", detail="memory", used=self.used())
+        return message("exception", exc=EXCEPTIONS.get(id(kind), "UserException"), used=self.used())
 
 
 EXCEPTIONS = {
@@ -131,96 +86,31 @@ EXCEPTIONS = {
     for name, kind in vars(builtins).items()
     if isinstance(kind, type) and issubclass(kind, BaseException) and kind.__name__ == name
 }
-REMOVED = screen.FORBIDDEN_NAMES | {"__import__", "__loader__", "__spec__", "__debug__", "__doc__"}
-PLAIN: dict[str, Any] = {name: item for name, item in vars(builtins).items() if name not in REMOVED}
 
 
 class Program:
-    """The program of a ``run`` task, compiled once and started anew for every input."""
+    """The globals of a child's program, and the run. Made before the fork, when no program is there yet."""
 
-    def __init__(self, task: Task, results: Results) -> None:
+    def __init__(self, results: Results) -> None:
         self.results = results
-        self.source = task.code
-        self.compiled: types.CodeType | None = None
-        self.kept: list[dict[str, Any]] = []  # globals of earlier inputs: their finalisers must not tick later ones
+        self.names = namespace.fresh(results)  # kept until the exit: finalisers of a program have no say in its result
 
-    def prepare(self) -> types.CodeType:
+    def run(self, desk: mmap.mmap) -> bytes:
+        """The message of the one run."""
         try:
-            tree = ast.parse(self.source, FILENAME)
-            nodes = screen.walk(tree)
-            self.results.touched = screen.order_sensitive(nodes)
-            refusal = screen.refusal(nodes)
-            if refusal is not None:
-                raise Refused(refusal)
-            fuel.instrument(nodes)
-            return compile(tree, FILENAME, "exec")
-        except (SyntaxError, ValueError, OverflowError) as error:
-            raise SyntaxError from error
+            identity.on_repr = self.refuse_address
+            if desk[0] & pages.ORDERED:  # before anything of the program is hashed, constants and arguments too
+                identity.salt(desk[0])
+            with memoryview(desk) as view:
+                (code, words), (positional, keywords) = marshal.loads(view[1:])
+            namespace.DOORS.words.update(words)
+            exec(code, self.names)
+            if "f" not in self.names:
+                raise NameError("f")
+            return self.results.value(self.names["f"](*positional, **keywords))
+        except BaseException as error:
+            return self.results.failure(error)
 
-    def call(self, text: str) -> None:
-        if self.compiled is None:
-            self.compiled = self.prepare()
-        try:
-            positional, keywords = literals.arguments(text)
-        except (SyntaxError, ValueError, OverflowError) as error:
-            raise SyntaxError from error
-        touched = self.results.touched or _holds_set([*positional, *keywords.values()])
-        self.results.touched = touched
-        names = self.namespace()
-        self.kept.append(names)
-        exec(self.compiled, names)
-        if "f" not in names:
-            raise NameError("f")
-        self.results.value(names["f"](*positional, **keywords))
-
-    def namespace(self) -> dict[str, Any]:
-        """Fresh globals: built-ins without doors, ticks, and modules that are copies."""
-        modules: dict[str, types.ModuleType] = {}
-
-        def import_(name: str, _globals: Any = None, _locals: Any = None, wanted: Any = None, _level: int = 0) -> Any:
-            if name in INTERNAL:
-                return sys.modules[name]
-            if name == "collections.abc" and not wanted:
-                name = "collections"  # ``import a.b`` binds a
-            if name not in modules:
-                modules[name] = self.module(name)
-            return modules[name]
-
-        # One dictionary for all inputs of a child: copying it would touch, and so copy, the pages of every built-in.
-        PLAIN.update({"__import__": import_, "getattr": self.getattr, "hasattr": self.hasattr})
-        return {"__builtins__": PLAIN, "__name__": "program", fuel.TICK: self.results.tick}
-
-    def module(self, name: str) -> types.ModuleType:
-        if name not in screen.MODULES and name != "collections.abc":
-            self.results.stop("forbidden", f"import {name}"[:60])
-        copy = types.ModuleType(name)
-        for key, item in vars(sys.modules[name]).items():
-            if not key.startswith("_") and (type(item) is not types.ModuleType or key == "abc"):
-                copy.__dict__[key] = item
-        return copy
-
-    def getattr(self, item: Any, name: Any, *default: Any) -> Any:
-        if screen.hidden_attribute(name):
-            self.results.stop("forbidden", "attribute")
-        return getattr(item, name, *default)
-
-    def hasattr(self, item: Any, name: Any) -> bool:
-        if screen.hidden_attribute(name):
-            self.results.stop("forbidden", "attribute")
-        return hasattr(item, name)
-
-
-PLAIN["print"] = lambda *_, **__: None  # printing is allowed and goes nowhere
-
-
-def _holds_set(items: list[Any]) -> bool:
-    pending = list(items)
-    while pending:
-        item = pending.pop()
-        if type(item) is set:
-            return True
-        if type(item) in (list, tuple):
-            pending.extend(item)
-        elif type(item) is dict:
-            pending.extend(item.values())
-    return False
+    def refuse_address(self) -> NoReturn:
+        """What ``identity`` calls where a text would show an address."""
+        self.results.stop("forbidden", "repr of an address")

@@ -4,6 +4,7 @@ The host starts zygotes with ``Popen`` (it never forks itself), compares nothing
 or unpickles what a program wrote.
 """
 
+import contextlib
 import os
 import sys
 import threading
@@ -11,13 +12,13 @@ import types
 import weakref
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from bitzero.sandbox import verdicts
 from bitzero.sandbox.jobs import LITERAL_CODE, Job, Limits, Outcome, Parsed, SandboxUnavailable
 from bitzero.sandbox.pools import Dispatch, Pools, Request
-from bitzero.sandbox.process import Order
+from bitzero.sandbox.process import Order, order_bytes
 from bitzero.sandbox.verdicts import Verdict
 
 EXTRA_SEEDS = (3, 4, 5, 6, 7, 8)  # joined for programs that mention sets, hash or id
@@ -31,7 +32,6 @@ class Run(NamedTuple):
     job: Job
     mode: str
     seed: int
-    backwards: bool = False  # inputs in reverse order, to tell state that leaks from one to the next
 
 
 class Sandbox:
@@ -39,7 +39,7 @@ class Sandbox:
 
     ``seeds``: hash seeds that determinism is checked with. ``workers``: zygotes that run at once, at least one per
     seed; None takes the machine's cores. ``cache``: remembered jobs (0: none). Raises ``SandboxUnavailable`` where the
-    kernel offers no system-call filter, unless ``allow_unsafe``.
+    kernel offers no system-call filter, unless ``allow_unsafe``, and in a process forked off the one that made it.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class Sandbox:
         self._cache_size = cache
         self._cache: OrderedDict[tuple[object, ...], list[Outcome]] = OrderedDict()
         self._lock = threading.Lock()
+        self._owner = os.getpid()
         self._finalizer = weakref.finalize(self, self.pools.close)
         self.pools.launch(self.seeds)
         try:
@@ -85,21 +86,21 @@ class Sandbox:
 
     def run(self, jobs: Sequence[Job]) -> list[list[Outcome]]:
         """One outcome per input of every job, by one run. The hash seed of a program depends on its text alone."""
-        with self._lock:
+        with self._turn():
             return self._remembered("run", jobs, self._run)
 
     def validate(self, jobs: Sequence[Job]) -> list[list[Outcome]]:
-        """Like ``run`` under every seed, so that programs whose value depends on hashes, addresses or the order of
-        their inputs are ``nondeterministic``; under eight seeds where sets, ``hash`` or ``id`` are mentioned.
+        """Like ``run`` under every seed, so that programs whose value depends on hashes or addresses are
+        ``nondeterministic``; under eight seeds where sets, ``hash`` or ``id`` are mentioned.
         """
-        with self._lock:
+        with self._turn():
             return self._remembered("validate", jobs, self._validate)
 
     def parse(self, codes: Sequence[str]) -> list[Parsed | Outcome]:
         """Shape of each program (helpers and one ``f``), or why it has none. Nothing is executed."""
         groups = [tuple(codes[start : start + PARSE_GROUP]) for start in range(0, len(codes), PARSE_GROUP)]
         jobs = [Job(id=index, code="", inputs=group) for index, group in enumerate(groups)]
-        with self._lock:
+        with self._turn():
             runs = [Run(job, "parse", self.seeds[index % len(self.seeds)]) for index, job in enumerate(jobs)]
             found = self._dispatch(runs)
         return [verdicts.of_parse(verdict, self.limits) for group in found for verdict in group]
@@ -115,6 +116,17 @@ class Sandbox:
             level = "full" if "active" in (layers.get("empty root"), layers.get("landlock")) else "reduced"
         known = {"level": level, "layers": layers, "may_not_replay": self.counts["cpu_timeouts"] > 0}
         return known | self.counts | {"respawns": self.pools.respawns}
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One call at a time, in the process that made this object: two would read each other's answers."""
+        if os.getpid() != self._owner:
+            raise SandboxUnavailable(
+                f"sandbox: this Sandbox belongs to process {self._owner}, and its pipes cannot be shared with process "
+                f"{os.getpid()}; make a new one after a fork"
+            )
+        with self._lock:
+            yield
 
     def _remembered(
         self, call: str, jobs: Sequence[Job], compute: Callable[[list[Job]], list[list[Outcome]]]
@@ -150,25 +162,26 @@ class Sandbox:
         return merged
 
     def _under(self, seeds: Sequence[int], jobs: list[Job]) -> list[list[list[Verdict]]]:
-        """Verdicts by job, seed and input; every second seed takes the inputs backwards."""
-        turns = [(seed, bool(turn % 2)) for turn, seed in enumerate(seeds)]
-        flat = self._dispatch([Run(job, _mode(job), seed, backwards) for job in jobs for seed, backwards in turns])
-        return [flat[index * len(turns) : (index + 1) * len(turns)] for index in range(len(jobs))]
+        """Verdicts by job, seed and input."""
+        flat = self._dispatch([Run(job, _mode(job), seed) for job in jobs for seed in seeds])
+        return [flat[index * len(seeds) : (index + 1) * len(seeds)] for index in range(len(jobs))]
 
     def _dispatch(self, runs: list[Run]) -> list[list[Verdict]]:
         """Verdicts of every run, in order, one per input."""
         known = [_known(run, self.limits) for run in runs]
-        requests = []
-        for slot, run in enumerate(runs):
-            inputs = [text for text, verdict in zip(run.job.inputs, known[slot], strict=True) if verdict is None]
-            if inputs:
-                order = Order(run.mode, run.job.code, tuple(inputs[::-1] if run.backwards else inputs))
-                requests.append(Request(run.seed, slot, order))
+        requests: list[Request] = []
+        slots: list[range] = []  # of the requests of each run
+        for run, decided in zip(runs, known, strict=True):
+            inputs = [text for text, verdict in zip(run.job.inputs, decided, strict=True) if verdict is None]
+            before = len(requests)
+            for part in _parts(inputs, order_bytes(self.limits) // 2):
+                requests.append(Request(run.seed, len(requests), Order(run.mode, run.job.code, part)))
+            slots.append(range(before, len(requests)))
         answers = Dispatch(self.pools, requests).results()
         results: list[list[Verdict]] = []
-        for slot, run in enumerate(runs):
-            got = iter(answers.get(slot, [])[:: -1 if run.backwards else 1])
-            results.append([next(got) if verdict is None else verdict for verdict in known[slot]])
+        for decided, places in zip(known, slots, strict=True):
+            got = (verdict for place in places for verdict in answers[place])
+            results.append([next(got) if verdict is None else verdict for verdict in decided])
         self._count(results)
         return results
 
@@ -193,3 +206,15 @@ def _known(run: Run, limits: Limits) -> list[Verdict | None]:
     """Verdicts that need no child: the program or an input is too long, or is no text."""
     of_code = verdicts.of_text(run.job.code, limits)
     return [of_code or verdicts.of_text(text, limits) for text in run.job.inputs]
+
+
+def _parts(inputs: list[str], size: int) -> Iterator[tuple[str, ...]]:
+    """``inputs`` cut into runs of at most ``size`` bytes, or of one input that is larger."""
+    start = taken = 0
+    for index, text in enumerate(inputs):
+        taken += len(text.encode()) + 5
+        if taken > size and index > start:
+            yield tuple(inputs[start:index])
+            start, taken = index, len(text.encode()) + 5
+    if inputs:
+        yield tuple(inputs[start:])

@@ -14,12 +14,19 @@ def instrument(nodes: list[ast.AST]) -> None:
     for node in nodes:
         kind = type(node)
         if kind is ast.For or kind is ast.While or kind is ast.FunctionDef:
-            node.body.insert(0, _statement(node.body[0]))  # type: ignore[attr-defined]
-        elif kind is ast.Lambda:
             body = node.body  # type: ignore[attr-defined]
-            node.body = ast.BoolOp(op=ast.And(), values=[_call(body), body], **_place(body))  # type: ignore[attr-defined]
+            body.insert(int(kind is ast.FunctionDef and _documented(body)), _statement(body[0]))
+        elif kind is ast.Lambda:
+            value = node.body  # type: ignore[attr-defined]
+            node.body = ast.BoolOp(op=ast.And(), values=[_call(value), value], **_place(value))  # type: ignore[attr-defined]
         elif kind is ast.comprehension:
             node.ifs.insert(0, _call(node.iter))  # type: ignore[attr-defined]
+
+
+def _documented(body: list[ast.stmt]) -> bool:
+    """Whether a body begins with a docstring, which has to stay its first statement."""
+    first = body[0]
+    return type(first) is ast.Expr and type(first.value) is ast.Constant and type(first.value.value) is str
 
 
 def _place(at: ast.AST) -> dict[str, int]:

@@ -14,7 +14,10 @@ LITERAL_CODE = "def f(x): return x  # exactly one literal"  # a job of this code
 
 
 class SandboxUnavailable(RuntimeError):
-    """This machine cannot confine a program; the message is one line and names the override where one exists."""
+    """No program can be run here: the machine cannot confine it, or the sandbox is another process's.
+
+    The message is one line and names the override where one exists.
+    """
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

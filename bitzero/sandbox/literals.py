@@ -7,7 +7,7 @@ import ast
 from typing import Any
 
 _ATOMS = (bool, int, float, str, bytes, type(None))
-_NAMES = {"nan": float("nan"), "inf": float("inf")}  # so that every canonical text reads back
+_NAMES = ("nan", "inf")  # so that every canonical text reads back
 
 
 def arguments(text: str) -> tuple[list[Any], dict[str, Any]]:
@@ -42,7 +42,7 @@ def value(node: ast.AST) -> Any:
         if type(number) in (int, float) and not isinstance(node.operand, ast.UnaryOp):
             return -number
     if isinstance(node, ast.Name) and node.id in _NAMES:
-        return _NAMES[node.id]
+        return float(node.id)  # a new nan each: a set may hold several
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "set":
         if not node.args and not node.keywords:
             return set()

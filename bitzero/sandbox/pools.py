@@ -4,6 +4,7 @@ Every order gets its replies or, after one more try in a new zygote, ``infra``: 
 the machine cannot start another. The loop ends by a deadline that only a sign of life extends, so a caller never hangs.
 """
 
+import os
 import selectors
 import time
 from collections import deque
@@ -12,9 +13,10 @@ from typing import NamedTuple
 
 from bitzero.sandbox import verdicts
 from bitzero.sandbox.jobs import Limits, SandboxUnavailable
-from bitzero.sandbox.process import Order, Process
+from bitzero.sandbox.process import Order, Process, order_bytes
 from bitzero.sandbox.verdicts import INFRA, Verdict
 
+MAX_BATCH = 32  # orders of one message: their texts are read by one child
 _PAUSES_S = (0.0, 0.2, 1.0)  # between tries to start a zygote on a machine that is short of something
 
 
@@ -38,6 +40,7 @@ class Pools:
         self.processes: dict[int, list[Process]] = {}
         self.starting: dict[int, list[Process]] = {}
         self.respawns = 0
+        self.owner = os.getpid()
 
     def launch(self, seeds: Iterable[int]) -> None:
         """Begin to start what is missing for ``seeds``, all at once; ``of`` waits for it."""
@@ -83,17 +86,20 @@ class Pools:
         return merged
 
     def close(self) -> None:
-        """End all zygotes. Idempotent."""
+        """End all zygotes; in a process forked off, give up its ends of their pipes alone. Idempotent."""
         for pool in (*self.processes.values(), *self.starting.values()):
             for process in pool:
-                process.close()
+                if os.getpid() == self.owner:
+                    process.close()
+                else:
+                    process.abandon()
         self.processes.clear()
         self.starting.clear()
 
     def drop_busy(self) -> None:
         """End zygotes that are still at work for an interrupted call: their answers must not meet the next one."""
         for pool in self.processes.values():
-            for process in [process for process in pool if process.order is not None]:
+            for process in [process for process in pool if process.busy]:
                 process.kill()
                 pool.remove(process)
                 self.respawns += 1
@@ -107,7 +113,7 @@ class Dispatch:
         self.queues: dict[int, deque[Request]] = {}
         for request in requests:
             self.queues.setdefault(request.seed, deque()).append(request)
-        self.working: dict[Process, Request] = {}
+        self.working: dict[Process, list[Request]] = {}
         self.answers: dict[int, list[Verdict]] = {}
         self.selector = selectors.DefaultSelector()
 
@@ -144,10 +150,19 @@ class Dispatch:
         self.queues[seed].clear()
 
     def _feed(self, process: Process) -> None:
+        """Send as many orders as one message may hold, and leave the others of the pool their part."""
         queue = self.queues[process.seed]
-        if queue:
-            self.working[process] = queue.popleft()
-            process.send(self.working[process].order)
+        fair = -(-len(queue) // max(1, len(self.pools.processes[process.seed])))
+        room = order_bytes(self.pools.limits) - 4
+        batch: list[Request] = []
+        while queue and len(batch) < min(fair, MAX_BATCH):
+            room -= queue[0].order.size()
+            if batch and room < 0:
+                break
+            batch.append(queue.popleft())
+        if batch:
+            self.working[process] = batch
+            process.send([request.order for request in batch])
 
     def _step(self) -> None:
         """Wait for the next word of any zygote at work, or for the first deadline."""
@@ -159,28 +174,33 @@ class Dispatch:
             except EOFError:
                 self._replace(process)
                 continue
-            if process.order is None and process in self.working:
+            if not process.busy and process in self.working:
                 self._finish(process, self.working.pop(process))
         for process in [process for process in self.working if time.monotonic() > process.deadline]:
             self._replace(process)
 
-    def _finish(self, process: Process, request: Request) -> None:
-        order = request.order
-        found = [verdicts.of_reply(reply, order.mode, self.pools.limits) for reply in process.replies]
-        if any(verdict is INFRA for verdict in found) and not request.again:
-            self.queues[request.seed].append(request._replace(again=True))
-        else:
-            self.answers[request.slot] = (found + [INFRA] * len(order.inputs))[: len(order.inputs)]
+    def _finish(self, process: Process, batch: list[Request]) -> None:
+        self._settle(process, batch)
         self._feed(process)
 
+    def _settle(self, process: Process, batch: list[Request]) -> None:
+        """Give every request of a batch its share of the replies; what is missing or no verdict is tried once more."""
+        at = 0
+        for request in batch:
+            size = len(request.order.inputs)
+            replies = process.replies[at : at + size]
+            at += size
+            found = [verdicts.of_reply(reply, request.order.mode, self.pools.limits) for reply in replies]
+            found += [INFRA] * (size - len(found))
+            if any(verdict is INFRA for verdict in found) and not request.again:
+                self.queues[request.seed].append(request._replace(again=True))
+            else:
+                self.answers[request.slot] = found
+
     def _replace(self, process: Process) -> None:
-        """A dead or silent zygote: its order is tried once more, in another one."""
+        """A dead or silent zygote: what it owes is tried once more, in another one."""
         seed = process.seed
-        request = self.working.pop(process, None)
-        if request is not None and request.again:
-            self.answers[request.slot] = [INFRA] * len(request.order.inputs)
-        elif request is not None:
-            self.queues[seed].append(request._replace(again=True))
+        self._settle(process, self.working.pop(process, []))
         self.selector.unregister(process.fileno())
         process.kill()
         self.pools.respawns += 1

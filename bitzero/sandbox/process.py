@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,9 @@ _BOOT = (
 )
 
 
+_TAGS = {"literal": b"l", "parse": b"p"}
+
+
 class Order(NamedTuple):
     """One request: a program with its inputs, or a group of texts to parse."""
 
@@ -32,12 +36,23 @@ class Order(NamedTuple):
     code: str
     inputs: tuple[str, ...]
 
+    def texts(self) -> list[bytes]:
+        """What is sent: each text behind its tag (``pages``)."""
+        if self.mode == "run":
+            return [b"c" + self.code.encode(), *(b"i" + text.encode() for text in self.inputs)]
+        return [_TAGS[self.mode] + text.encode() for text in self.inputs]
+
+    def size(self) -> int:
+        """Bytes that it takes of a message."""
+        return sum(4 + len(text) for text in self.texts())
+
 
 class Reply(NamedTuple):
     """What a zygote says of one input."""
 
     word: str  # how the child ended (``zygote.status_word``)
     cpu_us: int  # of the whole child
+    touched: bool  # whether hash order or addresses may matter
     body: bytes  # the child's own message: hostile
 
 
@@ -47,7 +62,7 @@ class Process:
     def __init__(self, seed: int, limits: Limits) -> None:
         self.seed = seed
         self.patience_s = hang_s(limits) + GRACE_S
-        self.order: Order | None = None
+        self.busy = False  # an order is out
         self.replies: list[Reply] = []
         self.deadline = 0.0
         self.buffer = b""
@@ -79,11 +94,11 @@ class Process:
         assert self.popen.stdout is not None
         return self.popen.stdout.fileno()
 
-    def send(self, order: Order) -> None:
-        """Begin ``order``. A zygote that is dead already shows itself as end of file later."""
-        self.order, self.replies = order, []
+    def send(self, orders: Sequence[Order]) -> None:
+        """Begin ``orders``, one message. A zygote that is dead already shows itself as end of file later."""
+        self.busy, self.replies = True, []
         self.deadline = time.monotonic() + self.patience_s
-        data = wire.pack([text.encode() for text in (order.mode, order.code, *order.inputs)])
+        data = wire.pack([text for order in orders for text in order.texts()])
         assert self.popen.stdin is not None
         try:
             while data:
@@ -110,12 +125,11 @@ class Process:
         self.deadline = time.monotonic() + self.patience_s
         for fields in messages:
             if fields == [b"end"]:
-                self.order = None
+                self.busy = False
                 return self.replies
             if fields:  # an empty message only says that it is alive
-                word, cpu_us = fields[0].decode(), int(fields[1])
-                bodies, _ = wire.split(fields[2])
-                self.replies += [Reply(word, cpu_us, body) for body in bodies or [b""]]
+                word, cpu_us, touched, body = fields
+                self.replies.append(Reply(word.decode(), int(cpu_us), touched == b"1", body))
         return []
 
     def _messages(self) -> list[list[bytes]] | None:
@@ -132,7 +146,7 @@ class Process:
         assert self.popen.stdin is not None
         self.popen.stdin.close()
         try:
-            self.popen.wait(timeout=1.0 if self.order is None else 0.0)
+            self.popen.wait(timeout=0.0 if self.busy else 1.0)
         except subprocess.TimeoutExpired:
             pass
         self.kill()
@@ -146,15 +160,24 @@ class Process:
             except (OSError, subprocess.TimeoutExpired):
                 pass
         self.popen.kill()
+        self.abandon()
+        self.popen.wait()
+
+    def abandon(self) -> None:
+        """Close this process's ends of the pipes: all that a process forked off the host may do."""
         for pipe in (self.popen.stdin, self.popen.stdout):
             if pipe is not None:
                 pipe.close()
-        self.popen.wait()
 
 
 def hang_s(limits: Limits) -> float:
     """Wall seconds a child may take: 20 times its processor time, so that a loaded machine fails no honest program."""
     return max(4.0, 20 * limits.cpu_s)
+
+
+def order_bytes(limits: Limits) -> int:
+    """The largest message to a zygote: some texts of ordinary length, or a few of the longest."""
+    return (1 << 18) + 4 * limits.code_bytes
 
 
 def _start(seed: int, limits: Limits) -> "subprocess.Popen[bytes]":
@@ -163,7 +186,7 @@ def _start(seed: int, limits: Limits) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-S", "-s", "-P", "-B", "-c", _BOOT, str(Path(__file__).parent.parent)]
     kept = {key: value for key, value in os.environ.items() if key == "LD_LIBRARY_PATH"}
     return subprocess.Popen(
-        command + [str(number) for number in (*numbers, limits.code_bytes, round(1e3 * hang_s(limits)))],
+        command + [str(number) for number in (*numbers, round(1e3 * hang_s(limits)), order_bytes(limits))],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -1,6 +1,6 @@
 """The system-call filter of a child: an allow-list in classic BPF, everything else kills the process.
 
-What is left: memory without executable pages, writing to the one result descriptor, reading clocks, leaving.
+What is left: memory without executable pages, writing to the one result descriptor, leaving.
 Opening a file answers EACCES instead of killing, because CPython itself tries to open the source of a SyntaxError.
 Tables for x86-64 and aarch64; on x86-64 the x32 numbers and on both the calls of a foreign architecture are killed.
 """
@@ -19,18 +19,18 @@ _LD, _AND, _JEQ, _JGE, _JSET, _RET = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06
 _FUTEX_COMMAND, _FUTEX_WAKE = 0x7F, 1
 _NR, _ARCH, _ARGS = 0, 4, 16  # offsets in struct seccomp_data
 
-ALLOWED = ("brk", "munmap", "mremap", "madvise", "clock_gettime", "rt_sigreturn", "exit", "exit_group")
+ALLOWED = ("brk", "munmap", "mremap", "madvise", "rt_sigreturn", "exit", "exit_group")
 DENIED = ("open", "openat", "stat", "lstat", "newfstatat", "statx", "access", "faccessat", "readlink", "readlinkat")
 TABLES: dict[int, dict[str, int]] = {
     X86_64: {
         "write": 1, "open": 2, "stat": 4, "lstat": 6, "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12,
         "rt_sigreturn": 15, "access": 21, "mremap": 25, "madvise": 28, "exit": 60, "readlink": 89, "futex": 202,
-        "clock_gettime": 228, "exit_group": 231, "openat": 257, "newfstatat": 262, "readlinkat": 267,
+        "exit_group": 231, "openat": 257, "newfstatat": 262, "readlinkat": 267,
         "faccessat": 269, "statx": 332,
     },
     AARCH64: {
         "faccessat": 48, "openat": 56, "write": 64, "readlinkat": 78, "newfstatat": 79, "exit": 93, "exit_group": 94,
-        "futex": 98, "clock_gettime": 113, "rt_sigreturn": 139, "brk": 214, "munmap": 215, "mremap": 216, "mmap": 222,
+        "futex": 98, "rt_sigreturn": 139, "brk": 214, "munmap": 215, "mremap": 216, "mmap": 222,
         "mprotect": 226, "madvise": 233, "statx": 291,
     },
 }  # fmt: skip

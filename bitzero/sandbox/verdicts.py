@@ -21,8 +21,9 @@ _EXCEPTIONS = {"UserException"} | {
     name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, BaseException)
 }
 _DEATHS = {
+    "fuel": Outcome(kind="timeout", detail="fuel"),
     "cpu": Outcome(kind="timeout", detail="cpu"),
-    "budget": Outcome(kind="timeout", detail="budget"),
+    "budget": Outcome(kind="infra", detail="budget"),
     "syscall": Outcome(kind="forbidden", detail="syscall"),
     "memory": Outcome(kind="memory", detail="memory"),
     "crash": Outcome(kind="exception", exc="Crash"),
@@ -36,7 +37,7 @@ class Verdict(NamedTuple):
     """One run of one input: the outcome, and what only the sandbox itself uses."""
 
     outcome: Outcome
-    touched: bool = False  # the program mentions sets, hash or id, or an argument holds a set
+    touched: bool = False  # the program may make a set, or an argument holds one
     payload: bytes = b""  # of a parse
 
 
@@ -57,30 +58,33 @@ def of_reply(reply: Reply, mode: str, limits: Limits) -> Verdict:
     if reply.word not in _DEATHS:
         return INFRA  # hung, or killed from outside
     if reply.word != "done" or not reply.body:
-        return Verdict(dataclasses.replace(_DEATHS[reply.word], cpu_us=reply.cpu_us))
+        fuel = limits.fuel if reply.word == "fuel" else 0
+        return Verdict(dataclasses.replace(_DEATHS[reply.word], cpu_us=reply.cpu_us, fuel=fuel), reply.touched)
     try:
-        return _of_message(wire.unpack(reply.body), mode, limits)
+        [body], rest = wire.split(reply.body)
+        if rest:
+            raise ValueError("rest")
+        return _of_message(wire.unpack(body), reply, mode, limits)
     except ValueError:
         return Verdict(Outcome(kind="forbidden", detail="forged result", cpu_us=reply.cpu_us))
 
 
-def _of_message(fields: list[bytes], mode: str, limits: Limits) -> Verdict:
-    """Raises ``ValueError`` unless ``fields`` are six, well-formed, and the value canonical."""
-    _, kind_field, exc_field, detail_field, numbers, value = fields
+def _of_message(fields: list[bytes], reply: Reply, mode: str, limits: Limits) -> Verdict:
+    """Raises ``ValueError`` unless ``fields`` are five, well-formed, and the value canonical."""
+    kind_field, exc_field, detail_field, used, value = fields
     kind, exc, detail = (field.decode("ascii") for field in (kind_field, exc_field, detail_field))
-    cpu_us, fuel, touched = (int(number) for number in numbers.decode("ascii").split())
+    fuel = int(used) if used.isdigit() and len(used) < 20 else -1
     named = exc in _EXCEPTIONS if kind == "exception" else not exc
     if kind not in _WORDS or not named or not 0 <= fuel <= limits.fuel:
         raise ValueError("field")
-    if len(detail) > 60 or not detail.isprintable() or len(numbers) > 60:
+    if len(detail) > 60 or not detail.isprintable():
         raise ValueError("text")
     text = None
     if kind == "ok" and mode != "parse":
         text = value.decode("ascii")
         values.read(text, limits.value_bytes, limits.depth)
-    cpu_us = min(max(cpu_us, 0), 10**9)
-    outcome = Outcome(kind=kind, value=text, exc=exc or None, detail=detail, cpu_us=cpu_us, fuel=fuel)
-    return Verdict(outcome, bool(touched), value)
+    outcome = Outcome(kind=kind, value=text, exc=exc or None, detail=detail, cpu_us=reply.cpu_us, fuel=fuel)
+    return Verdict(outcome, reply.touched, value)
 
 
 def of_parse(verdict: Verdict, limits: Limits) -> Parsed | Outcome:

@@ -1,9 +1,10 @@
-"""The warm process that forks one child per program. Trusted, single-threaded, never parses what it passes on.
+"""The warm process that forks children for each program. Trusted, single-threaded, never parses what it passes on.
 
-Started by ``process`` with PYTHONHASHSEED set, so two zygotes differ in string hashes and in addresses. It reads a job
-(``wire``: mode, code, inputs) on descriptor 0 and answers on descriptor 1 with one message per child (status word,
-processor time, the child's own messages), then ``end``; an empty message is a sign of life. A job whose child dies is
-run again one input at a time, so that a death decides over its own input only.
+Started by ``process`` with PYTHONHASHSEED set, so two zygotes differ in string hashes and in addresses. It takes an
+order (texts with tags, ``pages``) on descriptor 0 and answers on descriptor 1 with one message per text that has an
+outcome (how the child ended, processor time, whether order may matter, the child's own message), then ``end``; an empty
+message is a sign of life. All texts of an order are read by one child (``reader``); then every input of a program has
+a child of its own, forked from a process that holds that program and that input alone, in pages that are wiped.
 """
 
 import codecs
@@ -20,20 +21,24 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
-from bitzero.sandbox import child, layers, limits, screen, seccomp, wire
+from bitzero.sandbox import child, identity, language, layers, limits, namespace, pages, reader, seccomp, wire
 
 OUT_OF_MEMORY, BROKEN = 97, 98  # exit statuses of a child that could not write its verdict
 TRAY_BYTES = 8 << 20
-MAX_CPU_DEATHS = 2  # a job that ran out of processor time this often is not run further
+_CLOCKS = ["time", "monotonic", "perf_counter", "process_time", "thread_time", "clock_gettime"]
+_CLOCKS += [*(f"{name}_ns" for name in _CLOCKS), "localtime", "gmtime", "ctime", "asctime", "strftime"]
 CODECS = ("ascii", "latin-1", "utf-8", "utf-16", "utf-32", "unicode_escape", "raw_unicode_escape", "cp1252", "rot13")
 WARM_RUNS = 12  # enough for the interpreter to specialise the code of this package before it is shared with children
 WARM = (
-    ("run", "def g(a, *, k=1): return a + k\ndef f(xs, s='b'):\n    t = 0\n    for x in xs:\n        if x % 2:\n"
-     "            t += g(x)\n    return [t, s.upper(), {x: (x,) for x in xs}, {1}, 0.5, None, f'{t:>{3}}']",
-     "[1, -2], s='b'"),
-    ("run", "def f(x): return lambda: x", "{'a': 1}"),
-    ("literal", "", "[1, -2.5, ('a', b'b'), {1: None}, {True}]"),
-    ("parse", "", "def g(a): return [b for b in a]\ndef f(a):\n    'text'\n    c = g(a=a)\n    c.sort()\n    return c"),
+    (pages.CODE,
+     b"def g(a, *, k=1): return a + k\ndef f(xs, s='b'):\n    t = 0\n    for x in xs:\n        if x % 2:\n"
+     b"            t += g(x)\n    return [t, s.upper(), {x: (x,) for x in xs}, {1}, 0.5, None, f'{t:>{3}}']"),
+    (pages.INPUT, b"[1, -2], s='b'"),
+    (pages.CODE, b"def f(x): return lambda: x"),
+    (pages.INPUT, b"{'a': 1}"),
+    (pages.LITERAL, b"[1, -2.5, ('a', b'b'), {1: None}, {True}]"),
+    (pages.PROGRAM,
+     b"def g(a): return [b for b in a]\ndef f(a):\n    'text'\n    c = g(a=a)\n    c.sort()\n    return c"),
 )  # fmt: skip
 
 
@@ -45,8 +50,8 @@ class Settings(NamedTuple):
     memory_mb: int
     value_bytes: int
     depth: int
-    code_bytes: int
     hang_ms: int  # wall time of one child
+    order_bytes: int  # of the largest order
 
 
 def _refused_memory(memory_mb: int) -> NoReturn:
@@ -96,18 +101,31 @@ def main(arguments: list[str]) -> NoReturn:
 
 def preload() -> None:
     """Load everything a child may need: afterwards there is no file system to import from."""
-    for name in (*screen.MODULES, "collections.abc"):
+    for name in language.MODULES:
         __import__(name)
-    for name in child.INTERNAL:
+    for name in namespace.INTERNAL:
         with contextlib.suppress(ImportError):
             __import__(name)
     for name in CODECS:
         codecs.lookup(name)
     unicodedata.lookup("SPACE")
     for _ in range(WARM_RUNS):
-        for mode, code, text in WARM:
-            task = child.Task(mode, code, [text, text], 1000, 8192, 32)
-            child.each(task, child.Results(task))
+        warm_up()
+    identity.close()
+
+
+def warm_up() -> None:
+    """Read and run a few texts of our own here."""
+    results = child.Results(1000, 8192, 32)
+    tray, desk, shelf = (pages.Pages(1 << 16, hidden=False), pages.Pages(1 << 16, hidden=False), pages.Shelf(1 << 16))
+    shelf.clear()
+    data = b"".join(reader.records(WARM, results))
+    tray.map[: len(data)] = data
+    shelf.add(tray, len(data))
+    while (what := shelf.step()) != "end":
+        if what == "run":
+            shelf.lay(desk)
+            child.Program(results).run(desk.map)
 
 
 def fill_holes() -> list[object]:
@@ -124,7 +142,9 @@ def fill_holes() -> list[object]:
 
 
 def close_doors() -> None:
-    """No imports, no warnings (they open files), no garbage collection at moments a program could observe."""
+    """No imports, no warnings (they open files), no clocks, no garbage collection when a program could observe it."""
+    for name in _CLOCKS:
+        delattr(time, name)
     warnings.simplefilter("ignore")
     sys.path.clear()
     sys.meta_path.clear()
@@ -146,8 +166,12 @@ class Zygote:
         self.running = 0  # pid of the current child
         self.killed = ""
         self.filling: list[object] = []
+        self.order = pages.Order(settings.order_bytes)
+        self.shelf = pages.Shelf(TRAY_BYTES)
+        self.desk = pages.Pages(TRAY_BYTES, hidden=False)
+        self.program = child.Program(self.results())
         # Results pass through pages that are given back before the next fork: no child inherits another one's values.
-        self.tray = mmap.mmap(-1, TRAY_BYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self.tray = pages.Pages(TRAY_BYTES, hidden=False)
         signal.signal(signal.SIGALRM, self.on_alarm)
 
     def limit_memory(self) -> None:
@@ -200,7 +224,7 @@ class Zygote:
     def read_all(self, reader: int, capacity: int) -> int:
         """Bytes read into the tray until the child has closed its end."""
         size = 0
-        with memoryview(self.tray) as view:
+        with memoryview(self.tray.map) as view:
             while count := os.readv(reader, [view[size:]]):
                 size += count
                 if size > capacity:
@@ -224,86 +248,115 @@ class Zygote:
         os._exit(BROKEN)
 
     def serve(self) -> None:
-        buffer = b""
-        while part := os.read(0, 65536):
-            buffer += part
-            bodies, buffer = wire.split(buffer)
-            for body in bodies:
-                mode, code, *inputs = [field.decode("utf-8", "replace") for field in wire.unpack(body)]
-                self.job(mode, code, inputs)
+        while self.order.receive(0):
+            self.shelf.clear()
+            self.read_texts()
+            self.order.wipe()
+            self.answer_texts()
+            self.shelf.wipe()
+            self.send(b"end")
 
     def send(self, *fields: bytes) -> None:
         write_all(wire.pack(list(fields)))
 
     def send_tray(self, word: str, cpu_us: int, size: int) -> None:
-        """One message whose last field is the head of the tray, written from where it lies."""
-        head = wire.pack([word.encode(), str(cpu_us).encode()])[4:]
-        write_all((len(head) + 4 + size).to_bytes(4, "little") + head + size.to_bytes(4, "little"))
-        with memoryview(self.tray) as view, view[:size] as body:
-            write_all(body)
+        """One message whose last field is the head of the tray, written from where it lies; the tray is wiped."""
+        head = wire.pack([word.encode(), b"%d" % cpu_us, b"%d" % self.shelf.touched()])[4:]
+        head = (len(head) + 4 + size).to_bytes(4, "little") + head + size.to_bytes(4, "little")
+        with memoryview(self.tray.map) as view, view[:size] as body:
+            written = os.writev(1, (head, body))
+            if written < len(head):
+                write_all(head[written:])
+            write_all(body[max(0, written - len(head)) :])
+        self.tray.wipe()
 
-    def job(self, mode: str, code: str, inputs: list[str]) -> None:
-        """Run all inputs, in one child if none of them ends it, and send their verdicts in order."""
-        pending = [inputs]
-        deaths = 0
+    def read_texts(self) -> None:
+        """Put a record of every text of the order on the shelf, read by one child if none of them ends it."""
+        pending = [list(self.order.texts())]
         while pending:
             group = pending.pop(0)
-            if deaths >= MAX_CPU_DEATHS and mode == "run":  # else the texts have nothing to do with each other
-                for _ in group:
-                    self.send(b"budget", b"0", b"")
-                continue
-            ended = self.fork_for(mode, code, group)
-            count, size = self.complete(ended, len(group))
-            if not count and len(group) > 1:
-                pending = [[text] for text in group] + pending
-                self.send()
+            ended = self.lend_order(group)
+            count, size = whole_records(self.tray, ended, [text.tag for text in group])
+            if count and self.shelf.add(self.tray, size):
+                pending[:0] = [group[count:]] if group[count:] else []
+            elif len(group) == 1 or ended.killed == "hung":
+                for text in group:
+                    self.shelf.add_death(text.tag, status_word(ended, self.settings.cpu_us))
             else:
-                word = status_word(ended, self.settings.cpu_us)
-                deaths += word == "cpu"
-                self.send_tray(word, ended.cpu_us, size)
-                if count and group[count:]:
-                    pending.insert(0, group[count:])
-            self.tray.madvise(mmap.MADV_DONTNEED)
-        self.send(b"end")
+                half = len(group) // 2
+                pending[:0] = [group[:half], group[half:]]
+            self.tray.wipe()
+            self.send()
 
-    def complete(self, ended: Ended, expected: int) -> tuple[int, int]:
-        """Number and bytes of the messages of a child that left in order, or (0, 0): then its death decides.
+    def lend_order(self, group: list[pages.Text]) -> Ended:
+        """Have a child read these texts."""
+        self.order.hide(False)
+        try:
+            return self.fork_for(lambda: reader.work(self.order.copies(group), self.results()), TRAY_BYTES)
+        finally:
+            self.order.hide(True)
 
-        A child that stopped for want of memory after earlier inputs is cut before that input, which then runs first.
+    def answer_texts(self) -> None:
+        """Send the outcome of every text that has one, in order.
+
+        What is known of the job stays on the shelf: no variable here may tell a child which input it is run on.
         """
-        ends = message_ends(self.tray, ended.size) if ended.status == 0 else []
-        if not ends or ends[-1] != ended.size or len(ends) > expected:
-            return 0, 0
-        start = ends[-2] if len(ends) > 1 else 0
-        stopped = self.tray[start + 8 : start + 9] == b"1"
-        if len(ends) < expected and not stopped:
-            return 0, 0
-        if stopped and start and b"memory" in self.tray[start + 9 : start + 20]:
-            return len(ends) - 1, start
-        return len(ends), ended.size
+        while True:
+            match self.shelf.step():
+                case "end":
+                    return
+                case "run":
+                    self.run_input()
+                case "budget":
+                    self.send_tray("budget", 0, 0)
+                case _:
+                    word, size = self.shelf.answer(self.tray)
+                    self.send_tray(word, 0, size)
+                    del word, size
 
-    def fork_for(self, mode: str, code: str, inputs: list[str]) -> Ended:
-        s = self.settings
-        task = child.Task(mode, code, inputs, s.fuel, s.value_bytes, s.depth)
-        each = s.value_bytes + 512 if mode != "parse" else 64 * s.code_bytes
+    def run_input(self) -> None:
+        """One input of a program in a child that holds nothing else."""
+        self.shelf.lay(self.desk)
+        ended = self.fork_for(lambda: child.work(self.desk.map, self.program), self.settings.value_bytes + 512)
+        self.desk.wipe()
+        word = status_word(ended, self.settings.cpu_us)
+        if word == "cpu":
+            self.shelf.died()
+        self.send_tray(word, ended.cpu_us, ended.size)
+
+    def results(self) -> child.Results:
+        return child.Results(self.settings.fuel, self.settings.value_bytes, self.settings.depth)
+
+    def fork_for(self, work: Callable[[], Any], capacity: int) -> Ended:
         for pause_s in (0.05, 0.2, 1.0):
             try:
-                return self.run_child(lambda: child.work(task), capacity=each * len(inputs))
+                return self.run_child(work, capacity)
             except OSError:
-                time.sleep(pause_s)  # out of processes or memory: others on this machine may give some back
+                signal.setitimer(signal.ITIMER_REAL, pause_s)  # out of processes or memory: others may give some back
+                signal.pause()
         return Ended(signal.SIGKILL, 0, 0, "hung")
 
 
-def message_ends(data: mmap.mmap, size: int) -> list[int]:
-    """Where each whole message within the first ``size`` bytes ends; only lengths are looked at."""
-    ends = []
-    at = 0
-    while at + 4 <= size:
-        at += 4 + int.from_bytes(data[at : at + 4], "little")
-        if at > size:
+def whole_records(tray: pages.Pages, ended: Ended, tags: list[bytes]) -> tuple[int, int]:
+    """Number and bytes of the records of a reader that left in order, or (0, 0): then its death decides.
+
+    A reader that stopped for want of memory after earlier texts is cut before that text, which then is read first.
+    """
+    at = count = 0
+    while ended.status == 0 and at + pages.RECORD.size <= ended.size and count < len(tags):
+        tag, state, _, size = pages.RECORD.unpack_from(tray.map, at)
+        following = at + pages.RECORD.size + size
+        if tag != tags[count] or state >= pages.DEATH or following > ended.size:
+            return 0, 0
+        if state == pages.LAST and count:
+            return count, at
+        at, count = following, count + 1
+        if state == pages.LAST:
             break
-        ends.append(at)
-    return ends
+    else:
+        if count < len(tags):
+            return 0, 0
+    return (count, at) if at == ended.size else (0, 0)
 
 
 def write_all(data: bytes | memoryview) -> None:
@@ -314,7 +367,7 @@ def write_all(data: bytes | memoryview) -> None:
 
 
 def status_word(ended: Ended, cpu_us: int) -> str:
-    """One word for how a child ended: done, cpu, syscall, memory, crash, silent, flood, hung, killed."""
+    """One word for how a child ended: done, fuel, cpu, syscall, memory, crash, silent, flood, hung, killed."""
     if os.WIFSIGNALED(ended.status):
         number = os.WTERMSIG(ended.status)
         if number in (signal.SIGPROF, signal.SIGXCPU) or (ended.killed == "hung" and ended.cpu_us >= 0.9 * cpu_us):
@@ -322,4 +375,6 @@ def status_word(ended: Ended, cpu_us: int) -> str:
         if ended.killed:
             return ended.killed
         return {int(signal.SIGSYS): "syscall", int(signal.SIGKILL): "killed"}.get(number, "crash")
-    return {0: "done", OUT_OF_MEMORY: "memory"}.get(os.waitstatus_to_exitcode(ended.status), "silent")
+    return {0: "done", child.OUT_OF_FUEL: "fuel", OUT_OF_MEMORY: "memory"}.get(
+        os.waitstatus_to_exitcode(ended.status), "silent"
+    )

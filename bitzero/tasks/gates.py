@@ -196,7 +196,7 @@ def _trivial(sandbox: Sandbox, drafts: list[Draft], _: Config) -> None:
             jobs.append(Job(id=i, code=str(check.code), inputs=check.inputs))
     for job, outcomes in zip(jobs, sandbox.run(jobs) if jobs else [], strict=True):
         draft = drafts[int(job.id)]
-        if any(outcome.kind == "timeout" for outcome in outcomes) or draft.kind.solved_trivially(
+        if any(outcome.kind in ("timeout", "infra") for outcome in outcomes) or draft.kind.solved_trivially(
             draft.made_task, outcomes
         ):  # one that did not end could be the one that solves it
             draft.reject("trivial")

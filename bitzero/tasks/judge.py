@@ -100,7 +100,21 @@ def _fill(
     places: Sequence[int],
     run: Callable[[Sequence[Job]], list[list[Outcome]]],
 ) -> None:
-    """Runs these checks, one job for those of one program, and puts their outcomes in their places."""
+    """Runs these checks, one job for those of one program, and puts their outcomes in their places.
+
+    Programs that answers wrote have a call of their own: a task's program may be the gold of another task, and nothing
+    that an answer runs in may ever have held it.
+    """
+    for own in (False, True):
+        _fill_together(found, checks, [place for place in places if checks[place][1].own_program == own], run)
+
+
+def _fill_together(
+    found: list[list[Outcome]],
+    checks: Sequence[tuple[int, Check]],
+    places: Sequence[int],
+    run: Callable[[Sequence[Job]], list[list[Outcome]]],
+) -> None:
     programs: dict[tuple[int, str], list[int]] = {}
     for place in places:
         task, check = checks[place]

@@ -48,7 +48,7 @@ INTROSPECTION = body(
     "import string\nreturn string.Formatter().get_field('0.__class__', [()], {})[0]",
 )  # fmt: skip
 INTROSPECTION += body(
-    "introspection by format, only text comes out", "KN",
+    "introspection by format", "F",
     "return '{0.__class__.__mro__}'.format(())",
     "return '{0.__doc__}'.format(1)[:9]",
     "return '{x.__class__.__base__.__name__}'.format(x=1)",
@@ -92,12 +92,11 @@ IMPORTS = body(
     "import collections.abc.os\nreturn 1",
     "import re\nreturn re._compiler",
     "import string\nreturn string._re",
+    "import re\nreturn re.enum",
     "try:\n    import os\nexcept BaseException:\n    return 1",
 )  # fmt: skip
 IMPORTS += whole("import", "F", "import os\ndef f(): return 1", "from sys import modules\ndef f(): return 1")
-IMPORTS += whole(
-    "import", "KE", "from collections import *\ndef f(): return 1", "def f():\n    import re\n    return re.enum"
-)
+IMPORTS += whole("import", "K", "from collections import *\ndef f(): return 1")
 BUILTINS = body(
     "door among the built-ins", "F",
     "return open('/etc/passwd').read()",
@@ -110,7 +109,7 @@ BUILTINS = body(
     "exit()",
     "quit()",
     "return memoryview(b'abc')",
-    "delattr(f, 'x')",
+    "delattr(len, '__doc__')",
     "o = open\nreturn o('/etc/passwd')",
     "return [open][0]('/etc/passwd')",
     "e = eval\nreturn e('__import__(\"os\")')",
@@ -165,13 +164,15 @@ EQUALITY = whole(
     "class A(metaclass=M): pass\ndef f(): return A()",
     "class M(type):\n    def __instancecheck__(s, o): return True\nclass A(metaclass=M): pass\ndef f(): return [A()]",
 )  # fmt: skip
-EQUALITY += whole(
-    "exceptions in disguise", "E",
+EQUALITY += whole("exceptions in disguise, by a metaclass or a constructor", "F",
     "class M(type):\n    def __eq__(s, o): return True\n    def __hash__(s): return hash(ValueError)\n"
     "class A(Exception, metaclass=M): pass\ndef f(): raise A",
+    "def f(): raise MemoryError.__new__(StopIteration)",
+)  # fmt: skip
+EQUALITY += whole(
+    "exceptions in disguise", "E",
     "class A(BaseException):\n    def __str__(s):\n        while True: pass\ndef f(): raise A",
     "class ValueError(Exception): pass\ndef f(): raise ValueError",
-    "def f(): raise MemoryError.__new__(StopIteration)",
     "def f(): raise StopIteration('error')",
     "def f(): raise Exception('Non-deterministic code')",
     "def f(): raise KeyboardInterrupt",
@@ -190,7 +191,7 @@ POISON = body(
     "for name in list(modules()): modules()[name] = None\nreturn 1",
     "modules().clear()\nreturn 1",
     "modules()['bitzero.sandbox.values'].canonical = lambda *a: '42'\nreturn 1",
-    "modules()['bitzero.sandbox.child'].PLAIN.clear()\nreturn 1",
+    "modules()['bitzero.sandbox.namespace'].PLAIN.clear()\nreturn 1",
     "modules()['bitzero.sandbox.wire'].pack = lambda x: b''\nreturn 1",
     "modules()['gc'].enable()\nreturn 1",
     "attr(modules()['sys'], 'setrecursionlimit')(10)\nreturn 1",
@@ -213,7 +214,7 @@ POISON += whole(
     "try:\n    int.bit_length = 1\nexcept TypeError: pass\ndef f(): return 1",
 )  # fmt: skip
 RANDOM = body(
-    "nondeterminism", "N",
+    "hashes and addresses", "F",
     "return id([])",
     "return id(f)",
     "return hash('text')",
@@ -223,6 +224,13 @@ RANDOM = body(
     "return str(f)",
     "return str(lambda: 0)",
     "return '%r' % (iter([]),)",
+    "return hash(object())",
+    "return id(object())",
+    "import operator\nreturn operator.methodcaller('__hash__')('abc')",
+    "return hash('a') % 1000003",
+)  # fmt: skip
+RANDOM += body(
+    "nondeterminism", "N",
     "return list({'a', 'b', 'c', 'd', 'e', 'f'})",
     "return ''.join(set('abcdefgh'))",
     "return next(iter({'x', 'y', 'z', 'w', 'v', 'u'}))",
@@ -232,10 +240,6 @@ RANDOM = body(
     "return f'{set(\"abcdefg\")}'",
     "return list({'a': 1, 'b': 2, 'c': 3, 'd': 4, 'e': 5}.keys() | set('xyz'))",
     "return list(dict.fromkeys(set('abcdefg')))",
-    "return hash(object())",
-    "return id(object())",
-    "import operator\nreturn operator.methodcaller('__hash__')('abc')",
-    "return hash('a') % 1000003",
     "return [x for x in {'k%d' % i for i in range(20)}]",
 )  # fmt: skip
 RANDOM += body(

@@ -2,9 +2,7 @@
 
 from tests.sandbox.attack import CANARY, PORT, WALK, body, whole
 
-_PACKED = (
-    "b'\\x01\\x00\\x00\\x000\\x02\\x00\\x00\\x00ok\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x05\\x00\\x00\\x000 0 0"
-)
+_PACKED = "b'\\x02\\x00\\x00\\x00ok\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x01\\x00\\x00\\x000"
 DESCRIPTORS = body(
     "descriptors and signals", "F",
     "modules()['posix'].close(1)\nreturn 1",
@@ -66,16 +64,16 @@ FORGED = body(
     "modules()['posix'].write(1, b'\\xff' * 64)\nbye(0)",
     "for _ in range(3000): modules()['posix'].write(1, b'\\x00' * 65536)\nreturn 1",
     "modules()['posix'].write(1, b'\\x00\\x00\\x00\\x00')\nbye(0)",
-    f"modules()['posix'].write(1, b'\\x21\\x00\\x00\\x00' + {_PACKED}\\x01\\x00\\x00\\x00(')\nbye(0)",
-    f"modules()['posix'].write(1, b'\\x21\\x00\\x00\\x00' + {_PACKED}\\x01\\x00\\x00\\x001')\nreturn 1",
-    f"modules()['posix'].write(1, b'\\x21\\x00\\x00\\x00' + {_PACKED}\\x01\\x00\\x00\\x001')\nlibc().getpid()",
-    f"modules()['posix'].write(1, b'\\x24\\x00\\x00\\x00' + {_PACKED}\\x04\\x00\\x00\\x00f(1)')\nbye(0)",
-    f"modules()['posix'].write(1, b'\\x24\\x00\\x00\\x00' + {_PACKED}\\x04\\x00\\x00\\x002, 1')\nbye(0)",
+    f"modules()['posix'].write(1, b'\\x18\\x00\\x00\\x00' + {_PACKED}\\x01\\x00\\x00\\x00(')\nbye(0)",
+    f"modules()['posix'].write(1, b'\\x18\\x00\\x00\\x00' + {_PACKED}\\x01\\x00\\x00\\x001')\nreturn 1",
+    f"modules()['posix'].write(1, b'\\x18\\x00\\x00\\x00' + {_PACKED}\\x01\\x00\\x00\\x001')\nlibc().getpid()",
+    f"modules()['posix'].write(1, b'\\x1b\\x00\\x00\\x00' + {_PACKED}\\x04\\x00\\x00\\x00f(1)')\nbye(0)",
+    f"modules()['posix'].write(1, b'\\x1b\\x00\\x00\\x00' + {_PACKED}\\x04\\x00\\x00\\x002, 1')\nbye(0)",
     prefix=WALK,
 )  # fmt: skip
 FORGED += body(
     "a well-formed forged value is only a value", "K",
-    f"modules()['posix'].write(1, b'\\x21\\x00\\x00\\x00' + {_PACKED}\\x01\\x00\\x00\\x007')\nbye(0)",
+    f"modules()['posix'].write(1, b'\\x18\\x00\\x00\\x00' + {_PACKED}\\x01\\x00\\x00\\x007')\nbye(0)",
     prefix=WALK,
 )  # fmt: skip
 _DEEP = "def f(): return "
@@ -136,7 +134,6 @@ LOOPS = body(
     "class A:\n    def __bool__(s):\n        while True: pass\nreturn not A()",
     "class A:\n    def __eq__(s, o):\n        while True: pass\nreturn A() in [A()]",
     "class A:\n    def __hash__(s):\n        while True: pass\nreturn {A(): 1}",
-    "class A:\n    def __del__(s):\n        while True: pass\nA()\nreturn 1",
     "class A(Exception):\n    def __init__(s):\n        while True: pass\nraise A",
     "def g(n):\n    if n: g(n - 1); g(n - 1)\ng(40)",
     "n = 0\nwhile n < 10 ** 9: n += 1\nreturn n",
@@ -152,6 +149,7 @@ LOOPS += whole(
     "while True: pass\ndef f(): return 1",
     "[0 for i in iter(int, 1)]\ndef f(): return 1",
 )  # fmt: skip
+LOOPS += body("endless finaliser", "F", "class A:\n    def __del__(s):\n        while True: pass\nA()\nreturn 1")
 C_LOOPS = body(
     "endless work inside C", "TM",
     "return sum(iter(int, 1))",

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bitzero.sandbox import Job, Limits, Outcome, Sandbox
+from bitzero.sandbox import Job, Limits, Outcome, Sandbox, process
 from tests.sandbox import attacks
-from tests.sandbox.attack import CANARY, LETTERS, PORT, WALK
+from tests.sandbox.attack import CANARY, LETTERS, PORT, WALK, Attack, open_to_all
 
 INPUT = "[9, 1, 2]"
 NEIGHBOURS = {  # honest programs and their values on INPUT
@@ -31,6 +31,18 @@ def quick_box() -> Iterator[Sandbox]:
 
 
 @pytest.fixture(scope="module")
+def open_box() -> Iterator[Sandbox]:
+    """A sandbox without the static layers: what holds here holds by the kernel."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "_BOOT", open_to_all(process._BOOT))
+        with Sandbox(Limits(cpu_s=0.2), cache=0) as sandbox:
+            sandbox.pools.launch(range(3, 9))  # of all seeds, while the patch holds
+            for seed in range(3, 9):
+                sandbox.pools.of(seed)
+            yield sandbox
+
+
+@pytest.fixture(scope="module")
 def caller() -> Iterator[socket.socket]:
     """A socket that would hear any program that reaches this machine's network."""
     with socket.socket() as listener:
@@ -45,18 +57,24 @@ def test_the_suite_is_as_large_as_it_says() -> None:
 
 
 @pytest.mark.parametrize("intent", BY_INTENT)
-def test_attacks(quick_box: Sandbox, caller: socket.socket, intent: str) -> None:
+def test_attacks(quick_box: Sandbox, open_box: Sandbox, caller: socket.socket, intent: str) -> None:
     suite = [attack for attack in attacks.ALL if attack.intent == intent]
+    walkers = [attack for attack in suite if attack.code.startswith(WALK)]
+    assert_stopped(quick_box, caller, [attack for attack in suite if attack not in walkers])
+    assert_stopped(open_box, caller, walkers)
+
+
+def assert_stopped(box: Sandbox, caller: socket.socket, suite: list[Attack]) -> None:
     jobs = []
     for attack in suite:  # an honest program before and after each: its value must not change
         jobs.append(Job(id="attack", code=attack.code, inputs=("",)))
         jobs += [Job(id="neighbour", code=code, inputs=(INPUT,)) for code in NEIGHBOURS]
-    outcomes = [outcome for [outcome] in quick_box.validate(jobs)]
+    outcomes = [outcome for [outcome] in box.validate(jobs)]
     for index, attack in enumerate(suite):
         outcome, first, second = outcomes[3 * index : 3 * index + 3]
         assert outcome.kind in {LETTERS[letter] for letter in attack.allowed}, (attack.code, outcome)
         assert [first.value, second.value] == list(NEIGHBOURS.values())
-    assert_untouched(quick_box, caller)
+    assert_untouched(box, caller)
 
 
 def assert_untouched(box: Sandbox, caller: socket.socket) -> None:
@@ -64,26 +82,35 @@ def assert_untouched(box: Sandbox, caller: socket.socket) -> None:
     with pytest.raises(BlockingIOError):
         caller.accept()
     for pool in box.pools.processes.values():
-        for process in pool:
-            assert process.popen.poll() is None
-            pid = process.inner or process.popen.pid
+        for zygote in pool:
+            assert zygote.popen.poll() is None
+            pid = zygote.inner or zygote.popen.pid
             assert Path(f"/proc/{pid}/task/{pid}/children").read_text().strip() == ""
     assert box.pools.respawns == 0
 
 
-def test_what_slips_through_the_static_look_meets_the_kernel(quick_box: Sandbox) -> None:
+def test_no_walk_passes_the_language(quick_box: Sandbox) -> None:
+    jobs = [Job(id=0, code=attack.code, inputs=("",)) for attack in attacks.ALL if attack.code.startswith(WALK)]
+    outcomes = [outcome for [outcome] in quick_box.run(jobs)]
+    assert len(outcomes) >= 100
+    assert {(outcome.kind, outcome.detail.split()[0]) for outcome in outcomes} <= {
+        ("forbidden", "attribute"), ("forbidden", "name")
+    }  # fmt: skip
+
+
+def test_what_slips_through_the_static_look_meets_the_kernel(open_box: Sandbox) -> None:
     """A child that holds ``posix`` and ``ctypes`` is stopped by the system-call filter, not by anything in Python."""
     walkers = [a for a in attacks.ALL if a.code.startswith(WALK) and a.allowed == "F"]
-    results = quick_box.run([Job(id=0, code=attack.code, inputs=("",)) for attack in walkers])
+    results = open_box.run([Job(id=0, code=attack.code, inputs=("",)) for attack in walkers])
     details = [outcome.detail for [outcome] in results]
     assert details.count("syscall") >= 50
     assert set(details) <= {"syscall", "no result", "forged result"}
 
 
-def test_the_walk_itself_works(quick_box: Sandbox) -> None:
+def test_the_walk_itself_works(open_box: Sandbox) -> None:
     """Without this the test above could pass because the walk ends in a mere mistake."""
     code = WALK + "def f(): return sorted(n for n in modules() if n in ('posix', 'ctypes', '_socket', 'signal'))"
-    [[outcome]] = quick_box.run([Job(id=0, code=code, inputs=("",))])
+    [[outcome]] = open_box.run([Job(id=0, code=code, inputs=("",))])
     assert outcome.value == "['_socket', 'ctypes', 'posix', 'signal']"
 
 

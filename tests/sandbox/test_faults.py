@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from bitzero.sandbox import Job, Limits, Sandbox
+from bitzero.sandbox import Job, Limits, Sandbox, literal_job, process
 from bitzero.sandbox.process import Process
+from tests.sandbox.attack import open_to_all
 from tests.sandbox.interpreters import python_for
 
 ROOT = Path(__file__).parents[2]
@@ -123,15 +124,18 @@ def test_killed_again_and_again() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may read another process's memory")
-def test_no_value_stays_in_a_zygote() -> None:
-    """A later program inherits the zygote's memory: the value of an earlier one must not be there."""
-    code = "def f(text): return ''.join(chr(ord(c) + 1) for c in text)"
+def test_no_text_of_a_job_stays_in_a_zygote() -> None:
+    """A later program inherits the zygote's memory: an earlier one, its input and its value must not be there."""
+    code = "def f(nutmegs): return ''.join(chr(ord(c) + 1) for c in nutmegs)"
     with Sandbox(seeds=(1,), workers=1, cache=0) as box:
-        [[outcome]] = box.run([Job(id=0, code=code, inputs=("'ZkognmdHrsgdrdbqds'",))])
-        assert outcome.value == "'[lphoneIsthesecret'"
         zygote = pid_of(box.pools.processes[1][0])
-        assert occurrences(zygote, b"ZkognmdHrsgdrdbqds") > 0  # the input is there, so the search works
-        assert occurrences(zygote, b"[lphoneIsthesecret") == 0
+        [[outcome]] = box.run([Job(id=0, code=code, inputs=("'ZkognmdHrsgdrdbqds'",))])
+        box.run([literal_job(0, ("'ZkognmdHrsgdrdbqds'",))])
+        box.parse([code])
+        assert outcome.value == "'[lphoneIsthesecret'"
+        for secret in (b"ZkognmdHrsgdrdbqds", b"[lphoneIsthesecret", b"nutmegs"):
+            assert occurrences(zygote, secret) == 0
+        assert occurrences(zygote, b"UserException") > 0  # a text of the zygote's own: the search works
 
 
 def occurrences(pid: int, needle: bytes) -> int:
@@ -184,8 +188,9 @@ def mixture(start: int, count: int) -> list[Job]:
     return codes
 
 
-def soak(count: int) -> None:
+def soak(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = {7: "Crash"}
+    monkeypatch.setattr(process, "_BOOT", open_to_all(process._BOOT))  # only so does a program get at ``ctypes``
     with Sandbox(workers=2, cache=0) as box:
         marks = []
         for start in range(0, count, 500):
@@ -207,13 +212,13 @@ def soak(count: int) -> None:
         assert all(not children(pool[0]) for pool in box.pools.processes.values())
 
 
-def test_short_soak() -> None:
-    soak(1_000)
+def test_short_soak(monkeypatch: pytest.MonkeyPatch) -> None:
+    soak(1_000, monkeypatch)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_soak() -> None:
+def test_soak(monkeypatch: pytest.MonkeyPatch) -> None:
     start_s = time.monotonic()
-    soak(SOAK)
+    soak(SOAK, monkeypatch)
     assert time.monotonic() - start_s < 3600

@@ -2,12 +2,14 @@
 
 import ast
 import math
+import struct
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bitzero.sandbox import literals
 from bitzero.sandbox.values import Malformed, Oversize, Unsupported, canonical, loosely_equal, read
 
 HASHABLE = st.recursive(
@@ -52,6 +54,40 @@ def test_text_reads_back_to_the_same_text(value: Any) -> None:
     text = canonical(value, 10**6)
     assert text.isascii()
     assert canonical(read(text, 10**6), 10**6) == text
+
+
+def alike(a: Any, b: Any) -> bool:
+    """Equal type and content, at every depth; ``nan`` is ``nan``, and -0.0 is not 0.0."""
+    if type(a) is not type(b):
+        return False
+    if type(a) is float:
+        return struct.pack("d", a) == struct.pack("d", b) or (math.isnan(a) and math.isnan(b))
+    if type(a) in (list, tuple):
+        return len(a) == len(b) and all(map(alike, a, b))
+    if type(a) in (set, dict):
+        left, right = sorted(a, key=canonical), sorted(b, key=canonical)
+        values_alike = type(a) is set or all(map(alike, (a[key] for key in left), (b[key] for key in right)))
+        return len(a) == len(b) and all(map(alike, left, right)) and values_alike
+    return bool(a == b)
+
+
+NUMBERS = st.floats(width=64) | st.integers(-(1 << 13_000), 1 << 13_000) | st.floats(1e-5, 1e-3) | st.floats(1e14, 1e17)
+NUMBERS |= st.sampled_from([1 / 70, 1e-4, 9.999e-5, 5e-324, 1.7976931348623157e308, 123456789012345.67, -0.0, 1e22])
+
+
+@settings(deadline=None, max_examples=400)
+@given(NUMBERS | VALUES)
+def test_what_was_written_reads_back(value: Any) -> None:
+    text = canonical(value, 10**6)
+    assert alike(read(text, 10**6), value)
+    assert alike(literals.single(text), value)  # as an argument or an answer
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.integers(1, 10_000), st.integers(1, 10_000), st.integers(-25, 25))
+def test_quotients_read_back(a: int, b: int, exponent: int) -> None:
+    value = a / b * 10.0**exponent
+    assert read(canonical([value, -value])) == literals.single(canonical([value, -value])) == [value, -value]
 
 
 @settings(deadline=None)

@@ -56,28 +56,32 @@ def test_more_runs_only_where_they_can_tell() -> None:
 @pytest.mark.parametrize(
     ("word", "kind", "exc"),
     [
-        ("cpu", "timeout", None), ("budget", "timeout", None), ("syscall", "forbidden", None),
+        ("cpu", "timeout", None), ("budget", "infra", None), ("syscall", "forbidden", None),
         ("memory", "memory", None), ("crash", "exception", "Crash"), ("silent", "forbidden", None),
         ("flood", "forbidden", None), ("done", "forbidden", None), ("hung", "infra", None), ("killed", "infra", None),
     ],
 )  # fmt: skip
 def test_a_death_without_a_message(word: str, kind: str, exc: str | None) -> None:
-    outcome = of_reply(Reply(word, 7, b""), "run", LIMITS).outcome
+    outcome = of_reply(Reply(word, 7, False, b""), "run", LIMITS).outcome
     assert (outcome.kind, outcome.exc, outcome.value) == (kind, exc, None)
 
 
-def body(kind: bytes = b"ok", exc: bytes = b"", numbers: bytes = b"5 3 0", value: bytes = b"[1]") -> bytes:
-    return wire.pack([b"0", kind, exc, b"", numbers, value])[4:]
+def body(kind: bytes = b"ok", exc: bytes = b"", used: bytes = b"3", value: bytes = b"[1]") -> bytes:
+    return wire.pack([kind, exc, b"", used, value])
 
 
 def test_a_message() -> None:
-    assert of_reply(Reply("done", 9, body()), "run", LIMITS).outcome == Outcome(
-        kind="ok", value="[1]", cpu_us=5, fuel=3
-    )
+    verdict = of_reply(Reply("done", 9, True, body()), "run", LIMITS)
+    assert verdict == Verdict(Outcome(kind="ok", value="[1]", cpu_us=9, fuel=3), touched=True, payload=b"[1]")
+
+
+def test_the_end_of_fuel_has_no_message() -> None:
+    outcome = of_reply(Reply("fuel", 9, False, b""), "run", LIMITS).outcome
+    assert outcome == Outcome(kind="timeout", detail="fuel", cpu_us=9, fuel=LIMITS.fuel)
 
 
 def test_a_death_decides_over_a_message() -> None:
-    assert of_reply(Reply("syscall", 9, body()), "run", LIMITS).outcome.kind == "forbidden"
+    assert of_reply(Reply("syscall", 9, False, body()), "run", LIMITS).outcome.kind == "forbidden"
 
 
 @pytest.mark.parametrize(
@@ -85,16 +89,16 @@ def test_a_death_decides_over_a_message() -> None:
     [
         b"", b"\0", body()[:-1], body() + b"\0", body(kind=b"infra"), body(kind=b"nondeterministic"),
         body(kind=b"\xff"), body(kind=b"exception"), body(kind=b"exception", exc=b"Mine"), body(exc=b"KeyError"),
-        body(numbers=b"5 3"), body(numbers=b"a b c"), body(numbers=b"5 -1 0"), body(numbers=b"5 20001 0"),
+        body(used=b""), body(used=b"a"), body(used=b"-1"), body(used=b"20001"), body() + body(),
         body(value=b"[1,2]"), body(value=b"f()"), body(value=b"'" + b"a" * 9000 + b"'"), body(exc=b"E" * 50),
-        body(value=b"\xc3\xa9"), body(numbers=b"9" * 5000 + b" 1 0"),
+        body(value=b"\xc3\xa9"), body(used=b"9" * 5000), body(used=b"\xb2"),
     ],
 )  # fmt: skip
 def test_forged_messages_are_forbidden(forged: bytes) -> None:
-    outcome = of_reply(Reply("done", 9, forged), "run", LIMITS).outcome
+    outcome = of_reply(Reply("done", 9, False, forged), "run", LIMITS).outcome
     assert (outcome.kind, outcome.value) == ("forbidden", None)
 
 
 @given(st.binary(max_size=60))
 def test_no_bytes_raise(noise: bytes) -> None:
-    assert of_reply(Reply("done", 9, noise), "run", LIMITS).outcome.kind in ("forbidden", "ok", "exception")
+    assert of_reply(Reply("done", 9, False, noise), "run", LIMITS).outcome.kind in ("forbidden", "ok", "exception")

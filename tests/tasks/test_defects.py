@@ -101,7 +101,8 @@ def test_defect_6_no_way_out_by_name(gate, body):
 
 
 def test_defect_6_addresses_are_not_deterministic(gate):
-    assert gate("def f(a):\n    return id(a) + 1", "[1]") == "nondeterministic"
+    assert gate("def f(a):\n    return id(a) + 1", "[1]") == "forbidden"
+    assert gate("def f(a):\n    return str(f) + a", "'x'") == "forbidden"
 
 
 def test_defect_7_nothing_leaks_into_a_later_task(box, gate):

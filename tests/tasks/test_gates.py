@@ -29,7 +29,8 @@ SQUARES = "def f(a):\n    return a * a + 3"
         ("def f(a):\n    while True:\n        a += 1", "1", "timeout"),
         ("def f(a):\n    return len([0] * 10 ** a)", "9", "memory"),
         ("def f(a):\n    return a + 1", "'x'", "exception"),
-        ("def f(a):\n    return a + id(a)", "1", "nondeterministic"),
+        ("def f(a):\n    return a + id(a)", "1", "forbidden"),
+        ("def f(a):\n    return [a, *{'p', 'q', 'r', 's', 't'}]", "1", "nondeterministic"),
         ("def f(a):\n    return [a] * 300", "1", "oversize"),  # over 512 characters
         ("def f(a):\n    return [a] * 100", "1", "oversize"),  # the answer would not fit a completion
         ("def f(a, b):\n    return b", "[1], 7", "trivial"),  # copies an argument

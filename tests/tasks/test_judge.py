@@ -55,3 +55,15 @@ def test_python_equality_is_counted_apart_and_not_rewarded(box):
     assert (loose.correct, loose.loose) == (False, True)
     assert (wrong.correct, wrong.loose) == (False, False)
     assert (right.correct, right.loose) == (True, False)
+
+
+def test_an_answer_never_shares_a_call_with_a_program_of_a_task(box, monkeypatch):
+    """One zygote holds the texts of one call; a task's program may be the gold of another task in the batch."""
+    calls, run = [], box.run
+    monkeypatch.setattr(box, "run", lambda jobs: calls.append({job.code for job in jobs}) or run(jobs))
+    tasks = [SQUARES, abduction(SQUARES.code, "4", "19"), deduction("3")]
+    [[answer], [given], [value]] = judge(box, tasks, [["def f(x): return x * x + 3"], ["-4"], ["4"]])
+    assert (answer.correct, given.correct, value.correct) == (True, True, False)
+    assert not [codes for codes in calls if SQUARES.code in codes and "def f(x): return x * x + 3" in codes]
+    assert sum("def f(x): return x * x + 3" in codes for codes in calls) == 1
+    assert not [codes for codes in calls if set(SQUARES.outputs) & codes]

@@ -58,7 +58,7 @@ class Induction:
 
     def checks(self, task: Task, answers: Sequence[str]) -> list[Check]:
         """Every answer on the hidden inputs."""
-        return [Check(code=answer, inputs=task.inputs[task.shown :]) for answer in answers]
+        return [Check(code=answer, inputs=task.inputs[task.shown :], own_program=True) for answer in answers]
 
     def judge(self, task: Task, answers: Sequence[str], outcomes: Sequence[Sequence[Outcome]]) -> list[Judgement]:
         """Right if every hidden pair comes out; coverage is Laplace's estimate of the share that would."""

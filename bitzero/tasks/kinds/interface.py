@@ -22,6 +22,7 @@ class Check:
 
     code: str | None
     inputs: tuple[str, ...]
+    own_program: bool = False  # the code is the answer's own: it must not meet a task's program in one process
 
 
 @dataclass(frozen=True, kw_only=True)
