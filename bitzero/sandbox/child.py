@@ -14,10 +14,11 @@ import os
 from functools import partial
 from typing import Any, NoReturn
 
-from bitzero.sandbox import identity, namespace, pages, values, wire
+from bitzero.sandbox import identity, namespace, values, wire
 
 RESULT_FD = 1
 OUT_OF_FUEL = 96  # exit status
+INTERNAL = namespace.INTERNAL
 
 
 class Refused(Exception):
@@ -94,23 +95,20 @@ class Program:
     def __init__(self, results: Results) -> None:
         self.results = results
         self.names = namespace.fresh(results)  # kept until the exit: finalisers of a program have no say in its result
+        identity.on_repr = lambda: results.stop("forbidden", "repr of an address")
 
     def run(self, desk: mmap.mmap) -> bytes:
-        """The message of the one run."""
+        """The message of the one run. Hashes are salted before anything of the program is hashed."""
         try:
-            identity.on_repr = self.refuse_address
-            if desk[0] & pages.ORDERED:  # before anything of the program is hashed, constants and arguments too
-                identity.salt(desk[0])
-            with memoryview(desk) as view:
-                (code, words), (positional, keywords) = marshal.loads(view[1:])
+            (ordered, imported, words, program), (holds_set, arguments) = marshal.loads(desk)
+            if ordered or holds_set:
+                identity.salt(imported)
             namespace.DOORS.words.update(words)
+            code, (positional, keywords) = marshal.loads(program), marshal.loads(arguments)
+            del program, arguments
             exec(code, self.names)
             if "f" not in self.names:
                 raise NameError("f")
             return self.results.value(self.names["f"](*positional, **keywords))
         except BaseException as error:
             return self.results.failure(error)
-
-    def refuse_address(self) -> NoReturn:
-        """What ``identity`` calls where a text would show an address."""
-        self.results.stop("forbidden", "repr of an address")

@@ -34,7 +34,6 @@ _HELD = {
     "string": ("string",),
     "typing": ("typing", "types"),
 }
-_IMPORTED = tuple(filter(None, _HELD))
 _KINDS_OF_TYPES = ("ABCMeta", "_TypeOfTypes")
 _HASHING_ADDRESSES = (object, types.BuiltinFunctionType, types.MethodWrapperType)
 
@@ -80,17 +79,12 @@ def close() -> None:
         _slots[name] = array("Q", map(ctypes.addressof, _places(held, "__hash__", _HASH, _HASHING_ADDRESSES)))
 
 
-def marks_of(imported: Iterable[str]) -> int:
-    """The modules of a program that ``salt`` has to know of, as bits 1 to 5."""
-    return sum(2 << place for place, name in enumerate(_IMPORTED) if name in imported)
+def salt(imported: Iterable[str]) -> None:
+    """Make the hashes that are addresses depend on the hash seed. In a child, before any set of the program is made.
 
-
-def salt(marks: int) -> None:
-    """Make the hashes that are addresses depend on the hash seed. In a child, before anything of a program is hashed.
-
-    ``marks``: ``marks_of`` the modules of the program. Each page of types that is written is a page copied, 8 µs.
+    ``imported``: modules of the program. Each page of types that is written is a page copied, 8 µs.
     """
-    for name in ("", *(name for place, name in enumerate(_IMPORTED) if marks & 2 << place)):
+    for name in ("", *imported):
         for address in _slots.get(name, ()):
             ctypes.memmove(address, ctypes.byref(_hash_pointer), _WORD)
     for table in (copy._copy_dispatch, copy._deepcopy_dispatch):  # type: ignore[attr-defined]

@@ -13,7 +13,6 @@ import functools
 import string
 import sys
 import types
-from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
 from bitzero.sandbox import fuel, language, rewriting
@@ -31,7 +30,7 @@ class Ends(Protocol):
     def stop(self, kind: str, detail: str) -> NoReturn: ...
 
     @property
-    def tick(self) -> Callable[[], object]: ...
+    def tick(self) -> Any: ...
 
 
 class Doors:
@@ -340,7 +339,7 @@ CONTENTS = {module: _contents(module) for module in language.MODULES}
 
 
 def fresh(ends: Ends) -> dict[str, Any]:
-    """New globals for a program; whoever runs it adds its own attributes to ``DOORS.words``."""
+    """New globals for a program; ``DOORS.words`` are to be its own attributes."""
     DOORS.ends, DOORS.words, DOORS.modules = ends, set(), {}
     names = {"__builtins__": PLAIN, "__name__": NAME, fuel.TICK: ends.tick}
     looks = {rewriting.LOOK_AT: DOORS.look, rewriting.KIND: DOORS.class_of, rewriting.OWN: DOORS.own}

@@ -10,10 +10,8 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-# A record: tag of the text, state, marks, bytes of the body. Marks: ORDERED if hash order or addresses may matter to
-# it, and one bit for each module it imports whose types hash by address (``identity.marks_of``).
+# A record: tag of the text, state, whether hash order or addresses may matter to it, bytes of the body.
 RECORD = struct.Struct("<cBBxI")
-ORDERED = 1
 READY, VERDICT, LAST, DEATH = range(4)  # marshalled; a verdict; the last verdict of a reader that gave up; how it died
 CODE, INPUT, LITERAL, PROGRAM = b"c", b"i", b"l", b"p"  # a program to run, its inputs, a lone literal, one to describe
 PAIR = b"(" + struct.pack("<I", 2)  # what marshal writes before the two items of a tuple
@@ -149,18 +147,14 @@ class Shelf(Pages):
 
     def touched(self) -> bool:
         """Whether hash order or addresses may matter to the text at hand or to its program."""
-        return bool(self._marks() & ORDERED)
-
-    def _marks(self) -> int:
         at, _, code, _, _ = _PLACE.unpack_from(self.map)
-        return self.map[at + 2] | (self.map[code + 2] if self.map[at : at + 1] == INPUT else 0)
+        return bool(self.map[at + 2]) or (self.map[at : at + 1] == INPUT and bool(self.map[code + 2]))
 
     def lay(self, desk: Pages) -> None:
-        """Put marks, the program and the one input at hand on the desk, the two as one marshalled pair."""
+        """Put the program and the one input at hand on the desk, as one marshalled pair for the child to be forked."""
         at, _, code, _, _ = _PLACE.unpack_from(self.map)
-        desk.map[0] = self._marks()
-        place = 1 + len(PAIR)
-        desk.map[1:place] = PAIR
+        place = len(PAIR)
+        desk.map[:place] = PAIR
         with memoryview(self.map) as here, memoryview(desk.map) as there:
             for start in (code, at):
                 size = RECORD.unpack_from(self.map, start)[3]

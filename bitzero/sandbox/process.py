@@ -193,5 +193,7 @@ def _start(seed: int, limits: Limits) -> "subprocess.Popen[bytes]":
         bufsize=0,
         cwd="/",
         start_new_session=True,  # Ctrl-C in a terminal is for the host, which decides when to stop
-        env={"PYTHONHASHSEED": str(seed)} | kept,
+        # Binding a function of the C library at its first call saves the vector registers on the stack, with the last
+        # text that was copied in them: all are bound at the start.
+        env={"PYTHONHASHSEED": str(seed), "LD_BIND_NOW": "1"} | kept,
     )

@@ -9,7 +9,7 @@ import marshal
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
-from bitzero.sandbox import child, fuel, identity, literals, pages, parse, rewriting, screen, wire
+from bitzero.sandbox import child, fuel, literals, pages, parse, rewriting, screen, wire
 
 FILENAME = "<program>"
 REFERENCELESS = 2  # the last version of marshal's format whose text may follow another one: it has no references
@@ -24,30 +24,30 @@ def records(texts: Iterable[tuple[bytes, bytes]], results: child.Results) -> lis
     """One record of each text, in order; the last one is of state LAST if memory ran out, and later texts have none."""
     made = []
     for tag, raw in texts:
-        state, marks, body = READ[tag](raw.decode("utf-8", "replace"), results)
-        made.append(pages.RECORD.pack(tag, state, marks, len(body)) + body)
+        state, touched, body = READ[tag](raw.decode("utf-8", "replace"), results)
+        made.append(pages.RECORD.pack(tag, state, touched, len(body)) + body)
         if state == pages.LAST:
             break
     return made
 
 
 def _reading(
-    read: Callable[[str, child.Results], tuple[int, int, bytes]],
-) -> Callable[[str, child.Results], tuple[int, int, bytes]]:
+    read: Callable[[str, child.Results], tuple[int, bool, bytes]],
+) -> Callable[[str, child.Results], tuple[int, bool, bytes]]:
     """``read`` whose exceptions are verdicts."""
 
-    def safely(text: str, results: child.Results) -> tuple[int, int, bytes]:
+    def safely(text: str, results: child.Results) -> tuple[int, bool, bytes]:
         try:
             return read(text, results)
         except MemoryError:  # what is left of this process is not to be trusted with the next text
-            return pages.LAST, 0, child.message("memory", detail="memory")
+            return pages.LAST, False, child.message("memory", detail="memory")
         except BaseException as error:
-            return pages.VERDICT, 0, results.failure(error)
+            return pages.VERDICT, False, results.failure(error)
 
     return safely
 
 
-def code(text: str, _: child.Results) -> tuple[int, int, bytes]:
+def code(text: str, _: child.Results) -> tuple[int, bool, bytes]:
     """A program: screened, with ticks, compiled."""
     try:
         tree = ast.parse(text, FILENAME)
@@ -58,33 +58,33 @@ def code(text: str, _: child.Results) -> tuple[int, int, bytes]:
             raise child.Refused(found.refusal)
         rewriting.rewrite(found)
         fuel.instrument(nodes)
-        program = compile(tree, FILENAME, "exec"), tuple(sorted(found.words))
-        return pages.READY, identity.marks_of(found.imported) | found.ordered, marshal.dumps(program)
+        compiled = marshal.dumps(compile(tree, FILENAME, "exec"))  # within the other text: it is loaded later
+        return pages.READY, found.ordered, marshal.dumps((found.ordered, found.imported, list(found.words), compiled))
     except (SyntaxError, ValueError, OverflowError) as error:
         raise SyntaxError from error
 
 
-def arguments(text: str, _: child.Results) -> tuple[int, int, bytes]:
+def arguments(text: str, _: child.Results) -> tuple[int, bool, bytes]:
     """One argument list."""
     try:
         positional, keywords = literals.arguments(text)
-        ordered = pages.ORDERED * _holds_set([*positional, *keywords.values()])
-        return pages.READY, ordered, marshal.dumps((positional, keywords), REFERENCELESS)
+        touched = _holds_set([*positional, *keywords.values()])
+        return pages.READY, touched, marshal.dumps((touched, marshal.dumps((positional, keywords))), REFERENCELESS)
     except (SyntaxError, ValueError, OverflowError) as error:
         raise SyntaxError from error
 
 
-def literal(text: str, results: child.Results) -> tuple[int, int, bytes]:
+def literal(text: str, results: child.Results) -> tuple[int, bool, bytes]:
     """A lone value: its canonical text."""
-    return pages.VERDICT, 0, results.value(literals.single(text))
+    return pages.VERDICT, False, results.value(literals.single(text))
 
 
-def program(text: str, _: child.Results) -> tuple[int, int, bytes]:
+def program(text: str, _: child.Results) -> tuple[int, bool, bytes]:
     """The shape of a program."""
     shape = parse.describe(text)
     numbers = f"{shape.statements} {shape.loops} {shape.branches} {len(shape.deletions)}"
     fields = [numbers, shape.canonical, shape.source, *shape.deletions, *shape.names]
-    return pages.VERDICT, 0, child.message("ok", value=wire.pack([field.encode() for field in fields])[4:])
+    return pages.VERDICT, False, child.message("ok", value=wire.pack([field.encode() for field in fields])[4:])
 
 
 READ = {

@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
-from bitzero.sandbox import child, identity, language, layers, limits, namespace, pages, reader, seccomp, wire
+from bitzero.sandbox import child, identity, layers, limits, pages, reader, screen, seccomp, wire
 
 OUT_OF_MEMORY, BROKEN = 97, 98  # exit statuses of a child that could not write its verdict
 TRAY_BYTES = 8 << 20
@@ -101,9 +101,9 @@ def main(arguments: list[str]) -> NoReturn:
 
 def preload() -> None:
     """Load everything a child may need: afterwards there is no file system to import from."""
-    for name in language.MODULES:
+    for name in (*screen.MODULES, "collections.abc"):
         __import__(name)
-    for name in namespace.INTERNAL:
+    for name in child.INTERNAL:
         with contextlib.suppress(ImportError):
             __import__(name)
     for name in CODECS:

@@ -18,13 +18,15 @@ from tests.sandbox.test_faults import children, occurrences
 
 ANY_PROGRAM = """
 import ast, builtins, marshal
-from bitzero.sandbox import child, fuel, pages, reader
+from bitzero.sandbox import fuel, namespace, pages, reader
 def code(text, _):
     tree = ast.parse(text)
     fuel.instrument(list(ast.walk(tree)))
-    return pages.READY, False, marshal.dumps(compile(tree, "<program>", "exec"))
+    compiled = marshal.dumps(compile(tree, "<program>", "exec"))
+    return pages.READY, False, marshal.dumps((False, [], [], compiled))
 reader.READ[pages.CODE] = code
-child.PLAIN.update(vars(builtins) | {"print": child.PLAIN["print"]})
+namespace.PLAIN.update(vars(builtins) | {"__import__": namespace.PLAIN["__import__"], "print": lambda *_, **__: None})
+namespace.CONTENTS.update({name: vars(sys.modules[name]) for name in namespace.CONTENTS})
 """
 MODULES = """
 def modules():
@@ -155,7 +157,7 @@ def test_no_path_leads_to_the_job(open_box: Sandbox, path: str) -> None:
     code = f"def f(a):\n    try: return {path!r}.format(f)\n    except (AttributeError, KeyError, TypeError): return ''"
     inputs = [repr(secret) for secret in SECRETS]
     for own, outcome in zip(SECRETS, run(open_box, code, *inputs), strict=True):
-        assert outcome.kind in ("ok", "oversize")
+        assert outcome.kind in ("ok", "oversize") or outcome.detail == "repr of an address"
         assert not [other for other in SECRETS if other != own and other in (outcome.value or "")]
         assert "repeat(" not in (outcome.value or "") and "count(" not in (outcome.value or "")
 
