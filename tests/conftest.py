@@ -41,7 +41,7 @@ def settle_launches() -> None:
 
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-device.configure()  # the cache's place, by processor, cores and threads, as a run has it
+device.configure_jax()  # the cache's place, by processor, cores and threads, as a run has it
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 settle_launches()
 
