@@ -106,8 +106,6 @@ def test_the_generators_fuel_is_an_old_setting():
     assert ("tasks.fuel" in settings) == ("tasks.fuel" in known) != bool(lines)
 
 
-<<<<<<< HEAD
-=======
 def test_a_run_from_before_a_setting_was_dropped_and_another_added_goes_on(tmp_path):
     said = []
     workdir.settle_config(tmp_path, Config(), pytest.fail)
@@ -120,7 +118,6 @@ def test_a_run_from_before_a_setting_was_dropped_and_another_added_goes_on(tmp_p
     assert "fuel" not in json.loads((tmp_path / "config.json").read_text())["tasks"]
 
 
->>>>>>> run-rooms
 def test_json_is_replaced_in_one_step(tmp_path):
     file = tmp_path / "run.json"
     workdir.write_json(file, {"step": 1})
