@@ -106,6 +106,18 @@ def test_the_generators_fuel_is_an_old_setting():
     assert ("tasks.fuel" in settings) == ("tasks.fuel" in known) != bool(lines)
 
 
+def test_a_run_from_before_a_setting_was_dropped_and_another_added_goes_on(tmp_path):
+    said = []
+    workdir.settle_config(tmp_path, Config(), pytest.fail)
+    older = json.loads((tmp_path / "config.json").read_text())
+    older["tasks"]["fuel"] = 2000
+    del older["model"]["smear"]
+    (tmp_path / "config.json").write_text(json.dumps(older))
+    workdir.settle_config(tmp_path, Config(), said.append)
+    assert len(said) == 1 and "config.tasks.fuel is left out" in said[0]
+    assert "fuel" not in json.loads((tmp_path / "config.json").read_text())["tasks"]
+
+
 def test_json_is_replaced_in_one_step(tmp_path):
     file = tmp_path / "run.json"
     workdir.write_json(file, {"step": 1})
