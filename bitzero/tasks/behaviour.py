@@ -95,7 +95,8 @@ def _value(kind: str, rng: random.Random) -> str:
 def rows_program(source: str) -> str:
     """A program whose ``f`` runs the ``f`` of ``source`` on every tuple of its argument.
 
-    Its value is a list of (True, value) or (False, None). The whole source stands inside the new ``f``, so that a recursive call means what it meant.
+    Its value is a list of (True, value) or (False, None). The whole source stands inside the new ``f``, so that a
+    recursive call means what it meant.
     """
     body = "".join(f"    {line}\n" for line in source.splitlines())
     return f"def f(rows):\n{body}{_EACH_ROW}"
