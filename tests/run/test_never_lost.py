@@ -12,10 +12,15 @@ from bitzero.run.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.timeout(600)
 
-SHORT = ("--config.selfplay.steps=0", "--config.precision.policy=fixed", "--config.tasks.open_levels=1")
+SHORT = (
+    "--config.selfplay.steps=0",
+    "--config.precision.policy=fixed",
+    "--config.tasks.open_levels=1",
+    "--config.tasks.dev_items=1",
+)
 ONE_QUESTION = (
     "--config.eval.items=1", "--config.eval.locked_items=0", "--config.eval.passk_items=0",
-    "--config.eval.shuffled_items=0", "--config.eval.precision_items=0", "--config.tasks.dev_items=1",
+    "--config.eval.shuffled_items=0", "--config.eval.precision_items=0",
 )  # fmt: skip
 LONG = ("--config.warmup.steps=4000", "--config.run.save_every=4000", "--config.tasks.unlock_every=4000")
 
