@@ -29,7 +29,7 @@ def held():
 
 @pytest.fixture(scope="module")
 def model():
-    return transformer.init(jax.random.key(1), CFG.model)
+    return jax.jit(transformer.init, static_argnums=1)(jax.random.key(1), CFG.model)
 
 
 def test_rows_are_examples_one_after_another(held):
@@ -48,9 +48,8 @@ def test_nats_are_the_mean_over_answer_tokens(held, model):
     one = dataclasses.replace(held, tokens=held.tokens[:1], mask=held.mask[:1])
     ids = np.asarray(one.tokens[0], np.int32)
     segments = np.where(ids == tokens.PAD, 0, np.cumsum(ids == tokens.SOLVE, axis=1))
-    logits = np.asarray(
-        transformer.apply(params, tiers, jnp.asarray(ids), jnp.asarray(segments), CFG.model), np.float64
-    )
+    apply = jax.jit(transformer.apply, static_argnums=4)
+    logits = np.asarray(apply(params, tiers, jnp.asarray(ids), jnp.asarray(segments), CFG.model), np.float64)
     logp = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
     picked = [-logp[i, t, ids[i, t + 1]] for i in range(ids.shape[0]) for t in range(95) if one.mask[0, i, t + 1]]
     assert heldout.nats_per_token(params, tiers, one, CFG)[0] == pytest.approx(np.mean(picked), rel=1e-5)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import pytest
 
 from bitzero.config import Config, Eval, Model, Precision, SelfPlay, Tasks
@@ -25,7 +26,7 @@ CFG = Config(
 
 @pytest.fixture(scope="module")
 def measured():
-    state = refresh.reallocate(warmup.init_state(CFG), CFG)
+    state = refresh.reallocate(jax.jit(warmup.init_state, static_argnums=0)(CFG), CFG)
     state = dataclasses.replace(state, precision=precision.advance_ramps(state.precision, 1))  # faded in
     with Sandbox(limits=Limits(value_bytes=512), workers=1) as sandbox, Stream(CFG, sandbox) as stream:
         return state, precisions.measure_precisions(state, CFG, stream.heldout, sandbox)

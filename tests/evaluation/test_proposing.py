@@ -19,7 +19,7 @@ CFG = Config(
 
 @pytest.fixture(scope="module")
 def state():
-    return warmup.init_state(CFG)
+    return jax.jit(warmup.init_state, static_argnums=0)(CFG)
 
 
 def test_proposer_prompts_take_kinds_in_turn_and_show_a_program_to_induction(state, test_programs):

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import pytest
 
 from bitzero.config import Config, Eval, Model
@@ -18,7 +19,7 @@ CFG = Config(
 
 @pytest.fixture(scope="module")
 def state():
-    return warmup.init_state(CFG)
+    return jax.jit(warmup.init_state, static_argnums=0)(CFG)
 
 
 def test_gold_answers_are_right_and_others_are_not(sandbox, test_programs):

@@ -1,5 +1,6 @@
 """The table's parts: the best trivial rule, the shuffled control, a row, and shares."""
 
+import jax
 import numpy as np
 
 from bitzero.config import Config, Eval, Model
@@ -44,7 +45,7 @@ def test_the_control_of_induction_shows_anothers_pairs(test_programs):
 
 
 def test_a_model_of_random_weights_is_asked_freely_and_scores_nothing(sandbox, test_programs):
-    state = warmup.init_state(CFG)
+    state = jax.jit(warmup.init_state, static_argnums=0)(CFG)
     solver = questions.solver_of(state, CFG)
     tasks = [TASK_KINDS[DEDUCTION].task_of_program(program, CFG) for program in test_programs]
     group = Group(level=0, kind=TASK_KINDS[DEDUCTION], tasks=tasks, training=tasks)

@@ -29,7 +29,10 @@ def test_an_answer_reads_text_and_neither_tags_nor_targets():
 
 @pytest.fixture(scope="module")
 def model():
-    return transformer.init(jax.random.key(0), MODEL)
+    return jax.jit(transformer.init, static_argnums=1)(jax.random.key(0), MODEL)
+
+
+observe = jax.jit(precision.update_signals, static_argnames="cfg")
 
 
 def loss(params, taps, tiers):
@@ -86,7 +89,7 @@ def test_the_head_tap_is_attention_mass_times_gradient():
 def test_observed_signals_are_those_of_their_definitions(model, measured):
     params, _ = model
     _, grads, taps = measured
-    held = precision.update_signals(precision.init(CFG), params, grads, taps, CFG)
+    held = observe(precision.init(CFG), params, grads, taps, CFG)
     assert float(held.weight) == pytest.approx(1 - CFG.precision.decay)
     name, k = "down", MODEL.ffn_width
     w, g = (np.asarray(tree["layers"][name]["kernel"]) for tree in (params, grads))
@@ -112,8 +115,8 @@ def test_a_heads_figure_goes_to_its_rows_and_to_those_it_shares():
 def test_averages_forget_and_ages_count(model, measured):
     params, _ = model
     _, grads, taps = measured
-    once = precision.update_signals(precision.init(CFG), params, grads, taps, CFG)
-    twice = precision.update_signals(once, params, jax.tree.map(lambda g: 0 * g, grads), taps, CFG)
+    once = observe(precision.init(CFG), params, grads, taps, CFG)
+    twice = observe(once, params, jax.tree.map(lambda g: 0 * g, grads), taps, CFG)
     for name in kernel_shapes(MODEL):
         np.testing.assert_allclose(twice.signals["fisher"][name], 0.95 * once.signals["fisher"][name], rtol=1e-6)
         assert (twice.age[name] == 2).all()
@@ -122,8 +125,8 @@ def test_averages_forget_and_ages_count(model, measured):
 def test_a_step_that_is_not_finite_is_not_observed(model, measured):
     params, _ = model
     _, grads, taps = measured
-    once = precision.update_signals(precision.init(CFG), params, grads, taps, CFG)
-    bad = precision.update_signals(once, params, jax.tree.map(lambda g: g * jnp.nan, grads), taps, CFG)
+    once = observe(precision.init(CFG), params, grads, taps, CFG)
+    bad = observe(once, params, jax.tree.map(lambda g: g * jnp.nan, grads), taps, CFG)
     jax.tree.map(np.testing.assert_array_equal, bad.signals, once.signals)
 
 
@@ -134,7 +137,7 @@ def test_a_model_without_tiers_carries_no_signals():
 @pytest.mark.parametrize("signal", ["fisher", "activation", "attention", "magnitude", "static", "random"])
 def test_every_signal_ranks_all_blocks(model, measured, signal):
     params, _ = model
-    held = precision.update_signals(precision.init(CFG), params, *measured[1:], CFG)
+    held = observe(precision.init(CFG), params, *measured[1:], CFG)
     found = precision.block_scores(signal, held, params, CFG)
     assert {name: a.shape for name, a in found.items()} == {
         name: (MODEL.num_layers, n // BLOCK_ROWS) for name, (n, _) in kernel_shapes(MODEL).items()

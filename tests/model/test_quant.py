@@ -11,6 +11,7 @@ from bitzero.config import OPERANDS, Config, Model, kernel_parts, with_operand
 from bitzero.model import precision, quant, transformer
 
 ROWS, K = 32, 24
+pytestmark = pytest.mark.bits
 
 
 def draw(seed, *shape):
@@ -170,7 +171,7 @@ def test_contraction_differentiates_like_einsum():
 
 def test_stored_bits_count_tiers_and_their_index():
     cfg = Model(num_layers=2, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32, compute="f32")
-    _, tiers = transformer.init(jax.random.key(0), cfg)
+    _, tiers = jax.jit(transformer.init, static_argnums=1)(jax.random.key(0), cfg)
     assert float(precision.mean_stored_bits(tiers, cfg)) == 2.0
     o = tiers["layers"]["o"]
     tiers["layers"]["o"] = {
@@ -183,7 +184,7 @@ def test_stored_bits_count_tiers_and_their_index():
 
 def test_materialise_replaces_every_ternary_matrix():
     cfg = Model(num_layers=2, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32, compute="bf16")
-    params, tiers = transformer.init(jax.random.key(0), cfg)
+    params, tiers = jax.jit(transformer.init, static_argnums=1)(jax.random.key(0), cfg)
     weights = quant.materialise(params, tiers, cfg)
     for name in kernel_parts(cfg):
         dense = weights["layers"][name]["kernel"]

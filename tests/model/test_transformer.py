@@ -16,9 +16,12 @@ CFG = Model(
 SEGMENTS = jnp.int32(jnp.arange(12)[None] >= jnp.array([0, 3, 5])[:, None])  # left-padded by 0, 3 and 5
 
 
+apply = jax.jit(transformer.apply, static_argnames="model")
+
+
 @pytest.fixture(scope="module")
 def model():
-    return transformer.init(jax.random.key(0), CFG)
+    return jax.jit(transformer.init, static_argnums=1)(jax.random.key(0), CFG)
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +37,8 @@ def logp(logits):
 def test_cached_decode_agrees_with_the_full_forward(model, tokens, operand):
     params, tiers = model
     cfg = dataclasses.replace(CFG, compute=operand)
-    full = logp(transformer.apply(params, tiers, tokens, SEGMENTS, cfg))
-    weights = quant.materialise(params, tiers, cfg)
+    full = logp(apply(params, tiers, tokens, SEGMENTS, cfg))
+    weights = jax.jit(quant.materialise, static_argnames="model")(params, tiers, cfg)
     cache = transformer.empty_cache(cfg, 3, 12)
     lags = transformer.with_preceding(tokens, SEGMENTS, CFG.smear)
     positions, mask = transformer.positions_of(SEGMENTS), transformer.causal_mask(SEGMENTS)
@@ -52,8 +55,8 @@ def test_cached_decode_agrees_with_the_full_forward(model, tokens, operand):
 
 def test_left_padding_changes_nothing(model, tokens):
     params, tiers = model
-    alone = transformer.apply(params, tiers, tokens[1:2, 3:], jnp.ones((1, 9), jnp.int32), CFG)
-    padded = transformer.apply(params, tiers, tokens, SEGMENTS, CFG)[1:2, 3:]
+    alone = apply(params, tiers, tokens[1:2, 3:], jnp.ones((1, 9), jnp.int32), CFG)
+    padded = apply(params, tiers, tokens, SEGMENTS, CFG)[1:2, 3:]
     np.testing.assert_allclose(jax.nn.log_softmax(alone), jax.nn.log_softmax(padded), atol=0.02)
 
 
@@ -62,16 +65,16 @@ def test_packed_examples_do_not_see_each_other(model, tokens):
     packed = jnp.concatenate([tokens[:1, :5], tokens[1:2, :7]], axis=1)
     segments = jnp.array([[1] * 5 + [2] * 7])
     np.testing.assert_array_equal(transformer.positions_of(segments)[0], [*range(5), *range(7)])
-    together = transformer.apply(params, tiers, packed, segments, CFG)[:, 5:]
-    alone = transformer.apply(params, tiers, tokens[1:2, :7], jnp.ones((1, 7), jnp.int32), CFG)
+    together = apply(params, tiers, packed, segments, CFG)[:, 5:]
+    alone = apply(params, tiers, tokens[1:2, :7], jnp.ones((1, 7), jnp.int32), CFG)
     np.testing.assert_allclose(jax.nn.log_softmax(together), jax.nn.log_softmax(alone), atol=0.02)
 
 
 def test_the_future_is_hidden(model, tokens):
     params, tiers = model
     ones = jnp.ones((3, 12), jnp.int32)
-    before = transformer.apply(params, tiers, tokens, ones, CFG)
-    after = transformer.apply(params, tiers, tokens.at[:, 8:].set(7), ones, CFG)
+    before = apply(params, tiers, tokens, ones, CFG)
+    after = apply(params, tiers, tokens.at[:, 8:].set(7), ones, CFG)
     np.testing.assert_array_equal(before[:, :8], after[:, :8])
     assert jnp.any(before[:, 8:] != after[:, 8:])
 
@@ -89,23 +92,25 @@ def test_attention_differentiates_like_the_plain_softmax():
         return jnp.einsum("BHTS,BSHK->BTHK", weights, v)
 
     mine = lambda q, k, v: transformer.attend(q, k, v, mask, None, jnp.dtype(jnp.float32))
-    np.testing.assert_allclose(mine(q, k, v), plain(q, k, v), rtol=1e-4, atol=1e-5)
-    for one, other in zip(jax.vjp(mine, q, k, v)[1](g), jax.vjp(plain, q, k, v)[1](g), strict=True):
+    np.testing.assert_allclose(jax.jit(mine)(q, k, v), jax.jit(plain)(q, k, v), rtol=1e-4, atol=1e-5)
+    back = lambda attend: jax.jit(lambda q, k, v, g: jax.vjp(attend, q, k, v)[1](g))(q, k, v, g)
+    for one, other in zip(back(mine), back(plain), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("remat", [False, True])
-def test_remat_changes_memory_not_gradients(model, tokens, remat):
+def test_remat_changes_memory_not_gradients(model, tokens):
     params, tiers = model
 
     def loss(params, cfg):
         logits = transformer.apply(params, tiers, tokens, SEGMENTS, cfg)
         return jnp.mean(jax.nn.log_softmax(logits)[:, :, 3])
 
-    base = jax.grad(loss)(params, CFG)
-    other = jax.grad(loss)(params, dataclasses.replace(CFG, remat=remat))
-    for one, two in zip(jax.tree.leaves(base), jax.tree.leaves(other), strict=True):
+    grad = jax.jit(jax.grad(loss), static_argnames="cfg")
+    kept, again = (grad.lower(params, dataclasses.replace(CFG, remat=remat)).compile() for remat in (False, True))
+    for one, two in zip(jax.tree.leaves(kept(params)), jax.tree.leaves(again(params)), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-4, atol=1e-7)
+    kept_bytes, again_bytes = (program.memory_analysis().temp_size_in_bytes for program in (kept, again))
+    assert again_bytes < kept_bytes
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ MODEL = Model(num_layers=2, width=32, num_heads=2, num_kv_heads=1, head_dim=16, 
 
 @pytest.fixture(scope="module")
 def model():
-    return transformer.init(jax.random.key(0), MODEL)
+    return jax.jit(transformer.init, static_argnums=1)(jax.random.key(0), MODEL)
 
 
 def test_gaussian_weights_have_the_shares_theory_gives(model):
@@ -86,5 +86,5 @@ def test_residuals_saturate_where_weights_lie_far_out(model):
 @pytest.mark.parametrize("model", [{"max_tier": 0}, {"weights": "full"}, {"weights": "int4"}])
 def test_a_model_without_tiers_has_no_precision_figures(model):
     plain = Config(model=dataclasses.replace(MODEL, **model), selfplay=SelfPlay(ring=8, history=64))
-    found = weight_figures.state_figures(warmup.init_state(plain), plain.model)
+    found = weight_figures.state_figures(jax.jit(warmup.init_state, static_argnums=0)(plain), plain.model)
     assert "quant/zero_codes" in found and not any(tag.startswith("precision/") for tag in found)

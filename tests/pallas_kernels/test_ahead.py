@@ -18,9 +18,12 @@ WHEELS = pathlib.Path(os.environ.get("BITZERO_CUDA_WHEELS", ROOT / "build" / "cu
 
 FITTING = (WHEELS / f"jax_cuda12_plugin-{jax.__version__}.dist-info").is_dir()
 
-pytestmark = pytest.mark.skipif(
-    not FITTING, reason=f"no CUDA wheels for JAX {jax.__version__} in {WHEELS}; see tests/requirements-gpu-aot.txt"
-)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        not FITTING, reason=f"no CUDA wheels for JAX {jax.__version__} in {WHEELS}; see tests/requirements-gpu-aot.txt"
+    ),
+]
 
 
 def ahead(what, dump):

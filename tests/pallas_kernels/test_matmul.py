@@ -11,6 +11,7 @@ import pytest
 from pallas_kernels import PackingError, backends, layout, matmul, pack, packed_matmul, triton_gpu
 from tests.pallas_kernels.samples import promoted
 
+pytestmark = pytest.mark.bits
 N, K = 80, 700
 RUNNABLE = [name for name, state in backends().items() if state == "available"]
 

@@ -6,6 +6,8 @@ import pytest
 
 from pallas_kernels import layout, xla
 
+pytestmark = pytest.mark.bits
+
 
 @pytest.mark.parametrize("blocks", [1, 21, 22, 43])  # 21 fill one int16 sum
 @pytest.mark.parametrize(("code", "value"), [(3, 127), (3, -128), (1, -128)])

@@ -1,7 +1,9 @@
 """Real launches of the whole program at toy size, each in its own process."""
 
+import fcntl
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -62,7 +64,7 @@ class Launch:
         """Ctrl-C as a terminal sends it: to the program and to every process it started."""
         os.killpg(self.process.pid, signal.SIGINT)
 
-    def end(self, timeout: float = 240) -> int:
+    def end(self, timeout: float = 500) -> int:
         """Waits for the exit code; ``text`` then holds the whole output."""
         try:
             self.text += self.process.communicate(timeout=timeout)[0]
@@ -72,15 +74,34 @@ class Launch:
         return self.process.returncode
 
 
+class Finished(Launch):
+    """A launch that is over, which no test changes: ``copy`` gives one that a test may change."""
+
+    def __init__(self, workdir: pathlib.Path, text: str) -> None:
+        self.workdir = workdir
+        self.text = text
+
+    def copy(self, place: pathlib.Path) -> pathlib.Path:
+        """The run's directory once more, at ``place``."""
+        return pathlib.Path(shutil.copytree(self.workdir, place))
+
+
 @pytest.fixture(scope="session")
 def launch() -> type[Launch]:
-    """Starts the program: ``launch(workdir, *arguments)``."""
+    """What starts a run: called with its directory and more arguments."""
     return Launch
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Launch:
-    """One uninterrupted run to its end."""
-    launch = Launch(tmp_path_factory.mktemp("runs") / "whole")
-    assert launch.end() == 0, launch.text
-    return launch
+def finished(tmp_path_factory) -> Finished:
+    """One uninterrupted run to its end, the same one for all workers of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    place = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "whole"
+    text = place.with_suffix(".txt")
+    with open(place.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not text.exists():
+            launch = Launch(place)
+            assert launch.end() == 0, launch.text
+            text.write_text(launch.text)
+    return Finished(place, text.read_text())

@@ -22,7 +22,7 @@ CFG = dataclasses.replace(Config(), model=MODEL, warmup=dataclasses.replace(Conf
 
 @pytest.fixture(scope="module")
 def state():
-    fresh = warmup.init_state(CFG)
+    fresh = jax.jit(warmup.init_state, static_argnums=0)(CFG)
     layers = dict(fresh.precision["layers"])
     layers["o"] = layers["o"] | {"tier": jnp.array([[8, 4], [0, 4]], jnp.int8)}
     return dataclasses.replace(fresh, step=jnp.int32(200), precision={"layers": layers})

@@ -31,7 +31,7 @@ def with_precision(**changes) -> Config:
 
 
 def at(step: int, **fields):
-    state = warmup.init_state(CFG)
+    state = jax.jit(warmup.init_state, static_argnums=0)(CFG)
     return dataclasses.replace(state, step=jnp.int32(step), **{k: jnp.asarray(v) for k, v in fields.items()})
 
 

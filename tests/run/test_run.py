@@ -83,7 +83,8 @@ def test_the_last_lines_are_the_table_and_the_hash(finished):
     lines = finished.text.splitlines()
     assert lines[0].startswith("BitZero · smoke · train · ")
     at = next(i for i, line in enumerate(lines) if line.startswith("held-out accuracy, %"))
-    assert lines[at + 2].split()[:3] == ["L0", "deduction", lines[at + 2].split()[2]]
+    row = json.loads((finished.workdir / "eval.json").read_text())["rows"][0]
+    assert lines[at + 2].split()[:4] == ["L0", "deduction", row["mode"], "3"] and row["mode"] in ("trace", "direct")
     assert lines[-1].endswith(f"in all · {finished.workdir}")
 
 
@@ -119,22 +120,22 @@ def test_tensorboard_got_every_group(finished):
 
 
 @pytest.mark.long
-def test_killed_and_resumed_is_bit_for_bit_uninterrupted(finished, tmp_path):
+def test_killed_and_resumed_is_bit_for_bit_uninterrupted(launch, finished, tmp_path):
     """kill -9 in warm-up, Ctrl-C in the middle of a self-play chunk, then to the end: the same state, every leaf."""
     workdir = tmp_path / "broken"
-    first = type(finished)(workdir)
+    first = launch(workdir)
     first.until_file("checkpoints/8")
     first.process.kill()
     assert first.end() == -signal.SIGKILL
 
-    second = type(finished)(workdir)
+    second = launch(workdir)
     second.until_line("compiling the self-play step")
     second.interrupt()
     assert second.end() == 0, second.text
     assert "resuming at step" in second.text
     assert "SIGINT: saved step 21 in" in second.text and "the same command goes on" in second.text
 
-    third = type(finished)(workdir)
+    third = launch(workdir)
     assert third.end() == 0, third.text
     assert "resuming at step 21 of 28" in third.text
     assert last_state(third) == last_state(finished)
@@ -142,17 +143,16 @@ def test_killed_and_resumed_is_bit_for_bit_uninterrupted(finished, tmp_path):
     assert hashes[0] == hashes[1]
 
 
-def test_a_finished_run_says_so_and_only_evaluates(finished):
-    before = last_state(finished)
-    again = type(finished)(finished.workdir)
+def test_a_finished_run_says_so_and_only_evaluates(launch, finished, tmp_path):
+    again = launch(finished.copy(tmp_path / "copy"))
     assert again.end() == 0, again.text
     assert "this run is finished; evaluating it again" in again.text
     assert "held-out accuracy" in again.text and "self-play · step" not in again.text
-    assert last_state(finished) == before
+    assert last_state(again) == last_state(finished)
 
 
-def test_sigterm_in_warm_up_saves_the_chunk_in_hand(finished, tmp_path):
-    run = type(finished)(tmp_path / "stopped")
+def test_sigterm_in_warm_up_saves_the_chunk_in_hand(launch, tmp_path):
+    run = launch(tmp_path / "stopped")
     run.until_line("compiling the warm-up")
     run.process.terminate()
     assert run.end() == 0, run.text
@@ -160,17 +160,17 @@ def test_sigterm_in_warm_up_saves_the_chunk_in_hand(finished, tmp_path):
     assert [step for step, _ in [last_state(run)]] == [4]
 
 
-def test_minutes_end_a_sitting_and_the_schedule_stays(finished, tmp_path):
-    sitting = type(finished)(tmp_path / "short", "--config.run.minutes=0.0001")
+def test_minutes_end_a_sitting_and_the_schedule_stays(launch, tmp_path):
+    sitting = launch(tmp_path / "short", "--config.run.minutes=0.0001")
     assert sitting.end() == 0, sitting.text
     assert "0.0001 minutes are over: saved step" in sitting.text
     run = json.loads((tmp_path / "short" / "run.json").read_text())
     assert run["step"] < run["steps"] == 28
 
 
-def test_collapse_goes_back_twice_and_then_stops(finished, tmp_path):
+def test_collapse_goes_back_twice_and_then_stops(launch, tmp_path):
     """A learning rate at which the weights overflow at once: three restores are asked for, two are given."""
-    run = type(finished)(tmp_path / "hot", "--config.optimiser.lr=1e38", "--config.optimiser.lr_warmup=0")
+    run = launch(tmp_path / "hot", "--config.optimiser.lr=1e38", "--config.optimiser.lr_warmup=0")
     assert run.end() == 1, run.text
     lines = run.text.splitlines()
     assert sum("non-finite steps in a row" in line for line in lines) == 2
@@ -178,7 +178,7 @@ def test_collapse_goes_back_twice_and_then_stops(finished, tmp_path):
     assert lines[-1].startswith("launch.py: training collapsed at step") and "Traceback" not in run.text
 
 
-def test_evaluation_alone(finished):
-    alone = type(finished)(finished.workdir, "--mode=eval")
+def test_evaluation_alone(launch, finished, tmp_path):
+    alone = launch(finished.copy(tmp_path / "copy"), "--mode=eval")
     assert alone.end() == 0, alone.text
     assert "evaluating step 28" in alone.text and "held-out accuracy" in alone.text

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import types
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ def test_non_finite_steps_in_a_row_are_counted_across_chunks(before, column, lon
 @pytest.fixture(scope="module")
 def coming():
     """Step → (step, phase, batch size) of the orders that are made there."""
-    state = warmup.init_state(CFG)
+    state = jax.jit(warmup.init_state, static_argnums=0)(CFG)
 
     def at(step):
         units = train.upcoming_orders(CFG, dataclasses.replace(state, step=jnp.int32(step)))
@@ -58,7 +59,7 @@ def test_a_chunk_begun_in_an_earlier_sitting_is_ordered_whole(coming):
 
 
 def test_an_order_carries_the_levels_of_the_state():
-    state = warmup.init_state(CFG)
+    state = jax.jit(warmup.init_state, static_argnums=0)(CFG)
     state = dataclasses.replace(state, frontier=jnp.int32(3), open_levels=jnp.int32(4))
     unit = train.order_at(CFG, state, 0)
     assert (unit.open_levels, unit.frontier, unit.steps, unit.context) == (4, 3, 4, CFG.tasks.context)

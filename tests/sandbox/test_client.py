@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -244,6 +245,15 @@ def test_a_stopped_zygote_that_does_not_read_is_given_up(monkeypatch: pytest.Mon
         assert small.report()["respawns"] == 1
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, even where the tests were started with SIGINT ignored, as behind ``&``."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_call_leaves_no_stale_answers() -> None:
     with Sandbox(workers=2, cache=0) as small:
         timer = threading.Timer(0.3, _thread.interrupt_main)

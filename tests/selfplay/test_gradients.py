@@ -49,7 +49,7 @@ def played(rows, seed):
 
 @pytest.fixture(scope="module")
 def state():
-    fresh = warmup.init_state(CFG)
+    fresh = jax.jit(warmup.init_state, static_argnums=0)(CFG)
     other = jax.tree.map(lambda p: p * 0.9, fresh.params)  # the frozen policy of the KL term
     return dataclasses.replace(fresh, reference=other)
 

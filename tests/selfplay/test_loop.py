@@ -1,6 +1,7 @@
 """Self-play as a whole, at the smallest size at which every part does its real work."""
 
 import dataclasses
+import functools
 import os
 import subprocess
 import sys
@@ -30,6 +31,12 @@ CFG = Config(
     tasks=Tasks(context=64, prompt=64, completion=24, record=128),
     run=Run(samples_every=1),
 )
+
+
+# Compiled whole: hundreds of operations, each a program by itself, would take most of this file's time.
+init_state = jax.jit(warmup.init_state, static_argnums=0)
+admit = jax.jit(loop.admit)
+advantage = jax.jit(loop.advantage, static_argnums=3)
 
 
 def generator_tasks(count):
@@ -75,7 +82,7 @@ def door(sandbox):
 
 
 def fresh():
-    return loop.start_selfplay(warmup.init_state(CFG), verify.ring_rows(generator_tasks(18), True, CFG), CFG)
+    return loop.start_selfplay(init_state(CFG), verify.ring_rows(generator_tasks(18), True, CFG), CFG)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +143,8 @@ def test_proposal_prompts_on_the_device_are_those_of_the_host():
     packed = verify.ring_rows(tasks, True, CFG)
     kind, level = jnp.array([0, 1, 2, 0, 1, 2]), jnp.array([0, 1, 2, 3, 4, 5])
     shown = jnp.array([True, False, True, False, True, True])
-    got = loop.proposal_prompts(kind, level, jnp.asarray(packed["record"]), shown, CFG.tasks.prompt)
+    prompts = jax.jit(loop.proposal_prompts, static_argnums=4)
+    got = prompts(kind, level, jnp.asarray(packed["record"]), shown, CFG.tasks.prompt)
     for i, task in enumerate(tasks):
         expected = kinds.propose_prompt(int(kind[i]), int(level[i]), task.code if shown[i] else None)
         row = np.asarray(got[i])
@@ -169,13 +177,13 @@ def slots_and_verdict(gates):
 def test_a_rejected_proposal_gives_its_slot_to_a_task_of_the_ring():
     state, proposals, verdict = slots_and_verdict([OK, 1, OK])
     before = int(state.ring.count)
-    state, slots = loop.admit(jax.random.key(0), state, proposals, verdict)
+    state, slots = admit(jax.random.key(0), state, proposals, verdict)
     np.testing.assert_array_equal(slots.own, [True, False, True])
     assert slots.prompt[0, 0] == 1 and slots.prompt[2, 0] == 3  # their own
     ring_task = kinds.task_of(np.asarray(slots.record[1]).tolist())
     assert ring_task.kind == 1 == int(slots.kind[1])
     assert int(state.ring.count) == before + 2
-    again, slots = loop.admit(jax.random.key(0), state, proposals, verdict)
+    again, slots = admit(jax.random.key(0), state, proposals, verdict)
     np.testing.assert_array_equal(slots.gate, [DUPLICATE, 1, DUPLICATE])
     assert not slots.novel.any() and int(again.ring.count) == before + 2
 
@@ -190,8 +198,8 @@ def judged(reward, counted=None):
 def test_only_the_own_slot_pays_a_proposer(form):
     cfg = dataclasses.replace(CFG, selfplay=dataclasses.replace(CFG.selfplay, advantage=form))
     state, proposals, verdict = slots_and_verdict([OK, 1, INFRA_GATE])
-    state, slots = loop.admit(jax.random.key(0), state, proposals, verdict)
-    _, credit = loop.advantage(state, slots, judged([[1, 0], [1, 0], [1, 0]]), cfg)
+    state, slots = admit(jax.random.key(0), state, proposals, verdict)
+    _, credit = advantage(state, slots, judged([[1, 0], [1, 0], [1, 0]]), cfg)
     np.testing.assert_allclose(credit.propose_reward, [0.5, -1.0, -1.0])
     assert float(credit.propose_advantage[2]) == 0.0  # a fault of the machine teaches nothing
     assert (np.asarray(credit.solve_advantage[:, 0]) > 0).all() and (np.asarray(credit.solve_advantage[:, 1]) < 0).all()
@@ -199,9 +207,9 @@ def test_only_the_own_slot_pays_a_proposer(form):
 
 def test_faults_are_masked_out_of_the_solver():
     state, proposals, verdict = slots_and_verdict([1, 1, 1])
-    state, slots = loop.admit(jax.random.key(0), state, proposals, verdict)
+    state, slots = admit(jax.random.key(0), state, proposals, verdict)
     counted = [[True, False], [True, True], [False, False]]
-    _, credit = loop.advantage(state, slots, judged([[1, 0], [1, 0], [1, 0]], counted), CFG)
+    _, credit = advantage(state, slots, judged([[1, 0], [1, 0], [1, 0]], counted), CFG)
     np.testing.assert_allclose(credit.solve_advantage[0], [0, 0])
     np.testing.assert_allclose(credit.solve_advantage[2], [0, 0])
     assert float(credit.solve_advantage[1, 0]) > 0
@@ -209,12 +217,13 @@ def test_faults_are_masked_out_of_the_solver():
 
 def test_kl_to_the_frozen_integers_starts_at_zero(door):
     cfg = dataclasses.replace(CFG, selfplay=dataclasses.replace(CFG.selfplay, kl=0.5))
-    state = loop.start_selfplay(warmup.init_state(cfg), verify.ring_rows(generator_tasks(6), True, cfg), cfg)
+    state = loop.start_selfplay(init_state(cfg), verify.ring_rows(generator_tasks(6), True, cfg), cfg)
     rows = Rollout(tokens=jnp.full((4, 4), 300), logprobs=jnp.full((4, 4), -6.2), mask=jnp.ones((4, 4), bool))
     played = Played(prompt=jnp.full((4, 5), 301), rollout=rows, advantage=jnp.ones(4))
     batch = played, played, jax.tree.map(lambda a: a[0], supervised(1))
     counts = objective.token_counts(batch, 1)
-    _, metrics = objective.selfplay_loss(state.params, None, batch, state=state, counts=counts, cfg=cfg)
+    loss = jax.jit(functools.partial(objective.selfplay_loss, cfg=cfg))
+    _, metrics = loss(state.params, None, batch, state=state, counts=counts)
     np.testing.assert_allclose(metrics["loss/kl"], 0.0, atol=1e-6)
 
 

@@ -15,15 +15,18 @@ CFG = Model(
 PROMPTS = jnp.array([[0, 0, 0, 5, 300, 7], [9, 8, 7, 6, 5, 4], [0, 0, 0, 5, 300, 7], [0, 3, 300, 301, 302, 303]])
 
 
+apply = jax.jit(transformer.apply, static_argnames="model")
+
+
 @pytest.fixture(scope="module")
 def model():
-    params, tiers = transformer.init(jax.random.key(3), CFG)
+    params, tiers = jax.jit(transformer.init, static_argnums=1)(jax.random.key(3), CFG)
     params["embedding"] = params["embedding"].at[rollout.EOS].mul(3.0)  # ends now and then
     return params, tiers
 
 
 def sample(model, key, temperature, max_new=20):
-    weights = quant.materialise(*model, CFG)
+    weights = jax.jit(quant.materialise, static_argnums=2)(*model, CFG)
     call = jax.jit(rollout.sample, static_argnames=("model", "max_new"))
     return call(jax.random.key(key), weights, PROMPTS, CFG, max_new=max_new, temperature=temperature)
 
@@ -31,7 +34,7 @@ def sample(model, key, temperature, max_new=20):
 def test_sampler_and_training_forward_agree_on_logprobs(model):
     drawn = sample(model, 0, 1.0)
     tokens = jnp.concatenate([PROMPTS, drawn.tokens], axis=1)
-    logits = transformer.apply(*model, tokens, jnp.int32(tokens != 0), CFG)[:, PROMPTS.shape[1] - 1 : -1]
+    logits = apply(*model, tokens, jnp.int32(tokens != 0), CFG)[:, PROMPTS.shape[1] - 1 : -1]
     logp = jnp.take_along_axis(jax.nn.log_softmax(logits), drawn.tokens[..., None], axis=-1)[..., 0]
     gap = jnp.abs(logp - drawn.logprobs) * drawn.mask
     assert float(gap.max()) <= 0.05
@@ -63,5 +66,5 @@ def test_the_same_key_draws_the_same(model):
 
 def test_greedy_takes_the_most_probable_token(model):
     drawn = sample(model, 0, 0.0, max_new=1)
-    logits = transformer.apply(*model, PROMPTS, jnp.int32(PROMPTS != 0), CFG)[:, -1]
+    logits = apply(*model, PROMPTS, jnp.int32(PROMPTS != 0), CFG)[:, -1]
     np.testing.assert_array_equal(drawn.tokens[:, 0], jnp.argmax(logits, axis=-1))

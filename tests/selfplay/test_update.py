@@ -20,7 +20,7 @@ CFG = Config(
 
 @pytest.fixture(scope="module")
 def state():
-    return warmup.init_state(CFG)
+    return jax.jit(warmup.init_state, static_argnums=0)(CFG)
 
 
 @pytest.fixture(scope="module")
