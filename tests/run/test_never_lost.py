@@ -85,7 +85,7 @@ def test_export_with_other_settings_is_refused_in_one_line(unheard, launch):
     assert "was started with config.model.rope_theta=10000.0, this command says 5.0" in line
 
 
-def test_the_table_in_ascii(finished, launch):
-    run = launch(finished.workdir, "--mode=eval", env={"PYTHONIOENCODING": "ascii"})
+def test_the_table_in_ascii(finished, launch, tmp_path):
+    run = launch(finished.copy(tmp_path / "copy"), "--mode=eval", env={"PYTHONIOENCODING": "ascii"})
     assert run.end() == 0, run.text
     assert "held-out accuracy" in run.text and run.text.isascii()
