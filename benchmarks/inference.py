@@ -3,12 +3,13 @@
     python benchmarks/inference.py [--config=experiments/azr_100m.py] [--rows=1,64] [--prompt=100] [--new=32]
                                    [--forms=packed,whole,materialised,bf16] [--out=FILE.json]
 
-Makes a model of the experiment's shape with random weights (speed and size do not depend on their values), packs it to
-a file, and asks it as the program does (``questions.complete_prompts``: prompts are padded to the experiment's longest) in
-processes of their own, so many rows at a time: on the packed matrices (whole: as one compiled program and not in the
-two halves of ``evaluation.questions``), on integers materialised from them, and as an unquantised model in bf16. Prints
-a table, a line as each is measured, and writes benchmarks/results/inference.json or FILE. Beside the whole answer it
-measures decoding alone: tokens/s from the difference to an answer of one token.
+Makes a model of the experiment's shape with random weights (speed and size do not depend on their values), packs it
+to a file, and asks it as the program does (``questions.complete_prompts`` pads prompts to the experiment's
+longest), so many rows at a time and each form in a process of its own: on the packed matrices (whole: as one
+compiled program and not in the two halves of ``evaluation.questions``), on integers materialised from them, and as
+an unquantised model in bf16. Prints a table, a line as each is measured, and writes
+benchmarks/results/inference.json or FILE. Beside the whole answer it measures decoding alone: tokens/s from the
+difference to an answer of one token.
 """
 
 import argparse

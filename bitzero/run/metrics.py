@@ -13,7 +13,7 @@ import numpy as np
 import tensorboardX
 from jaxtyping import UInt8
 
-from bitzero.config import Config
+from bitzero.config import Config, Model, kernel_shapes
 from bitzero.run.workdir import RunError
 
 GROUPS = ("selfplay", "eval", "quant", "precision", "gates", "executor", "perf", "loss")
@@ -41,7 +41,7 @@ _LAYOUT = {
     },
     "precision": {
         "bits a weight": ["Multiline", ["precision/(budget|stored_bits|information_bits)"]],
-        "bits by kind": ["Multiline", ["precision/bits_(qkv|o|gate_up|down)"]],
+        "bits by kind": ["Multiline", [f"precision/bits_({'|'.join(kernel_shapes(Model()))})"]],
         "bits by layer": ["Multiline", [r"precision/bits_layer_\d+"]],
         "blocks in each tier": ["Multiline", ["precision/share_tier_.*"]],
         "KL of a refresh": ["Multiline", [r"precision/kl_.*"]],

@@ -55,7 +55,7 @@ class Door:
     def propose(
         self, prompts: Any, completions: Any, proposal_kinds: Any, levels: Any, step: Any, trace: Any
     ) -> Arrays:
-        """Gates N proposals. Arrays as in ``propose_door``."""
+        """Gates N proposals. Arrays as in ``verify_proposals``."""
         prompts, completions = _joined_pieces(prompts), _joined_pieces(completions)
         proposal_kinds, step = np.asarray(proposal_kinds), int(np.asarray(step))
         levels, traced = np.asarray(levels), bool(np.asarray(trace))
@@ -73,7 +73,7 @@ class Door:
         return self._guarded("propose", work, lambda: verdict_arrays(failed, traced, self.cfg, self.kinds))
 
     def solve(self, records: Any, completions: Any, step: Any) -> Arrays:
-        """Judges N × G answers. Arrays as in ``solve_door``."""
+        """Judges N × G answers. Arrays as in ``verify_answers``."""
         records, completions, step = _joined_pieces(records), _joined_pieces(completions), int(np.asarray(step))
 
         def work() -> Arrays:

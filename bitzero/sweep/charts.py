@@ -11,11 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from bitzero.config import Model, kernel_shapes
 from bitzero.sweep.results import Row, SeedMean, Summary, at_precisions
 
 logging.getLogger("matplotlib").setLevel(logging.WARNING)  # it narrates its font cache
 
-MATRICES = ("qkv", "o", "gate_up", "down")  # of a layer, in its order
+MATRICES = tuple(kernel_shapes(Model()))  # of a layer, in its order
 _TICKS = (2, 2.25, 2.5, 3, 4, 5, 6, 8)  # stored bits worth a label
 _OFF_CHART = 8.0  # stored bits; what is larger is something to aim at, drawn as a line across
 _DODGE = 0.006  # neighbouring series are drawn this share of x apart, so that their intervals can be told apart

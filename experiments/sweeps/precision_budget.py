@@ -3,7 +3,7 @@
     python launch.py --config=experiments/azr_small.py --mode=sweep --sweep=experiments/sweeps/precision_budget.py
 
 Expected: 73 minutes on 2 cores with --jobs=2, measured with other work beside it. 90 runs after 15 shared warm-ups;
-what came out is in benchmarks/results/precision_budget and in WORKSPACE.md.
+what came out is in benchmarks/results/precision_budget and in experiments/LOG.md.
 
 Budgets are mean stored bits a ternary-able weight. Controls: the same budget for blocks drawn at random, for blocks
 fixed by their place (static: o and down; all of them make 3.34 bits, the rest goes by magnitude), for a wider ternary

@@ -4,7 +4,7 @@
         --bases=runs/azr_small-precision_budget/bases
 
 Expected: 66 minutes on 2 cores with --jobs=2, measured with tests beside it. 35 runs after 5 shared
-warm-ups, which are those of precision_budget.py; what came out is in benchmarks/results/rule and in WORKSPACE.md.
+warm-ups, which are those of precision_budget.py; what came out is in benchmarks/results/rule and in experiments/LOG.md.
 
 In this sweep "random" is random among the q, k and v rows, so a series that beats it does more than follow the rule.
 The Fisher signal chooses nothing else at these budgets, so its points are those of precision_budget.py.

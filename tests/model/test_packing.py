@@ -1,7 +1,6 @@
 """Packed trees: the integers of the λ = 1 forward, bit for bit, and the same tokens out of a whole decode."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,6 @@ from bitzero.model import packing, quant, transformer
 from bitzero.selfplay import rollout
 from pallas_kernels import layout
 
-pytestmark = pytest.mark.bits
 CFG = Model(
     num_layers=2, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=48, max_tier=8, smear=1, compute="f32"
 )
@@ -22,7 +20,7 @@ CFG = Model(
 @pytest.fixture(scope="module")
 def model():
     """Random latents; tiers differ by layer and matrix, one promoted block is half-way up its ramp."""
-    params, precision = jax.jit(transformer.init, static_argnums=1)(jax.random.key(3), CFG)
+    params, precision = transformer.init(jax.random.key(3), CFG)
     tiers = {
         "qkv": [[8, 0, 4, 0], [0, 0, 0, 4]],
         "o": [[0, 0], [0, 0]],
@@ -41,24 +39,16 @@ def test_both_rooms_mean_the_same_tiers():
     assert {m: limit for m, limit in quant.GRID.values() if limit} == layout.LIMIT
 
 
-materialise = jax.jit(quant.materialise, static_argnames="model")
-
-
-@functools.partial(jax.jit, static_argnums=2)
-def linear(x, w, parts):
-    return quant.linear(x, w, None, None, parts=parts, operand="f32", max_tier=8)
-
-
 def test_every_linear_layer_is_bit_for_bit_the_unpacked_one(model):
     params, precision = model
     packed = packing.pack(params, precision, CFG)
-    dense = materialise(params, precision, CFG)
+    dense = quant.materialise(params, precision, CFG)
     for name, parts in kernel_parts(CFG).items():
         for layer in range(CFG.num_layers):
             a, b = (jax.tree.map(lambda leaf: leaf[layer], t["layers"][name]["kernel"]) for t in (dense, packed))  # noqa: B023
             for rows in (1, 7):
                 x = jax.random.normal(jax.random.key(layer), (rows, a.codes.shape[1]))
-                y, z = (linear(x, w, parts) for w in (a, b))
+                y, z = (quant.linear(x, w, None, None, parts=parts, operand="f32", max_tier=8) for w in (a, b))
                 assert np.abs(y).max() > 0
                 np.testing.assert_array_equal(y, z)
 
@@ -68,7 +58,7 @@ def test_greedy_decode_gives_the_same_tokens_on_200_prompts(model):
     prompts = jax.random.randint(jax.random.key(5), (200, 9), 2, 512)
     prompts = jnp.where(jnp.arange(9)[None] < jnp.arange(200)[:, None] % 6, 0, prompts)
     decode = jax.jit(rollout.sample, static_argnames=("model", "max_new"))
-    trees = (packing.pack(params, precision, CFG), materialise(params, precision, CFG))
+    trees = (packing.pack(params, precision, CFG), quant.materialise(params, precision, CFG))
     a, b = (decode(jax.random.key(0), tree, prompts, CFG, max_new=12, temperature=0.0) for tree in trees)
     np.testing.assert_array_equal(a.tokens, b.tokens)
     np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-5)
@@ -76,14 +66,14 @@ def test_greedy_decode_gives_the_same_tokens_on_200_prompts(model):
 
 def test_materialise_gives_back_the_integers(model):
     params, precision = model
-    found = jax.jit(packing.to_dense, static_argnums=1)(packing.pack(params, precision, CFG), "f32")
-    want = materialise(params, precision, CFG)
+    found = packing.to_dense(packing.pack(params, precision, CFG), "f32")
+    want = quant.materialise(params, precision, CFG)
     jax.tree.map(np.testing.assert_array_equal, found, want)
 
 
 def test_a_ternary_tree_takes_two_bits_a_weight_and_a_scale_a_row():
     cfg = dataclasses.replace(CFG, width=256, head_dim=128, ffn_width=512, max_tier=0)
-    params, precision = jax.jit(transformer.init, static_argnums=1)(jax.random.key(0), cfg)
+    params, precision = transformer.init(jax.random.key(0), cfg)
     matrices, rest = packing.weight_bytes(packing.pack(params, precision, cfg))
     weights = sum(params["layers"][name]["kernel"].size for name in kernel_parts(cfg))
     rows = cfg.num_layers * sum(sum(parts) for parts in kernel_parts(cfg).values())

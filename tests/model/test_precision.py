@@ -11,6 +11,7 @@ from bitzero.config import BLOCK_ROWS, Config, Model, Precision, Tasks, kernel_s
 from bitzero.model import precision, quant, transformer
 from bitzero.selfplay import objective
 
+pytestmark = pytest.mark.bits
 MODEL = Model(num_layers=2, width=32, num_heads=4, num_kv_heads=2, head_dim=16, ffn_width=48, max_tier=8, compute="f32")
 CFG = Config(model=MODEL, tasks=Tasks(context=24))
 TOKENS = jnp.asarray(np.random.default_rng(0).integers(20, 200, (8, 24)))

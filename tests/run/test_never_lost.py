@@ -12,10 +12,15 @@ from bitzero.run.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.timeout(600)
 
-SHORT = ("--config.selfplay.steps=0", "--config.precision.policy=fixed", "--config.tasks.open_levels=1")
+SHORT = (
+    "--config.selfplay.steps=0",
+    "--config.precision.policy=fixed",
+    "--config.tasks.open_levels=1",
+    "--config.tasks.dev_items=1",
+)
 ONE_QUESTION = (
     "--config.eval.items=1", "--config.eval.locked_items=0", "--config.eval.passk_items=0",
-    "--config.eval.shuffled_items=0", "--config.eval.precision_items=0", "--config.tasks.dev_items=1",
+    "--config.eval.shuffled_items=0", "--config.eval.precision_items=0",
 )  # fmt: skip
 LONG = ("--config.warmup.steps=4000", "--config.run.save_every=4000", "--config.tasks.unlock_every=4000")
 
@@ -80,7 +85,7 @@ def test_export_with_other_settings_is_refused_in_one_line(unheard, launch):
     assert "was started with config.model.rope_theta=10000.0, this command says 5.0" in line
 
 
-def test_the_table_in_ascii(finished, launch):
-    run = launch(finished.workdir, "--mode=eval", env={"PYTHONIOENCODING": "ascii"})
+def test_the_table_in_ascii(finished, launch, tmp_path):
+    run = launch(finished.copy(tmp_path / "copy"), "--mode=eval", env={"PYTHONIOENCODING": "ascii"})
     assert run.end() == 0, run.text
     assert "held-out accuracy" in run.text and run.text.isascii()

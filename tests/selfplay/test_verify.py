@@ -259,7 +259,7 @@ import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from bitzero.config import Config
 from bitzero.sandbox import Limits, Sandbox
-from bitzero.selfplay.verify import Door, solve_door
+from bitzero.selfplay.verify import Door, verify_answers
 from bitzero.tasks import kinds
 from bitzero.tasks.tokens import EOS, encode
 
@@ -277,7 +277,7 @@ with Sandbox(Limits(), workers=2) as box:
 
     def step(total, i):
         fresh = texts_on + (total.astype(jnp.int32) * 0)  # depends on the step before, so that it is still pending
-        return total + solve_door(door, records_on, fresh, i)["reward"].sum(), None
+        return total + verify_answers(door, records_on, fresh, i)["reward"].sum(), None
 
     records_on, texts_on = jax.device_put(records, rows), jax.device_put(texts, rows)
     total = jax.jit(lambda: jax.lax.scan(step, jnp.float32(0), jnp.arange(3))[0])()
