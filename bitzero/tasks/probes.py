@@ -40,23 +40,28 @@ def more_probes(given: str, seed: int, places: tuple[int, ...], count: int) -> t
 
 def _probe(args: tuple[str, ...], places: tuple[int, ...], rng: random.Random) -> Probe:
     near = rng.random() < 0.5  # an index that moves by one stays in its list
-    known: dict[str, str] = {}  # a string comes out the same everywhere, so that a key stays in its dict
-    changed = (_changed(arg, rng, near, known) if k in places else arg for k, arg in enumerate(args))
+    known: dict[str, str] = {}  # a token comes out the same everywhere, so that a key stays in its dict
+    resize = not any("{" in arg for arg in args)
+    changed = (_changed(arg, rng, near, known, resize) if k in places else arg for k, arg in enumerate(args))
     return Probe(", ".join(changed), places)
 
 
-def _changed(arg: str, rng: random.Random, near: bool, known: dict[str, str]) -> str:
+def _changed(arg: str, rng: random.Random, near: bool, known: dict[str, str], resize: bool) -> str:
     """Another value of the argument's type; of a type with one value, or none of this rewriting's, a plain one."""
 
     def other_token(match: re.Match[str]) -> str:
         token = match.group()
-        if token[0] != "'":
-            return _other(token, rng, near)
-        return known.setdefault(token, _other(token, rng, near))
+        for _ in range(_TRIES):
+            if token not in known:
+                known[token] = _other(token, rng, near)
+            if known[token] != token:
+                break
+            del known[token]
+        return known.get(token, token)
 
     for _ in range(_TRIES):
         rewritten = _TOKEN.sub(other_token, arg)
-        other = rewritten if "{" in arg else _resized(rewritten, rng)
+        other = _resized(rewritten, rng) if resize else rewritten
         if other != arg:
             return other
     digits = [str(rng.randrange(10)) for _ in range(3)]

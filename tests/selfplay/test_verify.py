@@ -85,7 +85,7 @@ def test_proposals_become_solver_prompts_and_records(door):
     assert task_in(out["record"][2]).shown == CFG.tasks.shown
     assert not out["record"][3:].any()
     assert not out["prompt"][3:].any()
-    assert out["confidence"].tolist() == [1, 1, 1, 0, 0]
+    assert out["confidence"].tolist() == [1, 1, 3 / 4, 0, 0]  # of two hidden pairs both passed: (2 + 1)/(2 + 2)
     assert not out["stop"]
 
 
