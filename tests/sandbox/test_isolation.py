@@ -16,6 +16,9 @@ from bitzero.sandbox import Job, Limits, Outcome, Sandbox, SandboxUnavailable, l
 from bitzero.sandbox import process as process_module
 from tests.sandbox.test_faults import children, occurrences
 
+# JAX warns of forks in a process with threads; these children run nothing of it.
+FORKS = pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
+
 ANY_PROGRAM = """
 import ast, builtins, marshal
 from bitzero.sandbox import fuel, namespace, pages, reader
@@ -290,6 +293,7 @@ def in_a_fork(action: object) -> object:
     return pickle.loads(data)
 
 
+@FORKS
 def test_a_sandbox_is_of_one_process() -> None:
     job = Job(id=0, code="def f(a): return a", inputs=("1",))
     with Sandbox(workers=2, cache=0) as box:
@@ -301,6 +305,7 @@ def test_a_sandbox_is_of_one_process() -> None:
         assert box.report()["respawns"] == 0
 
 
+@FORKS
 def test_a_cached_answer_is_no_way_around() -> None:
     job = Job(id=0, code="def f(a): return a", inputs=("1",))
     with Sandbox(workers=2) as box:
@@ -308,6 +313,7 @@ def test_a_cached_answer_is_no_way_around() -> None:
         assert isinstance(in_a_fork(lambda: box.run([job])), SandboxUnavailable)
 
 
+@FORKS
 def test_a_fork_may_have_its_own() -> None:
     def own() -> list[str | None]:
         with Sandbox(workers=2, cache=0) as mine:
