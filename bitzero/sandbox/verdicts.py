@@ -13,8 +13,9 @@ from bitzero.sandbox import values, wire
 from bitzero.sandbox.jobs import Limits, Outcome, Parsed
 from bitzero.sandbox.process import Reply
 
-# Measured chance that 2 or 8 seeds agree on the order of a set of two words (4,000 sets: 0.499 and 0.0075).
-MISS_TWO, MISS_EIGHT = 0.5, 0.0075
+# Measured chance that 2 or 8 seeds agree on a value that follows from the order of a set, most of them skewed ones
+# (``benchmarks/hidden_orders.py``: 0.534 and 0.199 of 3,649 programs).
+MISS_TWO, MISS_EIGHT = 0.53, 0.20
 PRECEDENCE = ("timeout", "memory", "forbidden", "oversize", "infra")
 _WORDS = ("ok", "exception", "timeout", "memory", "forbidden", "oversize")
 _EXCEPTIONS = {"UserException"} | {

@@ -2,8 +2,8 @@
 
 import _thread
 import gc
+import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -18,6 +18,7 @@ from bitzero.sandbox import Job, Limits, Outcome, Parsed, Sandbox, SandboxUnavai
 from bitzero.sandbox import process as process_module
 from bitzero.sandbox.verdicts import MISS_EIGHT, MISS_TWO
 
+ROOT = Path(__file__).parents[2]
 LOOP = "def f(a):\n    while True: pass"
 
 
@@ -112,24 +113,17 @@ def test_fuel_is_exact_and_the_same_everywhere() -> None:
 def test_confidence_follows_the_number_of_runs(box: Sandbox) -> None:
     pure, sets = job("def f(a): return a", "1"), job("def f(a): return len({'a', a})", "'b'")
     argument = job("def f(a): return len(a)", "{'x', 'y'}")  # the set is in the input
-    assert [o.confidence for [o] in box.validate([pure, sets, argument])] == [1.0, 0.9925, 0.9925]
+    assert [o.confidence for [o] in box.validate([pure, sets, argument])] == [1.0, 0.8, 0.8]
     assert [o.confidence for [o] in box.run([pure, sets])] == [1.0, 0.0]
     assert set(box.pools.processes) == set(range(1, 9))
 
 
-@pytest.mark.slow
-def test_the_chance_of_a_miss_is_as_stated() -> None:
-    rng = random.Random(3)
-    pairs = [[f"{rng.randrange(10**6):x}" for _ in range(2)] for _ in range(150)]
-    inputs = tuple(", ".join(map(repr, pair)) for pair in pairs if pair[0] != pair[1])
-    orders = []
-    for seed in range(1, 9):
-        with Sandbox(seeds=(seed,), workers=1) as small:
-            [outcomes] = small.run([job("def f(a, b): return list({a, b})", *inputs)])
-            orders.append([outcome.value for outcome in outcomes])
-    columns = list(zip(*orders, strict=True))
-    assert sum(column[0] == column[1] for column in columns) / len(columns) == pytest.approx(MISS_TWO, abs=0.12)
-    assert sum(len(set(column)) == 1 for column in columns) / len(columns) == pytest.approx(MISS_EIGHT, abs=0.03)
+def test_the_chance_of_a_miss_is_as_stated(tmp_path: Path) -> None:
+    out = tmp_path / "found.json"
+    subprocess.run([sys.executable, "benchmarks/hidden_orders.py", "-n", "600", f"--out={out}"], cwd=ROOT, check=True)
+    found = json.loads(out.read_text())
+    assert found["miss_2"] == pytest.approx(MISS_TWO, abs=0.05)
+    assert found["miss_8"] == pytest.approx(MISS_EIGHT, abs=0.05)
 
 
 def test_same_compares_types_too() -> None:

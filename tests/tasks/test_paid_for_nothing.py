@@ -149,5 +149,7 @@ def test_confidence_counts_hidden_pairs_and_gates_on_both_sides(box):
     assert [verdict.confidence for verdict in verdicts] == pytest.approx([4 / 5, 3 / 4])
     words = tuple(f"['{a}', '{b}', '{a}']" for a, b in ("ab", "cd", "ef", "gh", "ij"))
     ordered = Proposal(kind=INDUCTION, code="def f(a):\n    return [len(set(a)), a[1] + a[2]]", inputs=words)
-    [verdict] = validate(box, [ordered], CFG)
-    assert 0.7 < verdict.confidence <= 3 / 4 and GATES[verdict.gate] == "ok"
+    once = Proposal(kind=DEDUCTION, code=ordered.code, inputs=words[:1])
+    verdicts = [validate(box, [proposal], CFG)[0] for proposal in (once, ordered)]  # 1 − 0.2, and that times 3/4
+    assert [GATES[verdict.gate] for verdict in verdicts] == ["ok", "confidence"]
+    assert verdicts[0].confidence == pytest.approx(0.8)
