@@ -40,7 +40,7 @@ def test_precedence(letters: str, kind: str) -> None:
 
 def test_confidence() -> None:
     assert agree(verdicts("11")).confidence == 1.0
-    assert agree(verdicts("11", touched=True)).confidence == pytest.approx(1 - 0.5)
+    assert agree(verdicts("11", touched=True)).confidence == pytest.approx(0.47)
     assert agree(verdicts("1" * 8, touched=True)).confidence == pytest.approx(0.8)
     assert agree(verdicts("12", touched=True)).confidence == 0.0
 
