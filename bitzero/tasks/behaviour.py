@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from bitzero.tasks.alpha import hash_text
 from bitzero.tasks.kinds.task import split_args
 
-PARTS, ROWS = 4, 6
+PARTS, ROWS = 2, 10
 _LETTERS = "aabcdexyz"
 
 

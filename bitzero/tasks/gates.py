@@ -19,6 +19,7 @@ from bitzero.tasks.kinds.task import write_record
 from bitzero.tasks.levels import level_of_text as level_of
 from bitzero.tasks.minimise import minimise
 from bitzero.tasks.probes import draw_probes
+from bitzero.tasks.running import run_surely
 from bitzero.tasks.telling import check_probes
 from bitzero.tasks.tokens import encode
 
@@ -136,14 +137,25 @@ def _worst(outcomes: Sequence[Outcome]) -> Outcome:
 
 
 def _execute(sandbox: Sandbox, drafts: list[Draft], _: Config) -> None:
-    """Every input under several hash seeds; the outputs become the gold."""
-    jobs = [Job(id=i, code=d.program.source, inputs=d.texts) for i, d in enumerate(drafts)]
-    for draft, outcomes in zip(drafts, sandbox.validate(jobs), strict=True):
-        draft.outcomes = outcomes
-        worst = _worst(draft.given())
+    """Every input under several hash seeds: the outputs become the gold. Every probe once, unless an order is at work."""
+    _run_given(sandbox, drafts)
+    left = [draft for draft in alive(drafts) if draft.probes]
+    jobs = [
+        Job(id=i, code=draft.program.source, inputs=tuple(probe.text for probe in draft.probes))
+        for i, draft in enumerate(left)
+    ]
+    for draft, outcomes in zip(left, run_surely(sandbox, jobs), strict=True):
+        draft.outcomes += outcomes
+
+
+def _run_given(sandbox: Sandbox, drafts: list[Draft]) -> None:
+    jobs = [Job(id=i, code=draft.program.source, inputs=draft.inputs) for i, draft in enumerate(drafts)]
+    for draft, outcomes in zip(drafts, sandbox.validate(jobs) if jobs else [], strict=True):
+        draft.outcomes[: len(draft.inputs)] = outcomes
+        worst = _worst(outcomes)
         if worst.kind != "ok":
             draft.reject(worst.kind)
-        draft.confidence = min(outcome.confidence for outcome in draft.given())
+        draft.confidence = min(outcome.confidence for outcome in outcomes)
 
 
 def _repeats(inputs: Sequence[str]) -> bool:
@@ -162,8 +174,7 @@ def _minimise(sandbox: Sandbox, drafts: list[Draft], cfg: Config) -> None:
     """Statements that do nothing go; what is left must give the same value under every seed again."""
     changed = minimise(sandbox, [draft for draft in drafts if draft.kind.writes_program])
     before = [draft.given()[0].value for draft in changed]
-    if changed:
-        _execute(sandbox, changed, cfg)
+    _run_given(sandbox, changed)
     for draft, value in zip(changed, before, strict=True):
         if draft.gate == OK and draft.given()[0].value != value:
             draft.reject("nondeterministic")

@@ -4,11 +4,12 @@ Answers are hostile text. They are parsed and run in sandbox children, the gold 
 compared here as text, so neither an `__eq__`, nor a bracket, nor a side effect of an answer can reach the verdict.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from bitzero.sandbox import Job, Outcome, Sandbox, literal_job
 from bitzero.tasks.gates import GATES, Proposal, Verdict, validate
 from bitzero.tasks.kinds import TASK_KINDS, Check, Judgement, Kinds, Task
+from bitzero.tasks.running import run_surely
 
 __all__ = ["GATES", "INFRA", "OUTCOMES", "Judgement", "Proposal", "Verdict", "judge", "validate"]
 
@@ -74,7 +75,8 @@ def _read_literals(sandbox: Sandbox, texts: Sequence[str]) -> dict[str, Outcome]
 def _run_programs(sandbox: Sandbox, checks: Sequence[tuple[int, Check]]) -> list[list[Outcome]]:
     """Every check with its own time, a few of each task at once, as long as the task has time left.
 
-    What comes out well and may depend on an order is run again under several hash seeds.
+    Programs that answers wrote have a call of their own: a task's program may be the gold of another task, and nothing
+    that an answer runs in may ever have held it.
     """
     found: list[list[Outcome]] = [[_CUT] * len(check.inputs) for _, check in checks]
     spent: dict[int, int] = {}
@@ -83,9 +85,8 @@ def _run_programs(sandbox: Sandbox, checks: Sequence[tuple[int, Check]]) -> list
         waiting.setdefault(task, []).append(place)
     while waiting:
         wave = [place for places in waiting.values() for place in places[:_WAVE]]
-        _fill(found, checks, wave, sandbox.run)
-        unsure = [place for place in wave if all(run.kind == "ok" for run in found[place]) and _unsure(found[place])]
-        _fill(found, checks, unsure, sandbox.validate)
+        for own in (False, True):
+            _fill(sandbox, found, checks, [place for place in wave if checks[place][1].own_program == own])
         for place in wave:
             task = checks[place][0]
             spent[task] = spent.get(task, 0) + sum(run.cpu_us for run in found[place])
@@ -95,26 +96,9 @@ def _run_programs(sandbox: Sandbox, checks: Sequence[tuple[int, Check]]) -> list
 
 
 def _fill(
-    found: list[list[Outcome]],
-    checks: Sequence[tuple[int, Check]],
-    places: Sequence[int],
-    run: Callable[[Sequence[Job]], list[list[Outcome]]],
+    sandbox: Sandbox, found: list[list[Outcome]], checks: Sequence[tuple[int, Check]], places: Sequence[int]
 ) -> None:
-    """Runs these checks, one job for those of one program, and puts their outcomes in their places.
-
-    Programs that answers wrote have a call of their own: a task's program may be the gold of another task, and nothing
-    that an answer runs in may ever have held it.
-    """
-    for own in (False, True):
-        _fill_together(found, checks, [place for place in places if checks[place][1].own_program == own], run)
-
-
-def _fill_together(
-    found: list[list[Outcome]],
-    checks: Sequence[tuple[int, Check]],
-    places: Sequence[int],
-    run: Callable[[Sequence[Job]], list[list[Outcome]]],
-) -> None:
+    """Runs these checks, one job for those of one program, and puts their outcomes in their places."""
     programs: dict[tuple[int, str], list[int]] = {}
     for place in places:
         task, check = checks[place]
@@ -123,11 +107,7 @@ def _fill_together(
         Job(id=i, code=code, inputs=tuple(text for place in together for text in checks[place][1].inputs))
         for i, ((_, code), together) in enumerate(programs.items())
     ]
-    for together, outcomes in zip(programs.values(), run(jobs) if jobs else [], strict=True):
+    for together, outcomes in zip(programs.values(), run_surely(sandbox, jobs), strict=True):
         left = iter(outcomes)
         for place in together:
             found[place] = [next(left) for _ in checks[place][1].inputs]
-
-
-def _unsure(runs: Sequence[Outcome]) -> bool:
-    return any(run.confidence < 1.0 for run in runs)

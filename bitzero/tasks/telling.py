@@ -7,6 +7,7 @@ behave on a probe as it must not on its input.
 from bitzero.sandbox import Job, Sandbox
 from bitzero.tasks.draft import Draft, alive, result_of
 from bitzero.tasks.probes import Probe, more_probes
+from bitzero.tasks.running import run_surely
 
 MIN_VALUES = 2  # distinct probes, other than the input, that must give a value
 _ROUNDS = 2  # of further probes for a program with fewer
@@ -42,12 +43,12 @@ def check_probes(sandbox: Sandbox, drafts: list[Draft], seeds: list[int]) -> Non
 
 
 def _run_more(sandbox: Sandbox, wanted: list[tuple[Draft, tuple[Probe, ...]]]) -> None:
-    """Runs further probes of some drafts under several seeds and adds them to the drafts' own."""
+    """Runs further probes of some drafts and adds them to the drafts' own."""
     jobs = [
         Job(id=i, code=draft.program.source, inputs=tuple(probe.text for probe in probes))
         for i, (draft, probes) in enumerate(wanted)
     ]
-    for (draft, probes), outcomes in zip(wanted, sandbox.validate(jobs) if jobs else [], strict=True):
+    for (draft, probes), outcomes in zip(wanted, run_surely(sandbox, jobs), strict=True):
         draft.probes += probes
         draft.outcomes += outcomes
 
