@@ -137,7 +137,7 @@ def _worst(outcomes: Sequence[Outcome]) -> Outcome:
 
 
 def _execute(sandbox: Sandbox, drafts: list[Draft], _: Config) -> None:
-    """Every input under several hash seeds: the outputs become the gold. Every probe once, unless an order is at work."""
+    """Every input under several hash seeds, its output is the gold; every probe once, unless an order is at work."""
     _run_given(sandbox, drafts)
     left = [draft for draft in alive(drafts) if draft.probes]
     jobs = [
