@@ -8,6 +8,8 @@ takes only the atoms ``STARTS``, ``ASSIGN`` and ``END`` from it.
 
 from collections.abc import Iterable
 
+from bitzero.tasks.cutting import cut_outside
+
 END = ";"  # between two items
 ASSIGN = "="  # between the variable and its value
 STARTS = tuple(f"{line}:" for line in range(1, 10))  # how an item starts; each costs one token
@@ -24,19 +26,8 @@ def join(items: Iterable[str]) -> str:
 
 
 def items_of(trace: str) -> list[str]:
-    """The items of a trace. A `;` inside quotes is part of a value."""
-    items, start, quote, skip = [], 0, "", False
-    for at, char in enumerate(trace):
-        if quote:
-            if skip:
-                skip = False
-            elif char == "\\":
-                skip = True
-            elif char == quote:
-                quote = ""
-        elif char in "'\"":
-            quote = char
-        elif char == END:
-            items.append(trace[start:at])
-            start = at + 1
-    return [*items, trace[start:]] if trace else []
+    """The items of a trace. A `;` inside quotes is part of a value. Raises ValueError for a text with open quotes."""
+    items = cut_outside(trace, END)
+    if items is None:
+        raise ValueError(f"brackets or quotes of a trace do not match: {trace!r}")
+    return items if trace else []

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from bitzero.tasks.cutting import cut_outside
 from bitzero.tasks.tokens import ANS, EOS, IN, LEVELS, OUT, PAD, PROG, decode, encode
 
 MIN_HIDDEN = 2  # hidden pairs of an induction task; one could be guessed
@@ -80,30 +81,11 @@ def split_at(ids: Sequence[int], tag: int) -> list[list[int]]:
 
 def split_args(text: str) -> tuple[str, ...] | None:
     """Cuts an argument list at its top-level commas by brackets and quotes alone; None if they do not match."""
-    pieces, start, depth, quote, skip = [], 0, 0, "", False
-    for at, char in enumerate(text):
-        if quote:
-            if skip:
-                skip = False
-            elif char == "\\":
-                skip = True
-            elif char == quote:
-                quote = ""
-        elif char in "'\"":
-            quote = char
-        elif char in "([{":
-            depth += 1
-        elif char in ")]}":
-            depth -= 1
-            if depth < 0:
-                return None
-        elif char == "," and not depth:
-            pieces.append(text[start:at].strip())
-            start = at + 1
-    if quote or depth:
+    pieces = cut_outside(text, ",")
+    if pieces is None:
         return None
-    last = text[start:].strip()
-    return (*pieces, last) if last or pieces else ()
+    args = tuple(piece.strip() for piece in pieces)
+    return () if args == ("",) else args
 
 
 # ---- records: a task as ids, kept in the device's ring ----
