@@ -65,6 +65,8 @@ def main(cfg: Config, home: pathlib.Path) -> int:
                         progress=progress, stop=stop, meters=meters, began=began,
                     )  # fmt: skip
                     report_confinement(sitting, int(state.step))
+                    if cfg.selfplay.steps:
+                        stream.request_guarded()  # whenever no training data is wanted
                     return train_chunks(sitting, state)
 
 

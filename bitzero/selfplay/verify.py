@@ -70,7 +70,7 @@ class Door:
             return verdict_arrays(verdicts, traced, self.cfg, self.kinds)
 
         failed = [Verdict(gate=INFRA_GATE)] * len(completions)
-        return self._guarded("propose", work, lambda: verdict_arrays(failed, traced, self.cfg, self.kinds))
+        return self._never_raising("propose", work, lambda: verdict_arrays(failed, traced, self.cfg, self.kinds))
 
     def solve(self, records: Any, completions: Any, step: Any) -> Arrays:
         """Judges N × G answers. Arrays as in ``verify_answers``."""
@@ -94,9 +94,9 @@ class Door:
             self._sample_answers(step, tasks, answers, judged)
             return out
 
-        return self._guarded("solve", work, lambda: _unjudged_answers(*completions.shape[:2]))
+        return self._never_raising("solve", work, lambda: _unjudged_answers(*completions.shape[:2]))
 
-    def _guarded(self, name: str, work: Callable[[], Arrays], failed: Callable[[], Arrays]) -> Arrays:
+    def _never_raising(self, name: str, work: Callable[[], Arrays], failed: Callable[[], Arrays]) -> Arrays:
         """Runs `work`, times it, turns any fault into `failed()` and the stop bit, which it adds."""
         start = time.perf_counter()
         try:
