@@ -38,7 +38,7 @@ def push_tasks(
     born: Int[Array, ""],
     keep: Bool[Array, " N"],
 ) -> Ring:
-    """Writes the rows where ``keep``, in order, over the oldest entries."""
+    """Writes the rows where ``keep``, in order, over the oldest entries. An argument for each field of a row."""
     cap = ring.kind.shape[0]
     at = jnp.where(keep, (ring.head + jnp.cumsum(keep) - 1) % cap, cap)  # cap is out of range: dropped
     put = lambda old, new: old.at[at].set(new.astype(old.dtype), mode="drop")

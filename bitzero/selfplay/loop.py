@@ -215,7 +215,10 @@ def learn(
     items: Supervised,
     cfg: Config,
 ) -> tuple[TrainState, Metrics]:
-    """One update on all rollouts of both roles and on the generator's sequences."""
+    """One update on all rollouts of both roles and on the generator's sequences.
+
+    The arguments are the results of the stages before, one each.
+    """
     group, parts = cfg.selfplay.group_size, cfg.optimiser.microbatches
     counted = dataclasses.replace(answers, mask=answers.mask & judged.counted.reshape(-1, 1))
     prompts = jnp.repeat(slots.prompt, group, axis=0).astype(jnp.int32)

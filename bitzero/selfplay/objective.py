@@ -52,7 +52,8 @@ def supervised_loss(
 ) -> tuple[Float[Array, ""], tuple[Bool[Array, "B T"], Bool[Array, "B T"]]]:
     """Mean cross-entropy in nats a target token; also hits: whether the greedy token is the target, and the mask.
 
-    ``count`` is what to divide by in the place of the number of targets, for a part of an update's rows.
+    ``count`` is what to divide by in the place of the number of targets, for a part of an update's rows. Parameters and
+    tiers are arguments apart because only the first are differentiated, λ because it is traced.
     """
     tokens = tokens.astype(jnp.int32)
     target = jnp.pad(mask[:, 1:], ((0, 0), (0, 1)))

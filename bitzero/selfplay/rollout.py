@@ -61,7 +61,10 @@ def decode(
     *,
     temperature: Float[Array, ""] | float,
 ) -> Rollout:
-    """What ``sample`` returns, from what ``prefill`` returned; as many new tokens as the cache has room for."""
+    """What ``sample`` returns, from what ``prefill`` returned; as many new tokens as the cache has room for.
+
+    The arguments of both, so that the two can be compiled apart.
+    """
     prompts = prompts.astype(jnp.int32)
     (b, p), slots = prompts.shape, cache.key.shape[2]
     max_new = slots - p

@@ -229,7 +229,7 @@ def verify_proposals(
     step: Int[Array, ""],
     trace: Int[Array, ""],
 ) -> Arrays:
-    """Sends proposals through the gates.
+    """Sends proposals through the gates. Its arguments are what crosses the door.
 
     Returns gate i32[N] (index into GATES), prompt u16[N, P] (solver prompt, left-padded), record u16[N, R],
     program_hash u32[N, 2] (high, low), task_hash u32[N, 2], confidence f32[N], level i32[N], stop bool[].
