@@ -94,7 +94,7 @@ def sitting(monkeypatch):
     monkeypatch.setattr(train, "cross_boundary", lambda sitting, state: state)
     monkeypatch.setattr(train, "take_sequences", lambda sitting, state: bare(Supervised))
     meters = Meters(ledger=Ledger(operand="f32"), compiles_next=False)
-    door, progress = types.SimpleNamespace(error=None), types.SimpleNamespace(say=said.append)
+    door, progress = types.SimpleNamespace(error=None, guarded=frozenset((1,))), types.SimpleNamespace(say=said.append)
     parts = {"cfg": CFG, "store": Store(), "stop": Stop(said.append), "door": door, "progress": progress}
     return bare(Sitting, **parts, meters=meters, said=said, home=pathlib.Path("run"))
 

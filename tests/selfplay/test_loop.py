@@ -170,6 +170,7 @@ def slots_and_verdict(gates):
         "program_hash": jnp.stack([own, own], axis=1).astype(jnp.uint32),
         "task_hash": jnp.stack([own + 50, own + 50], axis=1).astype(jnp.uint32),
         "level": jnp.ones(n, jnp.int32),
+        "confidence": jnp.ones(n),
     }
     return state, proposals, verdict
 
