@@ -9,13 +9,13 @@ from typing import NamedTuple
 import pytest
 
 from bitzero.sandbox import Job, Sandbox
+from bitzero.sandbox.verdicts import MISS_EIGHT
 
 ROOT = Path(__file__).parents[2]
 # The plain side: no ticks, no screen, all built-ins, the argument list pasted into a call. Generated programs only.
 PLAIN = """
 import json, sys
 from bitzero.sandbox.values import canonical
-from bitzero.sandbox.verdicts import MISS_EIGHT
 from bitzero.generator.programs import generate
 start, count = map(int, sys.argv[1:])
 for index in range(start, start + count):
