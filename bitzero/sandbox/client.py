@@ -21,7 +21,7 @@ from bitzero.sandbox.pools import Dispatch, Pools, Request
 from bitzero.sandbox.process import Order, order_bytes
 from bitzero.sandbox.verdicts import Verdict
 
-EXTRA_SEEDS = (3, 4, 5, 6, 7, 8)  # joined for programs that mention sets, hash or id
+EXTRA_SEEDS = (3, 4, 5, 6, 7, 8)  # joined where an order may matter: verdicts.needs_more_runs
 PARSE_GROUP = 16  # programs one child parses
 CACHE_SIZE = 4096  # jobs
 
@@ -90,8 +90,8 @@ class Sandbox:
             return self._remembered("run", jobs, self._run)
 
     def validate(self, jobs: Sequence[Job]) -> list[list[Outcome]]:
-        """Like ``run`` under every seed, so that programs whose value depends on hashes or addresses are
-        ``nondeterministic``; under eight seeds where sets, ``hash`` or ``id`` are mentioned.
+        """Like ``run`` under every seed, so that programs whose value depends on the order of a set are
+        ``nondeterministic``; under eight seeds where ``verdicts.needs_more_runs`` says that an order may matter.
         """
         with self._turn():
             return self._remembered("validate", jobs, self._validate)

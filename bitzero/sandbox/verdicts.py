@@ -131,7 +131,7 @@ def agree(runs: Sequence[Verdict]) -> Outcome:
 
 
 def needs_more_runs(runs: Sequence[Sequence[Verdict]]) -> bool:
-    """Whether the first seeds agree on a program whose order or addresses more seeds may still tell apart."""
+    """Whether the first seeds agree on a program whose order more seeds may still tell apart."""
     if not any(verdict.touched for run in runs for verdict in run):
         return False
     columns = list(zip(*runs, strict=True))
