@@ -183,6 +183,7 @@ def learning_step(cfg):
     slots = Slots(
         prompt=array((n, tasks.prompt), jnp.uint16), record=array((n, tasks.record), jnp.uint16), kind=each, gate=each,
         level=each, own=array((n,), flag), novel=array((n,), flag), first=array((n,), flag),
+        confidence=array((n,), f32),
     )  # fmt: skip
     judged = Judged(reward=array((n, g), f32), counted=array((n, g), flag), trivial=array((n,), flag))
     paid = array((n,), f32)
