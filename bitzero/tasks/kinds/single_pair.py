@@ -1,5 +1,6 @@
 """What deduction and abduction share: a task is a program and one pair, and the proposer writes both."""
 
+import abc
 from collections.abc import Sequence
 
 from bitzero.config import Config
@@ -10,7 +11,7 @@ from bitzero.tasks.kinds.task import LabelledProgram, Task, TooLong, before_end,
 from bitzero.tasks.tokens import ANS, EOS, IN, LEVELS, PROG, decode, encode
 
 
-class SinglePair:
+class SinglePair(abc.ABC):
     """The half of ``TaskKind`` that is the same for both; the other half is in ``deduction`` and ``abduction``."""
 
     number: int
@@ -19,9 +20,9 @@ class SinglePair:
     writes_program = True
     answers_with_program = False
 
+    @abc.abstractmethod
     def is_trivial(self, task: Task) -> bool:
         """Whether a trivial answer is known to solve the task by its recorded pairs alone."""
-        raise NotImplementedError
 
     def pairs_wanted(self, cfg: Config) -> tuple[int, int]:
         """One argument list."""
