@@ -237,7 +237,7 @@ ORDERS += [
     body("import string", "return [t.template for t in {string.Template(c) for c in 'abcdef'}]"),
     body("return [str(e) for e in {ValueError(i) for i in range(6)}]"),
     body("return [next(i) for i in {iter([1]), iter((2,)), iter('3'), iter({4: 1}), map(int, '5')}]"),
-    body("return [x is None for x in {..., None, NotImplemented, int, f}]"),
+    body("return [x is int for x in {..., None, NotImplemented, int, f}]"),
     body("return [t is type for t in {type, int, str, float, list, dict}]"),
 ]
 STEADY = {  # and such as only look as if they did
