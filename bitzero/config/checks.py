@@ -22,7 +22,7 @@ from bitzero.config.derived import (
 _MAY_BE_ZERO = frozenset({
     "seed", "model.max_tier", "optimiser.lr_warmup", "selfplay.steps", "selfplay.seed_tasks", "tasks.nice", "run.nice",
     "eval.items", "eval.locked_items", "eval.passk_items", "eval.shuffled_items", "eval.precision_items", "model.smear",
-    "run.until", "tasks.guarded",
+    "run.until", "tasks.guarded", "model.conv",
 })  # fmt: skip
 
 
@@ -127,6 +127,8 @@ def _schedule_problems(cfg: Config) -> Iterator[str]:
     shares = warm.deduction + warm.abduction + warm.induction + warm.propose
     if abs(shares - 1) > 1e-6:
         yield f"config.warmup.deduction, abduction, induction and propose must sum to 1; they sum to {shares:g}"
+    if not cfg.optimiser.lr_flat <= 1:
+        yield f"config.optimiser.lr_flat={cfg.optimiser.lr_flat} must be at most 1: it is a share of the warm-up"
     if not 0 <= warm.ramp_start <= warm.ramp_end <= 1:
         yield f"config.warmup needs 0 ≤ ramp_start={warm.ramp_start} ≤ ramp_end={warm.ramp_end} ≤ 1"
     for key, steps in (

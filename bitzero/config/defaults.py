@@ -8,6 +8,7 @@ Operand = Literal["f32", "bf16", "int8"]
 Compute = Literal["auto", "f32", "bf16", "int8"]
 Weights = Literal["ternary", "int4", "full"]
 TierBits = Literal[0, 4, 8]
+Decay = Literal["linear", "cosine"]
 Reward = Literal["paper", "code", "balanced"]
 AdvantageForm = Literal["group", "task_relative"]
 Signal = Literal["fisher", "activation", "attention", "magnitude", "static", "random"]
@@ -32,6 +33,10 @@ class Model:
     ffn_width: int = 384  # gated ReLU² hidden width
     rope_theta: float = 10_000.0
     smear: int = 0  # preceding tokens whose embeddings are mixed into each input: 0 is plain BitNet
+    value_embeddings: bool = False  # a table of tokens in each layer, added to the values under a learned gain
+    input_skips: bool = False  # the embeddings again before each layer, under a learned gain
+    qk_norm: bool = False  # queries and keys of RMS 1, queries times a learned gain a head
+    conv: int = 0  # taps of a causal depthwise convolution on q, k and v; 0: none
     remat: bool = False  # recompute each layer's forward in the backward pass
     compute: Compute = "auto"  # operand type of the products; auto: the fastest, measured once
     max_tier: TierBits = 8  # largest residual tier the state may hold
@@ -44,7 +49,9 @@ class Optimiser:
 
     lr: float = 6e-3  # peak, warm-up phase
     lr_warmup: int = 100  # steps of linear rise
-    lr_end: float = 0.1  # last learning rate of warm-up ÷ peak
+    lr_decay: Decay = "linear"  # how the learning rate falls from its peak to lr_end × peak
+    lr_flat: float = 0.65  # share of the warm-up's steps after which it begins to fall
+    lr_end: float = 0.0  # last learning rate of warm-up ÷ peak
     lr_gains: float = 0.5  # learning rate of embedding and norm gains ÷ that of the matrices
     momentum: float = 0.95  # of Muon
     beta1: float = 0.9  # of Adam
