@@ -35,6 +35,7 @@ def unit_rms(x: Float[Array, "B T H K"]) -> Float[Array, "B T H K"]:
     return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + _EPS)
 
 
+@jax.custom_vjp
 def convolve(
     x: Float[Array, "B T N"],
     before: Float[Array, "B reach N"],
@@ -43,15 +44,49 @@ def convolve(
 ) -> Float[Array, "B T N"]:
     """x_t + Σ_i taps_i ⊙ x_{t−i}, a causal depthwise convolution with residual (Canon layers, arXiv 2512.17351).
 
-    ``before`` are the rows of the ``reach`` = lags − 1 positions before the first. A row before the beginning of its
-    example (``positions`` counts from 0 there) counts as zero.
+    ``before`` are the rows of the ``reach`` = lags − 1 positions before the first, without a gradient. A row before the
+    beginning of its example (``positions`` counts from 0 there) counts as zero. The backward pass is written out and
+    both are kept apart from what is around them: fused into the products' own passes they cost a CPU twice as much.
     """
-    t, reach = x.shape[1], taps.shape[0] - 1
-    rows, total = jnp.concatenate([before, x], axis=1), x
-    for lag in range(reach + 1):
-        inside = (positions >= lag)[..., None]
-        total = total + jnp.where(inside, rows[:, reach - lag : reach - lag + t], 0.0) * taps[None, lag][None]
-    return total
+    return _convolve_forward(x, before, taps, positions)[0]
+
+
+def _convolve_forward(x, before, taps, positions):
+    """The result, and what the backward pass needs."""
+    x = jax.lax.optimization_barrier(x)
+    rows = jax.lax.optimization_barrier(jnp.concatenate([before, x], axis=1))
+    total = x
+    for lag, lagged in enumerate(_lagged(rows, positions, taps.shape[0])):
+        total = total + lagged * taps[None, lag][None]
+    return jax.lax.optimization_barrier(total), (rows, taps, positions)
+
+
+def _lagged(rows: Array, positions: Array, lags: int) -> list[Array]:
+    """For each lag the rows so many positions before, zeros before the beginning of an example."""
+    t = positions.shape[1]
+    return [
+        jnp.where((positions >= lag)[..., None], rows[:, lags - 1 - lag : lags - 1 - lag + t], 0.0)
+        for lag in range(lags)
+    ]
+
+
+def _convolve_backward(residuals, g):
+    """The cotangents of x and taps: a row takes part in the results at and after it."""
+    rows, taps, positions = residuals
+    lags, t = taps.shape[0], g.shape[1]
+    g = jax.lax.optimization_barrier(g)
+    later = lambda a: jnp.pad(a, ((0, 0), (0, lags - 1)) + ((0, 0),) * (a.ndim - 2))
+    ahead, places = jax.lax.optimization_barrier(later(g)), later(positions)
+    dx = g
+    for lag in range(lags):
+        inside = (places[:, lag : lag + t] >= lag)[..., None]
+        dx = dx + jnp.where(inside, ahead[:, lag : lag + t], 0.0) * taps[None, lag][None]
+    dtaps = jnp.stack([jnp.sum(lagged * g, axis=(0, 1)) for lagged in _lagged(rows, positions, lags)])
+    nothing = np.zeros(positions.shape, jax.dtypes.float0)
+    return jax.lax.optimization_barrier(dx), jnp.zeros_like(rows[:, : lags - 1]), dtaps, nothing
+
+
+convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5,))

@@ -134,6 +134,23 @@ def test_the_convolution_by_hand():
     np.testing.assert_allclose(later[0, :, 0], [1.5 + 90 + 700])
 
 
+def test_the_convolution_differentiates_like_its_definition():
+    key = jax.random.split(jax.random.key(3), 4)
+    x, g, taps = (jax.random.normal(k, s) for k, s in zip(key, [(2, 7, 3), (2, 7, 3), (4, 3)], strict=False))
+    positions, before = jnp.array([[0, 1, 2, 0, 1, 2, 3]] * 2), jnp.zeros((2, 3, 3))
+
+    def plain(x, taps):
+        reach = jnp.arange(7)[:, None] - jnp.arange(7)[None]  # t − s
+        inside = (reach >= 0) & (reach < 4) & (positions[0][:, None] >= reach)
+        weights = jnp.where(inside[..., None], taps[jnp.clip(reach, 0, 3)], 0.0)
+        return x + jnp.einsum("TSN,BSN->BTN", weights, x)
+
+    mine = lambda x, taps: attention.convolve(x, before, taps, positions)
+    np.testing.assert_allclose(mine(x, taps), plain(x, taps), rtol=1e-5, atol=1e-6)
+    for one, other in zip(jax.vjp(mine, x, taps)[1](g), jax.vjp(plain, x, taps)[1](g), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
 def test_attention_differentiates_like_the_plain_softmax():
     key = jax.random.split(jax.random.key(2), 4)
     q, g = jax.random.normal(key[0], (2, 5, 4, 8)), jax.random.normal(key[1], (2, 5, 4, 8))
