@@ -22,7 +22,7 @@ from bitzero.config.derived import (
 _MAY_BE_ZERO = frozenset({
     "seed", "model.max_tier", "optimiser.lr_warmup", "selfplay.steps", "selfplay.seed_tasks", "tasks.nice", "run.nice",
     "eval.items", "eval.locked_items", "eval.passk_items", "eval.shuffled_items", "eval.precision_items", "model.smear",
-    "run.until", "tasks.guarded", "model.conv",
+    "run.until", "tasks.guarded", "model.conv", "eval.operation_items",
 })  # fmt: skip
 
 

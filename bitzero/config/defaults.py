@@ -165,6 +165,7 @@ class Eval:
     passk_items: int = 50
     shuffled_items: int = 100
     precision_items: int = 200  # dev programs asked at several precisions
+    operation_items: int = 600  # dev deductions by whose operations errors are counted
     batch_size: int = 100  # questions decoded together; n, half of n and k times its items fill batches
 
 

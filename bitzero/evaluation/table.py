@@ -5,6 +5,7 @@ control (the model sees another task's program), pass@k, and the same items befo
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -81,10 +82,20 @@ def measure_row(
     some = tasks[: cfg.eval.passk_items]
     if some and group.open:
         drawn = questions.ask(now, some, samples=cfg.eval.passk, temperature=cfg.selfplay.temperature, seed=1)
-        row[f"pass@{cfg.eval.passk}"] = share_correct(
-            np.asarray(questions.correct_answers(sandbox, some, drawn, now.kinds).any(axis=1))
-        )
+        right = questions.correct_answers(sandbox, some, drawn, now.kinds)
+        row[f"pass@{cfg.eval.passk}"] = share_correct(np.asarray(right.any(axis=1)))
+        row[f"majority@{cfg.eval.passk}"] = share_correct(majority_right(drawn, right))
     return row, greedy, earlier
+
+
+def majority_right(drawn: Sequence[Sequence[str | None]], right: Bool[np.ndarray, "n s"]) -> Correct:
+    """Whether the text most often drawn for each item is right; the first of equals, malformed answers never."""
+    found = []
+    for texts, hits in zip(drawn, right, strict=True):
+        votes = Counter(text for text in texts if text is not None)
+        chosen = votes.most_common(1)[0][0] if votes else None
+        found.append(chosen is not None and bool(hits[list(texts).index(chosen)]))
+    return np.array(found, dtype=bool)
 
 
 def trivial_row(group: Group, sandbox: Sandbox, kinds: Kinds = TASK_KINDS) -> dict[str, Any]:
