@@ -40,8 +40,8 @@ def programs_by_level(cfg: Config, items: int) -> dict[int, int]:
 
 
 def dev_programs(heldout: Heldout, cfg: Config, items: int) -> list[Program]:
-    """The first dev programs of the levels open from the start: the same ones all through a run."""
-    return [made for level, n in programs_by_level(cfg, items).items() for made in heldout("dev", level, n)]
+    """The first dev questions of the levels open from the start: the same ones all through a run."""
+    return [made for level, n in programs_by_level(cfg, items).items() for made in heldout("dev", level, n)[:n]]
 
 
 def answer_rows(found: Sequence[Program], cfg: Config) -> AnswerRows:

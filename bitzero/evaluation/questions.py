@@ -19,7 +19,7 @@ from bitzero.state import TrainState
 from bitzero.tasks import judge, tokens
 from bitzero.tasks.kinds import TASK_KINDS, Kinds, Task
 
-Heldout = Callable[[Split, int, int], list[Program]]  # (split, level, n) → the first n programs
+Heldout = Callable[[Split, int, int], list[Program]]  # (split, level, n) → n programs, or the draws that hold them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ from bitzero import config as configuration
 from bitzero.config import Config
 from bitzero.generator import orders
 from bitzero.generator.orders import BatchOrder
-from bitzero.generator.programs import Program, Split
+from bitzero.generator.programs import Program, Split, as_asked
 from bitzero.sandbox import Job
 from bitzero.tasks.kinds import Task
 from bitzero.tasks.levels import NUM_LEVELS
@@ -136,6 +136,15 @@ class Stream:
         """`programs.heldout(cfg.seed, split, level, n)`, drawn by the workers. Raises `GeneratorFailed`."""
         return [program for program, _ in self._heldout_with_behaviours(split, level, n)]
 
+    def heldout_draws(self, split: Split, level: int, n: int) -> list[Program]:
+        """The questions (`programs.as_asked`) up to the one with the `n`-th different program: `n` or more.
+
+        The first `n` are a sample of what the generator draws; those of a program's first coming are `heldout`'s.
+        Raises `GeneratorFailed`.
+        """
+        drawn = [program for program, _ in self._candidates(split, level, n)]
+        return list(as_asked(drawn))
+
     def request_guarded(self) -> None:
         """Begin the programs of ``guarded_behaviours`` in the background."""
         for level, split in itertools.product(range(NUM_LEVELS), GUARDED_SPLITS):
@@ -152,18 +161,30 @@ class Stream:
         )
 
     def _heldout_with_behaviours(self, split: Split, level: int, n: int) -> list[tuple[Program, list[int]]]:
-        self.request_heldout(split, level, n)
         kept: dict[int, tuple[Program, list[int]]] = {}
+        for program, behaviours in self._candidates(split, level, n):
+            kept.setdefault(program.hash, (program, behaviours))
+        return list(kept.values())
+
+    def _candidates(self, split: Split, level: int, n: int) -> list[tuple[Program, list[int]]]:
+        """The candidates of a held-out set and what they do, up to the one with the `n`-th different program."""
+        self.request_heldout(split, level, n)
+        found: list[tuple[Program, list[int]]] = []
+        different: set[int] = set()
         for start in itertools.count(0, SLICE_ITEMS):
-            if len(kept) >= n:
-                return list(kept.values())[:n]
+            if len(different) >= n:
+                return found
             self._enqueue_heldout(split, level, start)
             if start > 200 * n + 10_000:
-                raise GeneratorFailed(f"the generator found {len(kept)} of {n} different {split} programs of L{level}")
+                raise GeneratorFailed(
+                    f"the generator found {len(different)} of {n} different {split} programs of L{level}"
+                )
             head, _ = self._wait_for(("heldout", split, level, start), keep=True)
             for item, behaviours in zip(head["items"], head["behaviours"], strict=True):
-                program = Program(**_lists_to_tuples(item))
-                kept.setdefault(program.hash, (program, behaviours))
+                if len(different) < n:
+                    program = Program(**_lists_to_tuples(item))
+                    different.add(program.hash)
+                    found.append((program, behaviours))
         raise AssertionError("unreachable")
 
     def _enqueue_heldout(self, split: Split, level: int, start: int) -> None:

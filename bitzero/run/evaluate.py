@@ -69,7 +69,7 @@ def evaluate_state(sitting: Sitting, state: TrainState) -> dict[str, Any] | None
     now, before = questions.solver_of(state, cfg), _solver_before_selfplay(state, cfg, sitting.store)
     answered: list[AnsweredGroup] = []
     request_heldout_programs(stream, cfg, int(state.open_levels))
-    for group in table_questions(stream.heldout, cfg, int(state.open_levels)):
+    for group in table_questions(stream.heldout_draws, cfg, int(state.open_levels)):
         if sitting.stop.asked:
             return None
         sitting.progress.say(f"asking L{group.level} {group.kind.name} ({len(group.tasks)} items)")
@@ -117,14 +117,14 @@ def _measure_precisions(sitting: Sitting, state: TrainState) -> dict[str, Any] |
         return None
     items = sum(heldout.programs_by_level(sitting.cfg, sitting.cfg.eval.precision_items).values())
     sitting.progress.say(f"asking at several precisions ({items} dev items each)")
-    return precisions.measure_precisions(state, sitting.cfg, sitting.stream.heldout, sitting.sandbox)
+    return precisions.measure_precisions(state, sitting.cfg, sitting.stream.heldout_draws, sitting.sandbox)
 
 
 def _measure_operations(sitting: Sitting, now: Solver) -> list[dict[str, Any]]:
     cfg, stream = sitting.cfg, sitting.stream
     if not cfg.eval.operation_items:
         return []
-    asked = heldout.dev_programs(stream.heldout, cfg, cfg.eval.operation_items)
+    asked = heldout.dev_programs(stream.heldout_draws, cfg, cfg.eval.operation_items)
     sitting.progress.say(f"asking for errors by operation ({len(asked)} dev items)")
     training = [program for level in range(cfg.tasks.open_levels) for program in stream.heldout("train", level, 100)]
     return operations.measure_operations(now, asked, training)
@@ -141,7 +141,7 @@ def request_heldout_programs(stream: Stream, cfg: Config, open_levels: int) -> N
 
 def accuracy_table(rows: Sequence[dict[str, Any]]) -> rich.table.Table:
     """The rows as a table for people, 80 columns wide."""
-    title = "held-out accuracy, % (maj: the most frequent of the samples; before: before self-play)"
+    title = "held-out accuracy, % (maj: majority of samples; before: before self-play)"
     out = rich.table.Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     passk = next((name for row in rows for name in row if name.startswith("pass@")), "pass@k")
     for name in ("", "kind", "mode"):
@@ -200,7 +200,12 @@ def summary_sentences(result: dict[str, Any]) -> list[str]:
     p = result["proposer"]
     if p is None:
         return []
-    lines = [
+    different: dict[str, list[str]] = {}
+    for row in result.get("rows", []):
+        different.setdefault(f"L{row['level']}", []).append(f"{row['kind']} {_percent_text(row['different'])}")
+    shares = "; ".join(f"{level} {', '.join(by)}" for level, by in different.items())
+    lines = [f"each program once, %: {shares}"] if different else []
+    lines += [
         f"proposer: {_percent_text(p['valid'])} % of {p['n']} proposals pass every gate; of these "
         f"{_percent_text(p['novel'])} % are new programs and {_percent_text(p['learnable'])} % learnable"
     ]

@@ -192,7 +192,7 @@ def allocate_bits(sitting: Sitting, state: TrainState) -> TrainState:
     values = refresh.allocation_changes(state, new)
     if cfg.precision.policy != "fixed":  # which allocates once, at the first ternary step, and never refreshes
         held = sitting.meters.heldout_answers = sitting.meters.heldout_answers or heldout.answer_rows(
-            heldout.dev_programs(sitting.stream.heldout, cfg, cfg.eval.precision_items), cfg
+            heldout.dev_programs(sitting.stream.heldout_draws, cfg, cfg.eval.precision_items), cfg
         )
         kl = functools.partial(
             heldout.divergence_of_precisions, state.params, state.precision, held=held, model=cfg.model,
