@@ -14,6 +14,7 @@ from bitzero.tasks import behaviour
 from bitzero.tasks.kinds import LabelledProgram
 
 FUEL = 20_000  # of a part, as ``config.sandbox.fuel`` has it
+_CAUGHT = {"Exception": Exception, "MemoryError": MemoryError}  # names that ``behaviour.rows_program`` reads
 
 
 class _OutOfFuel(BaseException):
@@ -41,7 +42,7 @@ def _run(source: str, rows: str, value_bytes: int) -> tuple[str, str]:
             raise _OutOfFuel
         return True
 
-    space: dict[str, Any] = {"__builtins__": {**BUILTINS, "Exception": Exception}, fuel.TICK: tick}
+    space: dict[str, Any] = {"__builtins__": {**BUILTINS, **_CAUGHT}, fuel.TICK: tick}
     try:
         exec(compile(tree, "<behaviour>", "exec"), space)
         return "ok", canonical(space["f"](ast.literal_eval(rows)), value_bytes)
