@@ -6,25 +6,44 @@ import os
 import pathlib
 import platform
 import subprocess
+from collections.abc import Callable
 from typing import Any, cast
 
 import jax
 
-from bitzero.config import OPERANDS, Model, Operand
+from bitzero.config import OPERANDS, ConfigError, Model, Operand
 from bitzero.model import quant
+from bitzero.run import accelerator
 
 
-def configure_jax() -> None:
-    """Sets JAX up once, before its first computation.
+def configure_jax(say: Callable[[str], None] = print) -> None:
+    """Sets JAX up once, before its first computation, on the first platform of its list that starts.
+
+    Where the CPU is named too, ``say`` takes a line about a platform that does not start; otherwise that is a
+    ``ConfigError``.
 
     Async dispatch is off because a host callback that waits for a pending input can stall a machine with few cores.
     The compile cache is kept by user and by processor: compiled CPU code is not portable between processors.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
+    _start_platform(say)
     cache = _cache_directory()
     if cache:  # without one a run only compiles again
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def _start_platform(say: Callable[[str], None]) -> None:
+    """Starts the platforms that JAX was told to use, or the CPU where that is one of them; see ``configure_jax``."""
+    named = os.environ.get("JAX_PLATFORMS", "")
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        why = str(error).partition(" (set JAX_PLATFORMS")[0].partition("\n")[0].rstrip(".")
+        if "cpu" not in named.split(","):
+            raise ConfigError(f"JAX_PLATFORMS={named} cannot be had: {why}; unset it, or set it to cpu") from None
+        jax.config.update("jax_platforms", "cpu")
+        say(f"device: CPU; {why}")
 
 
 def on_first_device(tree: Any) -> Any:
@@ -35,13 +54,28 @@ def on_first_device(tree: Any) -> Any:
     return jax.device_put(tree, jax.devices()[0])
 
 
+def settled_operand(model: Model, device_kind: str) -> Operand | None:
+    """The operand type where there is nothing to measure: as configured, or f32 on a card that is slow at 16 bits."""
+    if model.compute != "auto":
+        return model.compute
+    return "f32" if accelerator.is_slow_at_16_bits(device_kind) else None
+
+
+def operand_reason(model: Model) -> str:
+    """Why the operands are what ``choose_operand`` makes them."""
+    if model.compute != "auto":
+        return "as configured"
+    kind = jax.devices()[0].device_kind
+    return f"{kind} is slower at 16 bits" if accelerator.is_slow_at_16_bits(kind) else "the fastest measured"
+
+
 def choose_operand(model: Model) -> Operand:
     """Operand type of the products: as configured, or the fastest by a measurement made once on this machine.
 
     Kept beside the compile cache, so that two runs on one machine agree even where the measurement is a near tie.
     """
-    if model.compute != "auto":
-        return model.compute
+    if settled := settled_operand(model, jax.devices()[0].device_kind):
+        return settled
     cache = _cache_directory()
     file = cache / f"operand-{hashlib.sha256(repr(model).encode()).hexdigest()[:16]}" if cache else None
     if file and file.is_file() and (known := file.read_text().strip()) in OPERANDS:

@@ -40,7 +40,7 @@ def main(cfg: Config, home: pathlib.Path) -> int:
     """Evaluates the newest checkpoint in ``home``; raises ``RunError`` where there is none."""
     with workdir.owned(home), Progress() as progress:
         workdir.settle_config(home, cfg, progress.say)
-        device.configure_jax()
+        device.configure_jax(progress.say)
         with Checkpoints(home / "checkpoints", keep=cfg.run.keep, exempt=[cfg.warmup.steps], say=progress.say) as store:
             found = store.latest(questions.checkpoint_structure(cfg))
             if not found:

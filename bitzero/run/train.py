@@ -52,7 +52,7 @@ def main(cfg: Config, home: pathlib.Path) -> int:
         workdir.settle_config(home, cfg, progress.say)
         os.nice(cfg.run.nice)
         with open_sandbox(cfg) as sandbox, Stream(cfg, sandbox) as stream:
-            device.configure_jax()
+            device.configure_jax(progress.say)
             exempt = [cfg.warmup.steps]
             with Checkpoints(home / "checkpoints", keep=cfg.run.keep, exempt=exempt, say=progress.say) as store:
                 state, meters = restore_or_init(cfg, store, progress)
@@ -80,7 +80,10 @@ def restore_or_init(cfg: Config, store: Checkpoints, progress: Progress) -> tupl
     state = device.on_first_device(random_state(cfg))
     size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     operand = device.choose_operand(cfg.model)
-    progress.say(f"{size / 1e6:.2f}M parameters from random weights · {operand} operands · seed {cfg.seed}")
+    progress.say(
+        f"{size / 1e6:.2f}M parameters from random weights · {operand} operands "
+        f"({device.operand_reason(cfg.model)}) · seed {cfg.seed}"
+    )
     return state, Meters(ledger=Ledger(operand=operand))
 
 
