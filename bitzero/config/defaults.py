@@ -51,7 +51,7 @@ class Optimiser:
     beta2: float = 0.95
     weight_decay: float = 0.0
     clip: float = 1.0  # global gradient norm
-    microbatches: int = 1  # equal parts of an update's rows, one backward pass each: less memory, the same step
+    microbatches: int = 0  # equal parts of an update's rows, a backward pass each: less memory; 0: as many as it takes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,6 +76,9 @@ class SelfPlay:
     steps: int = 160
     num_tasks: int = 16  # N, proposals and solver slots a step
     group_size: int = 8  # G, solver rollouts a slot
+    rollout_parts: int = (
+        0  # equal parts of the N × G rollouts, one after the other: less memory; 0: as many as it takes
+    )
     supervised_batch: int = 48  # generator sequences in every update
     lr: float = 1e-4  # latents move discretely: α/2 to a flip
     temperature: float = 1.0
@@ -159,6 +162,7 @@ class Eval:
     shuffled_items: int = 100
     precision_items: int = 200  # dev programs asked at several precisions
     batch_size: int = 100  # questions decoded together; n, half of n and k times its items fill batches
+    parts: int = 0  # equal parts of such a batch, one after the other: less memory; 0: as many as it takes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -42,8 +42,12 @@ class Meters:
     ledger: Ledger
     saved_step: int | None = None  # of the checkpoint that this sitting wrote or resumed last
     counted_seconds: float = 0.0  # seconds of this sitting already in the ledger
-    step_seconds: float = 0.0  # of late; 0 is not known
-    compiles_next: bool = True  # the next chunk compiles, so its time says nothing about the rate
+    step_seconds: float = 0.0  # of the last dispatch; 0 is not known
+    tokens_s: float = 0.0  # of the last chunk; 0 is not known
+    compiles_next: bool = True  # the next dispatch compiles, so its time says nothing about the rate
+    waits: dict[str, float] = dataclasses.field(default_factory=dict)  # for whom → share of the time of the last chunk
+    waits_until: float | None = None  # time.monotonic() up to which they are counted
+    last_generator_seconds: float = 0.0  # spent waiting for the generator, at that time
     chunk_means: dict[str, float] = dataclasses.field(default_factory=dict)  # of the last chunk
     last_scales: dict[str, Any] = dataclasses.field(default_factory=dict)  # α of every matrix at the last report
     heldout_answers: AnswerRows | None = None  # what a refresh is measured on, made at the first one
