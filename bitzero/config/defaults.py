@@ -135,7 +135,7 @@ class Tasks:
     unlock_at: float = 0.7  # dev accuracy of the frontier that opens the next level
     dev_items: int = 64  # programs a dev measurement asks
     guarded: int = 400  # held-out programs of a level and split that no proposal may behave like
-    workers: int = 1  # generator processes
+    workers: int = 0  # generator processes; 0: one, and more while the trainer waits for them, within the cores
     nice: int = 5  # their niceness
 
 
@@ -147,7 +147,7 @@ class Executor:
     cpu_s: float = 0.5
     memory_mb: int = 256
     value_bytes: int = 512  # canonical text of one value; longer is oversize
-    workers: int = 2
+    workers: int = 0  # programs run at once; 0: as many as cores, 2 to 16
     allow_unsafe: bool = False  # run without seccomp; only on a machine that may be lost
 
 
@@ -169,7 +169,7 @@ class Eval:
 class Run:
     """One sitting after another."""
 
-    chunk: int = 20  # steps of one dispatch; divides every boundary
+    chunk: int = 20  # steps from one report to the next, and of one dispatch at most; divides every boundary
     save_every: int = 200  # steps
     keep: int = 3  # checkpoints kept beside the one from before self-play
     minutes: float = 0.0  # ends a sitting (saves, says how to go on); 0: never

@@ -12,6 +12,7 @@ from typing import Any, cast
 import jax
 
 from bitzero.config import OPERANDS, ConfigError, Model, Operand
+from bitzero.generator.workforce import usable_cores
 from bitzero.model import quant
 from bitzero.run import accelerator
 
@@ -27,7 +28,7 @@ def configure_jax(say: Callable[[str], None] = print) -> None:
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     _start_platform(say)
-    cache = _cache_directory()
+    cache = cache_directory()
     if cache:  # without one a run only compiles again
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
@@ -76,7 +77,7 @@ def choose_operand(model: Model) -> Operand:
     """
     if settled := settled_operand(model, jax.devices()[0].device_kind):
         return settled
-    cache = _cache_directory()
+    cache = cache_directory()
     file = cache / f"operand-{hashlib.sha256(repr(model).encode()).hexdigest()[:16]}" if cache else None
     if file and file.is_file() and (known := file.read_text().strip()) in OPERANDS:
         return cast(Operand, known)
@@ -86,14 +87,14 @@ def choose_operand(model: Model) -> Operand:
     return measured
 
 
-def _cache_directory() -> pathlib.Path | None:
+def cache_directory() -> pathlib.Path | None:
     """The user's cache directory for this JAX on this device, or None where it cannot be made.
 
     XLA compiles for the cores that the process may use and for its threads, both of which decide bits, and its own
     cache keys know neither: a run could pick up what another one compiled and not be the run it would be by itself.
     """
     home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
-    parallel = f"{_usable_cores()}x{os.environ.get('PJRT_NPROC', 'all')}"
+    parallel = f"{usable_cores()}x{os.environ.get('PJRT_NPROC', 'all')}"
     cache = home / "bitzero" / f"{jax.__version__}-{jax.default_backend()}-{_processor_name()}-{parallel}"
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -102,17 +103,12 @@ def _cache_directory() -> pathlib.Path | None:
     return cache if os.access(cache, os.W_OK) else None
 
 
-def _usable_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def describe_machine() -> dict[str, Any]:
     """Processor, cores, threads, devices, versions and commit: what a figure depends on."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
         "processor": _processor_name(),
-        "cores": _usable_cores(),
+        "cores": usable_cores(),
         "threads": int(os.environ.get("PJRT_NPROC", 0)),  # of XLA's CPU pool; 0: as many as cores
         "devices": [device.device_kind for device in jax.devices()],
         "python": platform.python_version(),

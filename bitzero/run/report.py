@@ -149,6 +149,8 @@ def write_run_json(sitting: Sitting, state: TrainState) -> None:
             "verify_share_of_selfplay": round(verifying / playing, 4) if playing else None,
             "parameter_hash": digest(state.params),
             "operand": ledger.operand,
+            "fitted": ledger.fitted,
+            "generator_workers": sitting.stream.workers,
             "trace_mode": bool(state.trace_mode),
             "frontier": int(state.frontier),
             "open_levels": int(state.open_levels),

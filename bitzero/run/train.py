@@ -25,7 +25,7 @@ from bitzero.evaluation import heldout
 from bitzero.evaluation.questions import checkpoint_structure
 from bitzero.generator.stream import BatchOrder, GeneratorFailed, Stream
 from bitzero.model import precision, weight_figures
-from bitzero.run import curriculum, device, evaluate, pace, refresh, workdir
+from bitzero.run import curriculum, device, evaluate, fit, pace, refresh, workdir
 from bitzero.run.checkpoint import Checkpoints, digest
 from bitzero.run.metrics import Metrics
 from bitzero.run.progress import Progress, clock_text
@@ -56,7 +56,8 @@ def main(cfg: Config, home: pathlib.Path) -> int:
             exempt = [cfg.warmup.steps]
             with Checkpoints(home / "checkpoints", keep=cfg.run.keep, exempt=exempt, say=progress.say) as store:
                 state, meters = restore_or_init(cfg, store, progress)
-                cfg = configuration.with_operand(cfg, meters.ledger.operand)
+                cfg = fit.fit_run(configuration.with_operand(cfg, meters.ledger.operand), meters.ledger, progress)
+                fit.note_fitting(cfg, meters.ledger, int(state.step))
                 door = Door(sandbox, cfg)
                 stop.call_when_asked(door.request_stop)
                 with Metrics(home / "tb", int(state.step)) as metrics:
