@@ -25,7 +25,7 @@ from bitzero.evaluation.table import (
     table_questions,
 )  # fmt: skip
 from bitzero.generator.stream import Stream
-from bitzero.run import device, workdir
+from bitzero.run import device, fit, workdir
 from bitzero.run.checkpoint import Checkpoints
 from bitzero.run.metrics import Metrics
 from bitzero.run.progress import Progress
@@ -41,7 +41,7 @@ def main(cfg: Config, home: pathlib.Path) -> int:
     """Evaluates the newest checkpoint in ``home``; raises ``RunError`` where there is none."""
     with workdir.owned(home), Progress() as progress:
         workdir.settle_config(home, cfg, progress.say)
-        device.configure_jax()
+        device.configure_jax(progress.say)
         with Checkpoints(home / "checkpoints", keep=cfg.run.keep, exempt=[cfg.warmup.steps], say=progress.say) as store:
             found = store.latest(questions.checkpoint_structure(cfg))
             if not found:
@@ -50,7 +50,7 @@ def main(cfg: Config, home: pathlib.Path) -> int:
             progress.say(f"evaluating step {int(state.step):,}")
             with open_sandbox(cfg) as sandbox, Stream(cfg) as stream, Metrics(home / "tb", int(state.step)) as metrics:
                 ledger = Ledger(**meta)
-                cfg = with_operand(cfg, ledger.operand)
+                cfg = fit.fit_run(with_operand(cfg, ledger.operand), ledger, progress, ("asking",))
                 sitting = Sitting(
                     cfg=cfg, home=home, store=store, stream=stream, sandbox=sandbox, door=Door(sandbox, cfg),
                     metrics=metrics, progress=progress, stop=Stop(progress.say), meters=Meters(ledger=ledger),
