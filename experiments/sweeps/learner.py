@@ -2,8 +2,8 @@
 
     python launch.py --config=experiments/azr_small.py --mode=sweep --sweep=experiments/sweeps/learner.py --seeds=3
 
-Expected: 13 runs a seed of about 5 minutes each on 2 cores; not yet measured as a sweep (single runs: the log). Each
-point is the main job at 2,800 warm-up steps, its whole schedule in them, without self-play; judged on dev programs.
+Expected: about 200 minutes on 2 cores, 39 runs; not yet measured as a sweep (single runs: the log). Each point is the
+main job at 2,800 warm-up steps, its whole schedule in them, without self-play; judged on dev programs.
 """
 
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ BASE = {
     "eval.operation_items": 0,
     "eval.precision_items": 600,
 }
+REFERENCE = "job"
 BRANCH = 0  # shapes and peaks differ from the first step on
 OFF: dict[str, dict[str, Any]] = {
     "value-embeddings": {"model.value_embeddings": False},

@@ -38,7 +38,8 @@ def test_a_reader_that_goes_away_and_then_an_interrupt(launch, tmp_path):
     run.process.stdout.close()
     run.interrupt()
     assert run.process.wait(240) == 0
-    assert saved(run.workdir) == [4]
+    (step,) = saved(run.workdir)  # of the first dispatch, which is within the first chunk
+    assert 1 <= step <= 4
 
 
 def test_a_terminal_that_is_closed(launch, tmp_path):

@@ -151,13 +151,14 @@ def test_a_finished_run_says_so_and_only_evaluates(launch, finished, tmp_path):
     assert last_state(again) == last_state(finished)
 
 
-def test_sigterm_in_warm_up_saves_the_chunk_in_hand(launch, tmp_path):
+def test_sigterm_in_warm_up_saves_the_dispatch_in_hand(launch, tmp_path):
     run = launch(tmp_path / "stopped")
     run.until_line("compiling the warm-up")
     run.process.terminate()
     assert run.end() == 0, run.text
-    assert f"SIGTERM: saved step 4 in {run.workdir}/checkpoints/4; the same command goes on" in run.text
-    assert [step for step, _ in [last_state(run)]] == [4]
+    step, _ = last_state(run)
+    assert 1 <= step <= 4  # a dispatch may be a part of a chunk, of which the first has four steps
+    assert f"SIGTERM: saved step {step} in {run.workdir}/checkpoints/{step}; the same command goes on" in run.text
 
 
 def test_minutes_end_a_sitting_and_the_schedule_stays(launch, tmp_path):

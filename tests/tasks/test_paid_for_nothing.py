@@ -91,6 +91,8 @@ def respelt(code):
     return f"{head}    q1 = 1\n    q2 = q1 + 1\n    q3 = [{last}]\n    q4 = q3\n    q5 = 0\n    return q4[0]"
 
 
+# JAX warns of forks in a process with threads; these run nothing of it, and in a worker there is none.
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 def test_programs_of_the_held_out_sets_do_not_come_back(box):
     programs = [p for level in range(3) for p in orders.heldout_candidates(CFG, "dev", level, 0, 8)]
     slices = [orders.heldout_slice(CFG, "dev", level, 0, 8)["behaviours"] for level in range(3)]
