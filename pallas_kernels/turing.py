@@ -3,7 +3,7 @@
 Pallas needs compute capability 8.0, so this kernel is written in PTX and launched by the call that JAX itself uses for
 compiled Triton kernels. Bytes and dp4a are those of ``decode_gpu.py``. A warp computes one row of the matrix: it reads
 32 words of 16 codes at a time and multiplies each with all M rows of activations. The tests assemble it for sm_75 and
-execute it lane by lane in NumPy; **it has run on no card yet**, so it is chosen only where ``measured.py`` knows better.
+execute it lane by lane in NumPy; **it has run on no card yet**: it is chosen only where it was measured.
 """
 
 import zlib
