@@ -20,16 +20,18 @@ ROWS = {"azr_25m": 128}  # of a step: with few steps, more of them are worth mor
 STEPS = (20, 4_000)  # least and most; a multiple of 10 chunks, as λ turns after 4 and 7 tenths
 TABLE = ("items=40", "locked_items=0", "passk_items=0", "shuffled_items=0", "precision_items=0")
 TOY_TABLE = ("items=2", *TABLE[1:])
+TOY = ("warmup.ramp_start=0.0", "warmup.ramp_end=0.0", "tasks.dev_items=4")  # one phase, so one program to compile
 
 
 def run(part: str, box: Box, record: Record, told: Told) -> None:
     """Trains and writes the run's own figures, then the rows of its table. Raises SystemExit with its last line."""
     rows = ROWS.get(part, 8)
     steps = steps_that_fit(part, rows, box, told)
+    table, toy = (TOY_TABLE, TOY) if told.rehearse else (TABLE, ())
     settings = [
         f"warmup.steps={steps}", f"warmup.batch_size={rows}", "selfplay.steps=0", f"run.chunk={CHUNK}",
         f"run.save_every={steps}", f"tasks.unlock_every={steps}", f"run.minutes={0.75 * box.seconds / 60:.2f}",
-        "optimiser.lr_warmup=10", *(f"eval.{word}" for word in (TOY_TABLE if told.rehearse else TABLE)),
+        "optimiser.lr_warmup=10", *(f"eval.{word}" for word in table), *toy,
     ]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         record.doing(f"training {part} for {steps} steps of {rows} rows")
