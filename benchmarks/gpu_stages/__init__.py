@@ -30,7 +30,7 @@ STAGES = (
         title="every backend against the oracle, bit for bit",
     ),
     Stage(
-        name="products", share=0.22, module="products",
+        name="products", share=0.20, module="products",
         parts=("library", "triton", "mosaic", "turing"), rehearsed=("library",),
         title="products against cuBLAS bf16 and the bandwidth of a copy",
     ),
@@ -39,7 +39,7 @@ STAGES = (
         title="tiles of the tensor-core product",
     ),
     Stage(
-        name="training", share=0.25, module="training_step", power=True,
+        name="training", share=0.24, module="training_step", power=True,
         parts=("azr_25m", "azr_100m", "torch"), rehearsed=("smoke", "torch"),
         title="a training step, against the same model unquantised and PyTorch",
     ),
@@ -48,7 +48,7 @@ STAGES = (
         title="rollouts",
     ),
     Stage(
-        name="selfplay", share=0.11, module="selfplay_step", parts=("azr_25m",), rehearsed=("smoke",),
+        name="selfplay", share=0.14, module="selfplay_step", parts=("azr_25m",), rehearsed=("smoke",),
         title="a self-play step and its wait for the host",
     ),
     Stage(

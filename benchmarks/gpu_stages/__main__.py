@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import sys
+import traceback
 
 from benchmarks.gpu_stages import STAGES
 from benchmarks.gpu_stages.record import Box, Record, Told
@@ -31,9 +32,24 @@ def main() -> None:
         card = describe()
     told = Told(rehearse=given.rehearse, card=card, stages=earlier.get("stages", {}))
     importlib.import_module(f"benchmarks.gpu_stages.{module}").run(given.part, box, record, told)
-    sys.stdout.flush()
-    os._exit(0)  # a compiler that the box left behind in a thread is not waited for
+
+
+def run() -> int:
+    """``main`` with its errors told; the value is the exit code."""
+    try:
+        main()
+    except SystemExit as told:
+        if isinstance(told.code, str):
+            print(told.code, file=sys.stderr)
+        return int(told.code) if isinstance(told.code, int) else int(told.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    code = run()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # a compiler that the box left behind in a thread is not waited for

@@ -1,7 +1,6 @@
 """The models that the stages train and sample: configurations, what they cost, random batches of their shape."""
 
 import dataclasses
-import functools
 import math
 from typing import Any
 
@@ -40,10 +39,12 @@ def with_parts(cfg: Config, parts: int) -> Config:
     return dataclasses.replace(cfg, optimiser=dataclasses.replace(cfg.optimiser, microbatches=parts))
 
 
-@functools.partial(jax.jit, static_argnames="cfg")
 def random_state(cfg: Config) -> TrainState:
-    """``warmup.init_state``, compiled."""
-    return warmup.init_state(cfg)
+    """``warmup.init_state``, compiled once for all operands and parts: the state is the same."""
+    return _random_state(with_parts(variant(cfg, "f32", cfg.model.weights), 1))
+
+
+_random_state = jax.jit(warmup.init_state, static_argnames="cfg")
 
 
 def batch_shape(cfg: Config, steps: int, rows: int) -> Supervised:

@@ -7,6 +7,7 @@ answers, half of them right. The second row puts the two together.
 
 import functools
 import itertools
+import math
 import time
 
 import jax
@@ -73,8 +74,10 @@ def step_seconds(
     sandbox: Sandbox, tasks: list[Task], cfg: Config, box: Box, told: Told
 ) -> tuple[float, float, tuple[float, float]]:
     """Mean seconds of a step, of them on the host, and when it was measured."""
-    parts = models.parts_that_fit(cfg, cfg.selfplay.supervised_batch, told.card["pool_bytes"])
-    cfg = models.with_parts(cfg, parts)
+    play = cfg.selfplay
+    rows = play.supervised_batch + play.num_tasks * (1 + play.group_size)
+    parts = models.parts_that_fit(cfg, rows, told.card["pool_bytes"])
+    cfg = models.with_parts(cfg, min(parts, math.gcd(play.supervised_batch, play.num_tasks)))
     door = verify.Door(sandbox, cfg)
     state = models.random_state(cfg)
     state = loop.start_selfplay(state, verify.ring_rows(tasks, True, cfg), cfg)

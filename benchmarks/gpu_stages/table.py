@@ -70,10 +70,9 @@ def _exactness(stage: dict[str, Any]) -> Iterator[str]:
 def _products(stage: dict[str, Any]) -> Iterator[str]:
     note = stage["notes"].get("library")
     if note:
-        yield (
-            f"   copy {note['copy_bytes_per_s'] / 1e9:.0f} GB/s · "
-            f"dense int8 {note['int8_operations_per_s'] / 1e12:.1f} T operations/s"
-        )
+        int8 = note.get("int8_operations_per_s")
+        rate = f" · dense int8 {int8 / 1e12:.1f} T operations/s" if int8 else ""
+        yield f"   copy {note['copy_bytes_per_s'] / 1e9:.0f} GB/s{rate}"
     yield f"   {'N×K':>11} {'M':>5} {'product':11}   cold µs   warm µs  host µs  × bf16  of copy"
     rows = sorted(stage["rows"], key=lambda row: (row["n"] * row["k"], row["m"]))
     for row in rows:

@@ -40,16 +40,17 @@ def run(part: str, box: Box, record: Record, told: Told) -> None:
                 continue
             record.doing(what)
             try:
-                row = measure(torch, name, compiled, box, 8 if told.rehearse else ROWS)
+                row = measure(torch, name, compiled, box, told)
             except Exception as error:  # too little memory, a compiler that is missing, in many types
                 record.cut(f"{what}: {first_line(error)}")
                 continue
             record.row(config=name, variant="torch compiled" if compiled else "torch", **row)
 
 
-def measure(torch: Any, name: str, compiled: bool, box: Box, rows: int) -> dict[str, Any]:
-    """The row of one model."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+def measure(torch: Any, name: str, compiled: bool, box: Box, told: Told) -> dict[str, Any]:
+    """The row of one model; in f32 where the card has no bf16 units."""
+    device, rows = "cuda" if torch.cuda.is_available() else "cpu", 8 if told.rehearse else ROWS
+    half = device == "cpu" or float(told.card["capability"]) >= 8
     context = SHAPES[name][-1]
     model = decoder(torch, *SHAPES[name]).to(device)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=device == "cuda")
@@ -58,7 +59,7 @@ def measure(torch: Any, name: str, compiled: bool, box: Box, rows: int) -> dict[
 
     def step() -> float:
         optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(device, dtype=torch.bfloat16):
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=half):
             logits = forward(tokens)
         flat, wanted = logits[:, :-1].reshape(-1, VOCABULARY), tokens[:, 1:].reshape(-1)
         loss = torch.nn.functional.cross_entropy(flat.float(), wanted)

@@ -1,7 +1,8 @@
 """Stage 8: a model trained for what is left of the minutes, and its held-out table, by ``launch.py`` as a user would.
 
-The whole of warm-up takes place, to λ = 1, in as many steps as the time allows by the measured step, so the figures are
-those of a very short training. No self-play: its compiling would take what time there is, and its step was measured.
+As many steps of warm-up as the time allows by the measured step, so the figures are those of a very short training: at
+λ = 1 from the first step on, or with the ramp where there are minutes for it. No self-play: its compiling would take
+what time there is, and its step was measured.
 """
 
 import json
@@ -20,18 +21,20 @@ ROWS = {"azr_25m": 128}  # of a step: with few steps, more of them are worth mor
 STEPS = (20, 4_000)  # least and most; a multiple of 10 chunks, as λ turns after 4 and 7 tenths
 TABLE = ("items=40", "locked_items=0", "passk_items=0", "shuffled_items=0", "precision_items=0")
 TOY_TABLE = ("items=2", *TABLE[1:])
-TOY = ("warmup.ramp_start=0.0", "warmup.ramp_end=0.0", "tasks.dev_items=4")  # one phase, so one program to compile
+AT_ONCE = ("warmup.ramp_start=0.0", "warmup.ramp_end=0.0", "tasks.dev_items=4")  # λ = 1: one program to compile, not 3
+RAMP_S = 300.0  # of the box, from which on there is time for λ to rise as it is shipped
 
 
 def run(part: str, box: Box, record: Record, told: Told) -> None:
     """Trains and writes the run's own figures, then the rows of its table. Raises SystemExit with its last line."""
     rows = ROWS.get(part, 8)
     steps = steps_that_fit(part, rows, box, told)
-    table, toy = (TOY_TABLE, TOY) if told.rehearse else (TABLE, ())
+    table = TOY_TABLE if told.rehearse else TABLE
+    at_once = AT_ONCE if told.rehearse or box.seconds < RAMP_S else ()
     settings = [
         f"warmup.steps={steps}", f"warmup.batch_size={rows}", "selfplay.steps=0", f"run.chunk={CHUNK}",
         f"run.save_every={steps}", f"tasks.unlock_every={steps}", f"run.minutes={0.75 * box.seconds / 60:.2f}",
-        "optimiser.lr_warmup=10", *(f"eval.{word}" for word in table), *toy,
+        "optimiser.lr_warmup=10", *(f"eval.{word}" for word in table), *at_once,
     ]  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         record.doing(f"training {part} for {steps} steps of {rows} rows")
