@@ -40,13 +40,24 @@ def run(part: str, box: Box, record: Record, told: Told) -> None:
         record.doing(f"training {part} for {steps} steps of {rows} rows")
         command = [sys.executable, "launch.py", f"--config=experiments/{part}.py", f"--workdir={folder}/run"]
         command += [f"--config.{setting}" for setting in settings]
-        ran = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment(told))
-        home = pathlib.Path(folder) / "run"
-        report(part, home, record)
-    lines = ran.stdout.decode(errors="replace").splitlines()
+        code, lines = outcome(command, box, told)
+        report(part, pathlib.Path(folder) / "run", record)
     record.note(settings=settings, last_lines=lines[-12:])
-    if ran.returncode or not (record.noted("table") or record.noted("stopped")):
-        raise SystemExit((lines or [f"launch.py: exit code {ran.returncode}"])[-1])
+    if code is None:
+        record.cut(f"{part}: launch.py was ended with the box, after: {lines[-1] if lines else 'nothing'}")
+    elif code or not (record.noted("table") or record.noted("stopped")):
+        raise SystemExit((lines or [f"launch.py: exit code {code}"])[-1])
+
+
+def outcome(command: list[str], box: Box, told: Told) -> tuple[int | None, list[str]]:
+    """Exit code and output of a command; None as the code where the box ended first."""
+    both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    try:
+        ran = subprocess.run(command, cwd=ROOT, env=environment(told), timeout=max(box.left(), 1.0), **both)
+        code, output = ran.returncode, ran.stdout
+    except subprocess.TimeoutExpired as late:
+        code, output = None, late.stdout or b""
+    return code, output.decode(errors="replace").splitlines()
 
 
 def environment(told: Told) -> dict[str, str]:
