@@ -12,14 +12,16 @@ exit code is 0 if every stage ran, 1 if some failed, 2 if nothing could begin.
 """
 
 import argparse
+import concurrent.futures
 import contextlib
+import functools
 import os
 import pathlib
 import re
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -30,6 +32,10 @@ from benchmarks.gpu_stages.record import write_json  # noqa: E402
 
 CARD_BOX_S = 60.0  # to start JAX and the card, for the first time on this machine
 REHEARSAL_MINUTES = 40.0  # its boxes only end what hangs
+QUICK = "--xla_cpu_use_fusion_emitters=false"  # half the time of compiling, most of a rehearsal's
+
+Start = Callable[[Stage, float], dict[str, Any]]
+Outcome = tuple[Stage, dict[str, Any]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no stage {', '.join(sorted(unknown))}; there is: {', '.join(s.name for s in STAGES)}")
     if given.rehearse:
         os.environ.setdefault("JAX_PLATFORMS", "cpu")
-        os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # most of its time is the compiler's
+        os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     ends = time.monotonic() + 60 * (given.minutes or (REHEARSAL_MINUTES if given.rehearse else 9.0))
     with tempfile.TemporaryDirectory() as folder:
         return measure([s for s in STAGES if s.name in chosen], given, ends, pathlib.Path(folder))
@@ -56,7 +62,7 @@ def measure(stages: Sequence[Stage], given: argparse.Namespace, ends: float, fol
     """The card, every stage, the table; the value is the exit code."""
     began = time.monotonic()
     more = ["--rehearse"] if given.rehearse else []
-    found = processes.wait(processes.start("card", "card", CARD_BOX_S, folder, folder / "none", more))
+    found = ask_card(folder, more)
     card = found["notes"]
     if not card or not (given.rehearse or re.fullmatch(r"\d+\.\d+", card["capability"])):
         reason = f"the device is a {card['platform']}" if card else found["failed"]
@@ -70,18 +76,45 @@ def measure(stages: Sequence[Stage], given: argparse.Namespace, ends: float, fol
     }  # fmt: skip
     write_json(out, run)
     print(f"{card['name']} · {out}", flush=True)
-    for at, stage in enumerate(stages):
-        shares = sum(later.share for later in stages[at:])
-        box = max(ends - time.monotonic(), 0.0) * stage.share / shares
-        print(f"{stage.name:10} {box:4.0f} s  {stage.title}", flush=True)
-        run["stages"][stage.name] = run_stage(stage, box, run, folder, out, more)
+    turns = side_by_side if given.rehearse else one_by_one
+    for stage, outcome in turns(stages, ends, functools.partial(run_stage, run=run, folder=folder, out=out, more=more)):
+        run["stages"][stage.name] = outcome
         run["seconds"] = round(time.monotonic() - began, 1)
         write_json(out, run)
-        print(f"{'':10} {table.outcome(run['stages'][stage.name])}", flush=True)
+        print(f"{stage.name:10} {table.outcome(outcome)}", flush=True)
     text = table.table(run)
     print(text, flush=True)
     write_json(out, run | {"table": text.splitlines()})
     return int(any(stage["failed"] for stage in run["stages"].values()))
+
+
+def ask_card(folder: pathlib.Path, more: list[str]) -> dict[str, Any]:
+    """What ``card`` tells; a rehearsal finds out by it whether this JAX knows the flag that it compiles faster with."""
+    ask = lambda: processes.wait(processes.start("card", "card", CARD_BOX_S, folder, folder / "none", more))
+    if not more or "XLA_FLAGS" in os.environ:
+        return ask()
+    os.environ["XLA_FLAGS"] = QUICK
+    found = ask()
+    if not found["notes"]:  # an unknown flag ends the process
+        del os.environ["XLA_FLAGS"]
+        found = ask()
+    return found
+
+
+def one_by_one(stages: Sequence[Stage], ends: float, start: Start) -> Iterator[Outcome]:
+    """Each stage with what it found, in its share of what those before it left."""
+    for at, stage in enumerate(stages):
+        box = max(ends - time.monotonic(), 0.0) * stage.share / sum(later.share for later in stages[at:])
+        print(f"{stage.name:10} {stage.title}, in {box:.0f} s", flush=True)
+        yield stage, start(stage, box)
+
+
+def side_by_side(stages: Sequence[Stage], ends: float, start: Start) -> Iterator[Outcome]:
+    """The same, two at a time, without shares: a rehearsal times nothing, and most of it is compiled on one core."""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(start, stage, max(ends - time.monotonic(), 0.0)) for stage in stages]
+        for stage, future in zip(stages, futures, strict=True):
+            yield stage, future.result()
 
 
 def run_stage(
