@@ -1,5 +1,6 @@
 """What a run says to a person: ratios beside the rows, a line a stage, one table at the end."""
 
+import itertools
 import statistics
 from collections.abc import Iterator
 from typing import Any
@@ -21,15 +22,12 @@ def compare(stage: str, merged: dict[str, Any]) -> None:
             if copied:
                 row["of_copy"] = round(row["bytes"] / row["cold_s"] / copied, 4)
     if stage == "training":
-        for row in rows:
-            for name, field in (
-                ("plain bf16", "over_plain"),
-                ("torch", "over_torch"),
-                ("torch compiled", "over_compiled"),
-            ):
-                beside = [r for r in rows if r["config"] == row["config"] and r["variant"] == name]
-                if beside and beside[-1]["tokens_per_s"]:
-                    row[field] = round(row["tokens_per_s"] / beside[-1]["tokens_per_s"], 3)
+        peers = {"plain bf16": "over_plain", "torch": "over_torch", "torch compiled": "over_compiled"}
+        speeds = {(row["config"], row["rows"], row["variant"]): row["tokens_per_s"] for row in rows}
+        for row, (name, field) in itertools.product(rows, peers.items()):
+            beside = speeds.get((row["config"], row["rows"], name))
+            if beside:
+                row[field] = round(row["tokens_per_s"] / beside, 3)
 
 
 def outcome(stage: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """``benchmarks/on_gpu.py``: what a part that crashes or hangs leaves, what is counted, and a rehearsal of all."""
 
+import dataclasses
 import importlib
 import json
 import os
@@ -68,9 +69,12 @@ def test_a_hang_is_ended_after_its_box(tmp_path, monkeypatch, rows):
         "p = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); print(p.pid, flush=True);"
         "time.sleep(60)"
     )
-    part = started(tmp_path, code, rows=rows, box_s=2.0)
+    part = started(tmp_path, code, rows=rows, box_s=1.0)
+    while not (tmp_path / "log").read_text().endswith("\n"):
+        time.sleep(0.02)
+    part = dataclasses.replace(part, began=time.monotonic())
     found = processes.wait(part)
-    sentence = "triton: ended after 2 s while the second"
+    sentence = "triton: ended after 1 s while the second"
     assert (found["failed"], found["cut"]) == ((None, [sentence]) if rows else (sentence, []))
     assert found["rows"] == rows and part.process.poll() is not None
     child = pathlib.Path(f"/proc/{(tmp_path / 'log').read_text().strip()}/stat")
