@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -91,16 +92,16 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def last_line(log: pathlib.Path) -> str:
-    """The last line of a part's output that says something, up to 300 characters."""
+    """The line of a part's output that says what ended it, up to 300 characters.
+
+    XLA's last word before it aborts; or the last line of a traceback, ``package.SomeError: …``; or else the last one.
+    """
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    errors = [line for line in lines if _names_an_error(line)]
-    return (errors or lines or [""])[-1][:300]
-
-
-def _names_an_error(line: str) -> bool:
-    """Whether it is the last line of a traceback: ``package.SomeError: …``."""
-    head = line.split(":")[0]
-    return " " not in head and head.rpartition(".")[2].endswith(("Error", "Exception", "Unavailable", "Failed"))
+    for tells in (r"F\d{4} .*\] ", r"[\w.]*(Error|Exception|Unavailable|Failed)(:|$)", r"Fatal Python error"):
+        found = [line for line in lines if re.match(tells, line)]
+        if found:
+            return found[-1][:300]
+    return (lines or [""])[-1][:300]
 
 
 def missing_backend(part: str, card: dict[str, Any]) -> str | None:

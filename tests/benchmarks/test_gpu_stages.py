@@ -60,6 +60,14 @@ def test_an_error_is_told_by_its_own_line_not_by_what_follows(tmp_path):
     assert processes.wait(started(tmp_path, code))["failed"] == "jaxlib.XlaRuntimeError: RESOURCE_EXHAUSTED: 3 GB"
 
 
+def test_the_last_word_before_an_abort_is_what_is_told(tmp_path):
+    log = tmp_path / "log"
+    log.write_text(
+        "ValueError: before\nF1126 16:21:23 7 gpu.cc:2] Check failed: ok\nFatal Python error: Aborted\nmodules\n"
+    )
+    assert processes.last_line(log) == "F1126 16:21:23 7 gpu.cc:2] Check failed: ok"
+
+
 @pytest.mark.parametrize("rows", [[], [{"m": 1}]])
 def test_a_hang_is_ended_after_its_box(tmp_path, monkeypatch, rows):
     monkeypatch.setattr(processes, "GRACE_S", 0.3)
@@ -247,10 +255,13 @@ def test_a_cards_file_is_named_after_it():
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_rehearsal_runs_every_stage_and_survives_one_that_crashes(tmp_path):
-    """PyTorch is made one that takes its process with it."""
+    """PyTorch is made one that takes the process of its part with it, and is none to others that look for it."""
     broken, out = tmp_path / "broken", tmp_path / "on_gpu.json"
     broken.mkdir()
-    (broken / "torch.py").write_text("import os\nprint('torch: corrupted', flush=True)\nos.abort()\n")
+    (broken / "torch.py").write_text(
+        "import os, sys\nif sys.argv[2:3] != ['torch']:\n    raise ModuleNotFoundError('none')\n"
+        "print('torch: corrupted', flush=True)\nos.abort()\n"
+    )
     ran = command("--rehearse", f"--out={out}", PYTHONPATH=str(broken))
     found = json.loads(out.read_text())
     stages = found["stages"]
