@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import platform
 import re
 import sys
 
@@ -11,12 +12,11 @@ import sys
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
 os.environ.setdefault("PJRT_NPROC", str(min(max(_CORES, 2), 8)))
 os.environ.setdefault("PYTHONHASHSEED", "0")
-_GPU_NODES = ("/dev/nvidiactl", "/dev/dxg")  # Linux, and Linux inside Windows
-os.environ.setdefault("JAX_PLATFORMS", "cuda,cpu" if any(map(os.path.exists, _GPU_NODES)) else "cpu")
 
 from absl import app, flags
 
 from bitzero.config import Config, ConfigError
+from bitzero.run import accelerator
 from bitzero.run.experiment import read_config
 from bitzero.run.terminal import settle_streams
 
@@ -37,6 +37,8 @@ flags.DEFINE_bool("dry_run", False, "sweep: list and check the points, run nothi
 def main(argv: list[str]) -> int:
     """Runs the chosen mode; the value is the exit code, and whatever a person can mend is one line on stderr."""
     try:
+        if refusal := accelerator.system_refusal(platform.system(), os.environ):
+            raise ConfigError(refusal)
         if len(argv) > 1:
             raise ConfigError(f"unknown argument {argv[1]!r}; settings are given as --config.group.key=value")
         if FLAGS.mode == "sweep":
@@ -56,6 +58,7 @@ def main(argv: list[str]) -> int:
 
 
 def _run(mode: str, cfg: Config, workdir: pathlib.Path) -> int:
+    _settle_device()
     from bitzero.run import evaluate, export, train  # not above: JAX takes seconds, a mistyped flag should not
     from bitzero.run.checkpoint import ShapeError
     from bitzero.run.workdir import RunError
@@ -65,6 +68,17 @@ def _run(mode: str, cfg: Config, workdir: pathlib.Path) -> int:
     except (RunError, ShapeError) as error:
         print(f"launch.py: {error}", file=sys.stderr)
         return 1
+
+
+def _settle_device() -> None:
+    """Sets what JAX reads when it is imported, and says which device that will be; raises ``ConfigError``."""
+    asked = os.environ.get("JAX_PLATFORMS", "").strip().lower()
+    driver = accelerator.Driver(trouble="not asked") if asked == "cpu" else accelerator.ask_driver()
+    choice = accelerator.choose(os.environ, driver, accelerator.cuda_plugin())
+    if choice.refusal:
+        raise ConfigError(choice.refusal)
+    os.environ.update(choice.settings)
+    print(choice.line, flush=True)
 
 
 def _sweep() -> int:

@@ -1,5 +1,8 @@
 """Speed and make-up of the program generator, by level: `python benchmarks/generator.py`.
 
+With `--feed=1000000` only how many cores a trainer of so many tokens a second needs for its training rows, which
+workers of the generator make (`--config` says of which shape).
+
 One process, one core: candidates and kept programs a second of processor time (after deduplication within the run),
 what became of the candidates, and token lengths. Writes `benchmarks/results/generator.json` with machine and commit.
 """
@@ -7,6 +10,7 @@ what became of the candidates, and token lengths. Writes `benchmarks/results/gen
 import argparse
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import platform
@@ -19,7 +23,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 REASONS = ("dead", "split", "failed", "constant", "trivial", "level")  # why a candidate is not kept
 sys.path.insert(0, str(ROOT))
 
+from bitzero.config import Config  # noqa: E402
+from bitzero.generator.orders import BatchOrder, pack_step  # noqa: E402
 from bitzero.generator.programs import Counts, Program, generate  # noqa: E402
+from bitzero.run.experiment import read_config  # noqa: E402
 from bitzero.tasks import levels  # noqa: E402
 from bitzero.tasks.tokens import encode  # noqa: E402
 from bitzero.tasks.trivial import CONSTANTS  # noqa: E402
@@ -32,7 +39,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--samples", type=int, default=0, help="programs of each level to print")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "benchmarks" / "results" / "generator.json")
+    parser.add_argument("--feed", type=float, default=0, help="tokens a second: says the cores they need, and no more")
+    parser.add_argument("--config", default="experiments/azr_small.py", help="with --feed: shape of the rows")
     flags = parser.parse_args()
+    if flags.feed:
+        feed(flags.feed, read_config(str(ROOT / flags.config)))
+        return
     rows = []
     for level in range(levels.NUM_LEVELS):
         programs, row = measure_level(level, flags.n, flags.seed)
@@ -42,6 +54,25 @@ def main() -> None:
             print("\n".join(["", program.code, *map(pair, program.inputs, program.outputs, program.traces)]))
     flags.out.parent.mkdir(parents=True, exist_ok=True)
     flags.out.write_text(json.dumps({**machine(), "seed": flags.seed, "programs": flags.n, "levels": rows}, indent=1))
+
+
+def feed(rate: float, cfg: Config, tokens: int = 50_000) -> None:
+    """Prints how many cores make `rate` tokens a second, at the start of a run and with every level open."""
+    for open_levels in (cfg.tasks.open_levels, levels.NUM_LEVELS):
+        order = BatchOrder(
+            step=0, steps=1, batch_size=16, context=cfg.tasks.context, open_levels=open_levels,
+            frontier=open_levels - 1,
+        )  # fmt: skip
+        pack_step(cfg, order, 0)  # imports and tables
+        made, step, began = 0, 0, time.process_time()
+        while made < tokens:
+            step += 1
+            made += int((pack_step(cfg, order, step)[1]["tokens"] != 0).sum())
+        speed = made / (time.process_time() - began)
+        print(
+            f"L0 to L{open_levels - 1}: one worker makes {speed:,.0f} tokens a second of processor time; "
+            f"{rate:,.0f} tokens/s need {math.ceil(rate / speed)} cores"
+        )
 
 
 def pair(given: str, value: str, trace: str) -> str:

@@ -112,7 +112,7 @@ def ask(form: str, path: str, given: argparse.Namespace) -> dict[str, Any]:
     prompts = np.random.default_rng(0).integers(100, 500, (model.batch_size, given.prompt)).tolist()
     if form == "whole":
         one = jax.jit(rollout.sample, static_argnames=("model", "max_new"))
-        questions.sample_completions = lambda key, weights, prompts, temperature, model, max_new: (
+        questions.sample_completions = lambda key, weights, prompts, temperature, model, max_new, parts: (
             one(key, weights, prompts, model, max_new=max_new, temperature=temperature).tokens
         )
     answer = lambda max_new: np.array(

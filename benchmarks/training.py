@@ -33,6 +33,7 @@ from bitzero.generator.stream import BatchOrder, Stream
 from bitzero.model import precision, quant
 from bitzero.run import device
 from bitzero.run.experiment import read_config
+from bitzero.run.sitting import sandbox_workers
 from bitzero.sandbox import Limits, Sandbox
 from bitzero.selfplay import loop, verify, warmup
 from bitzero.state import Judged, Supervised
@@ -48,7 +49,7 @@ def main() -> None:
     given = parser.parse_args()
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     cfg = read_config(str(ROOT / given.config))
-    with Sandbox(Limits(value_bytes=cfg.sandbox.value_bytes), workers=cfg.sandbox.workers) as sandbox:
+    with Sandbox(Limits(value_bytes=cfg.sandbox.value_bytes), workers=sandbox_workers(cfg)) as sandbox:
         with Stream(cfg) as stream:
             batch = batch_of(stream, cfg, "warmup", STEPS, cfg.warmup.batch_size)
             qat = warm(cfg, batch, given.repeats)

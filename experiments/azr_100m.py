@@ -20,7 +20,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimiser.update(lr=1.5e-3, lr_warmup=1_000)
     config.warmup.update(steps=40_000, batch_size=512)
     config.selfplay.update(steps=4_000, num_tasks=64, group_size=16, supervised_batch=512, ring=16_384, history=1 << 20)
-    config.tasks.update(context=512, prompt=192, completion=128, answer=256, record=384, workers=12)
-    config.sandbox.workers = 12
+    config.tasks.update(context=512, prompt=192, completion=128, answer=256, record=384)
     config.run.update(save_every=1_000)
     return config

@@ -20,7 +20,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimiser.update(lr=2e-3, lr_warmup=500)
     config.warmup.update(steps=20_000, batch_size=512)
     config.selfplay.update(steps=2_000, num_tasks=64, group_size=8, supervised_batch=256, ring=16_384, history=1 << 20)
-    config.tasks.update(context=512, prompt=192, completion=128, answer=256, record=384, workers=8)
-    config.sandbox.workers = 8
+    config.tasks.update(context=512, prompt=192, completion=128, answer=256, record=384)
     config.run.update(save_every=1_000)
     return config

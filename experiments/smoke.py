@@ -24,7 +24,14 @@ def get_config() -> ml_collections.ConfigDict:
     config.tasks.update(guarded=8, dev_items=8, unlock_every=20, completion=32, answer=32)
     config.sandbox.workers = 1
     config.eval.update(
-        items=8, locked_items=0, passk=2, passk_items=4, shuffled_items=4, precision_items=8, batch_size=16
+        items=8,
+        locked_items=0,
+        passk=2,
+        passk_items=4,
+        shuffled_items=4,
+        precision_items=8,
+        operation_items=12,
+        batch_size=16,
     )
     config.run.update(chunk=4, save_every=20, samples_every=4)
     return config

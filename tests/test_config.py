@@ -59,6 +59,11 @@ def test_a_whole_number_may_stand_for_a_number():
         ({"model__compute": "f64"}, "config.model.compute must be one of auto, f32, bf16, int8; it is 'f64'"),
         ({"optimiser__microbatches": 5}, "config.optimiser.microbatches=5 must divide warmup.batch_size=32"),
         ({"optimiser__microbatches": 32}, "config.optimiser.microbatches=32 must divide selfplay.supervised_batch=48"),
+        (
+            {"selfplay__rollout_parts": 3},
+            "config.selfplay.rollout_parts=3 must divide num_tasks × group_size=128",
+        ),
+        ({"eval__parts": 3}, "config.eval.parts=3 must divide batch_size=100"),
         ({"model__num_kv_heads": 3}, "config.model.num_kv_heads=3 must divide num_heads=4"),
         ({"model__head_dim": 31}, "config.model.head_dim=31 must be even: RoPE turns pairs"),
         ({"selfplay__group_size": 1}, "config.selfplay.group_size=1 must be at least 2: the baseline leaves one out"),

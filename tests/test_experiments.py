@@ -13,7 +13,13 @@ from bitzero.selfplay import warmup
 from bitzero.state import Supervised
 
 NAMES = sorted(path.stem for path in (pathlib.Path(__file__).parents[1] / "experiments").glob("*.py"))
-MILLIONS = {"smoke": (0, 0.1), "azr_small": (0.5, 2), "azr_25m": (20, 30), "azr_100m": (100, 200)}
+MILLIONS = {
+    "smoke": (0, 0.1),
+    "azr_small": (0.5, 2),
+    "bitnet_plain": (0.5, 0.7),
+    "azr_25m": (20, 30),
+    "azr_100m": (100, 200),
+}
 
 
 def experiment(name, *variant):

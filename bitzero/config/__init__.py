@@ -45,11 +45,15 @@ from bitzero.config.derived import (
     promotable,
     ramp_steps,
     refresh_period,
+    rollout_parts,
     spends,
     steps_in_all,
+    update_parts,
     with_operand,
+    with_parts,
 )  # fmt: skip
 from bitzero.config.stored import (
+    FIXED,
     OLD_SETTINGS,
     acts_on_results,
     acts_on_training,
@@ -60,6 +64,7 @@ from bitzero.config.stored import (
 
 __all__ = [
     "BLOCK_ROWS",
+    "FIXED",
     "INDEX_BITS",
     "NUM_LEVELS",
     "OLD_SETTINGS",
@@ -96,10 +101,13 @@ __all__ = [
     "promotable",
     "ramp_steps",
     "refresh_period",
+    "rollout_parts",
     "spends",
     "steps_in_all",
     "stored_settings",
+    "update_parts",
     "with_operand",
+    "with_parts",
     "without_old",
 ]  # fmt: skip
 

@@ -22,7 +22,8 @@ from bitzero.config.derived import (
 _MAY_BE_ZERO = frozenset({
     "seed", "model.max_tier", "optimiser.lr_warmup", "selfplay.steps", "selfplay.seed_tasks", "tasks.nice", "run.nice",
     "eval.items", "eval.locked_items", "eval.passk_items", "eval.shuffled_items", "eval.precision_items", "model.smear",
-    "run.until", "tasks.guarded",
+    "run.until", "tasks.guarded", "model.conv", "eval.operation_items", "tasks.workers", "sandbox.workers",
+    "optimiser.microbatches", "selfplay.rollout_parts", "eval.parts",
 })  # fmt: skip
 
 
@@ -68,6 +69,11 @@ def _shape_problems(cfg: Config) -> Iterator[str]:
     for name, count in cut.items():
         if count % max(cfg.optimiser.microbatches, 1):
             yield f"config.optimiser.microbatches={cfg.optimiser.microbatches} must divide {name}={count}"
+    rollouts = play.num_tasks * play.group_size
+    if play.steps and rollouts % max(play.rollout_parts, 1):
+        yield f"config.selfplay.rollout_parts={play.rollout_parts} must divide num_tasks × group_size={rollouts}"
+    if cfg.eval.batch_size % max(cfg.eval.parts, 1):
+        yield f"config.eval.parts={cfg.eval.parts} must divide batch_size={cfg.eval.batch_size}"
     if play.seed_tasks > play.ring:
         yield f"config.selfplay.seed_tasks={play.seed_tasks} must fit selfplay.ring={play.ring}"
     if play.history & (play.history - 1):
@@ -127,6 +133,8 @@ def _schedule_problems(cfg: Config) -> Iterator[str]:
     shares = warm.deduction + warm.abduction + warm.induction + warm.propose
     if abs(shares - 1) > 1e-6:
         yield f"config.warmup.deduction, abduction, induction and propose must sum to 1; they sum to {shares:g}"
+    if not cfg.optimiser.lr_flat <= 1:
+        yield f"config.optimiser.lr_flat={cfg.optimiser.lr_flat} must be at most 1: it is a share of the warm-up"
     if not 0 <= warm.ramp_start <= warm.ramp_end <= 1:
         yield f"config.warmup needs 0 ≤ ramp_start={warm.ramp_start} ≤ ramp_end={warm.ramp_end} ≤ 1"
     for key, steps in (

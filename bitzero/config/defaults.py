@@ -8,6 +8,7 @@ Operand = Literal["f32", "bf16", "int8"]
 Compute = Literal["auto", "f32", "bf16", "int8"]
 Weights = Literal["ternary", "int4", "full"]
 TierBits = Literal[0, 4, 8]
+Decay = Literal["linear", "cosine"]
 Reward = Literal["paper", "code", "balanced"]
 AdvantageForm = Literal["group", "task_relative"]
 Signal = Literal["fisher", "activation", "attention", "magnitude", "static", "random"]
@@ -32,6 +33,10 @@ class Model:
     ffn_width: int = 384  # gated ReLU² hidden width
     rope_theta: float = 10_000.0
     smear: int = 0  # preceding tokens whose embeddings are mixed into each input: 0 is plain BitNet
+    value_embeddings: bool = False  # a table of tokens in each layer, added to the values under a learned gain
+    input_skips: bool = False  # the embeddings again before each layer, under a learned gain
+    qk_norm: bool = False  # queries and keys of RMS 1, queries times a learned gain a head
+    conv: int = 0  # taps of a causal depthwise convolution on q, k and v; 0: none
     remat: bool = False  # recompute each layer's forward in the backward pass
     compute: Compute = "auto"  # operand type of the products; auto: the fastest, measured once
     max_tier: TierBits = 8  # largest residual tier the state may hold
@@ -44,14 +49,16 @@ class Optimiser:
 
     lr: float = 6e-3  # peak, warm-up phase
     lr_warmup: int = 100  # steps of linear rise
-    lr_end: float = 0.1  # last learning rate of warm-up ÷ peak
+    lr_decay: Decay = "linear"  # how the learning rate falls from its peak to lr_end × peak
+    lr_flat: float = 0.65  # share of the warm-up's steps after which it begins to fall
+    lr_end: float = 0.0  # last learning rate of warm-up ÷ peak
     lr_gains: float = 0.5  # learning rate of embedding and norm gains ÷ that of the matrices
     momentum: float = 0.95  # of Muon
     beta1: float = 0.9  # of Adam
     beta2: float = 0.95
     weight_decay: float = 0.0
     clip: float = 1.0  # global gradient norm
-    microbatches: int = 1  # equal parts of an update's rows, one backward pass each: less memory, the same step
+    microbatches: int = 0  # equal parts of an update's rows, a backward pass each: less memory; 0: as many as it takes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,6 +83,9 @@ class SelfPlay:
     steps: int = 160
     num_tasks: int = 16  # N, proposals and solver slots a step
     group_size: int = 8  # G, solver rollouts a slot
+    rollout_parts: int = (
+        0  # equal parts of the N × G rollouts, one after the other: less memory; 0: as many as it takes
+    )
     supervised_batch: int = 48  # generator sequences in every update
     lr: float = 1e-4  # latents move discretely: α/2 to a flip
     temperature: float = 1.0
@@ -132,7 +142,7 @@ class Tasks:
     unlock_at: float = 0.7  # dev accuracy of the frontier that opens the next level
     dev_items: int = 64  # programs a dev measurement asks
     guarded: int = 400  # held-out programs of a level and split that no proposal may behave like
-    workers: int = 1  # generator processes
+    workers: int = 0  # generator processes; 0: one, and more while the trainer waits for them, within the cores
     nice: int = 5  # their niceness
 
 
@@ -144,7 +154,7 @@ class Executor:
     cpu_s: float = 0.5
     memory_mb: int = 256
     value_bytes: int = 512  # canonical text of one value; longer is oversize
-    workers: int = 2
+    workers: int = 0  # programs run at once; 0: as many as cores, 2 to 16
     allow_unsafe: bool = False  # run without seccomp; only on a machine that may be lost
 
 
@@ -158,14 +168,16 @@ class Eval:
     passk_items: int = 50
     shuffled_items: int = 100
     precision_items: int = 200  # dev programs asked at several precisions
+    operation_items: int = 600  # dev deductions by whose operations errors are counted
     batch_size: int = 100  # questions decoded together; n, half of n and k times its items fill batches
+    parts: int = 0  # equal parts of such a batch, one after the other: less memory; 0: as many as it takes
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
     """One sitting after another."""
 
-    chunk: int = 20  # steps of one dispatch; divides every boundary
+    chunk: int = 20  # steps from one report to the next, and of one dispatch at most; divides every boundary
     save_every: int = 200  # steps
     keep: int = 3  # checkpoints kept beside the one from before self-play
     minutes: float = 0.0  # ends a sitting (saves, says how to go on); 0: never

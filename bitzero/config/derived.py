@@ -27,6 +27,26 @@ def with_operand(cfg: Config, operand: str) -> Config:
     raise ValueError(f"operand {operand!r} is not one of {', '.join(OPERANDS)}")
 
 
+def update_parts(cfg: Config) -> int:
+    """Parts of an update: ``optimiser.microbatches``, or 1 while that is to be chosen (0)."""
+    return max(cfg.optimiser.microbatches, 1)
+
+
+def rollout_parts(cfg: Config) -> int:
+    """Parts of the answers' rollouts: ``selfplay.rollout_parts``, or 1 while that is to be chosen (0)."""
+    return max(cfg.selfplay.rollout_parts, 1)
+
+
+def with_parts(cfg: Config, *, updates: int, rollouts: int, asking: int) -> Config:
+    """``cfg`` with the parts of updates, of rollouts and of a batch of questions settled."""
+    return dataclasses.replace(
+        cfg,
+        optimiser=dataclasses.replace(cfg.optimiser, microbatches=updates),
+        selfplay=dataclasses.replace(cfg.selfplay, rollout_parts=rollouts),
+        eval=dataclasses.replace(cfg.eval, parts=asking),
+    )
+
+
 def steps_in_all(cfg: Config) -> int:
     """Steps of warm-up and self-play together: the step at which a run is done."""
     return cfg.warmup.steps + cfg.selfplay.steps

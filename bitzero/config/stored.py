@@ -14,8 +14,20 @@ from bitzero.config.defaults import Config, ConfigError
 OLD_SETTINGS = {
     "tasks.fuel": "a generated program may use 128 ticks, as before",
 }
-# How much of the machine a run takes, and where it pauses: another value asks for no other result.
-FREE = frozenset({"run.minutes", "run.until", "run.nice", "run.keep", "tasks.nice", "tasks.workers", "sandbox.workers"})
+# How much of the machine a run takes, and where it pauses: another value asks for no other result, but for rounding
+# where an update or a batch is cut. `run.json` has those in force, sitting by sitting.
+FREE = frozenset({
+    "run.minutes", "run.until", "run.nice", "run.keep", "run.chunk", "tasks.nice", "tasks.workers", "sandbox.workers",
+    "optimiser.microbatches", "selfplay.rollout_parts", "eval.parts",
+})  # fmt: skip
+# What one might change for memory and may not → why, and what does instead.
+FIXED = {
+    "selfplay.num_tasks": "it is how many tasks a step learns from; optimiser.microbatches and selfplay.rollout_parts "
+    "need less memory for the same step",
+    "selfplay.group_size": "a success rate is a mean over so many answers, and with it every reward; "
+    "selfplay.rollout_parts needs less memory for the same step",
+    "warmup.batch_size": "it is how many rows a step learns from; optimiser.microbatches needs less memory",
+}
 QUESTIONS = "eval"  # the group of settings that act on what a run is asked, not on the run
 
 

@@ -34,14 +34,14 @@ class AnswerRows:
     mask: Bool[np.ndarray, "n rows T"]  # True: a token of an answer
 
 
-def programs_by_level(cfg: Config) -> dict[int, int]:
-    """Levels open from the start → how many of their dev programs ``eval.precision_items`` stands for."""
-    return {level: -(-cfg.eval.precision_items // cfg.tasks.open_levels) for level in range(cfg.tasks.open_levels)}
+def programs_by_level(cfg: Config, items: int) -> dict[int, int]:
+    """Levels open from the start → how many of their dev programs ``items`` of them all stand for."""
+    return {level: -(-items // cfg.tasks.open_levels) for level in range(cfg.tasks.open_levels)}
 
 
-def dev_programs(heldout: Heldout, cfg: Config) -> list[Program]:
-    """The first dev programs of the levels open from the start: the same ones all through a run."""
-    return [made for level, n in programs_by_level(cfg).items() for made in heldout("dev", level, n)]
+def dev_programs(heldout: Heldout, cfg: Config, items: int) -> list[Program]:
+    """The first dev questions of the levels open from the start: the same ones all through a run."""
+    return [made for level, n in programs_by_level(cfg, items).items() for made in heldout("dev", level, n)[:n]]
 
 
 def answer_rows(found: Sequence[Program], cfg: Config) -> AnswerRows:

@@ -19,7 +19,7 @@ def measure_precisions(state: TrainState, cfg: Config, heldout_programs: Heldout
 
     Also the bits in use, stored and as information, and the map: kernel → layers × blocks of tiers.
     """
-    found = heldout.dev_programs(heldout_programs, cfg)
+    found = heldout.dev_programs(heldout_programs, cfg, cfg.eval.precision_items)
     held = heldout.answer_rows(found, cfg)
     tasks = [TASK_KINDS[DEDUCTION].task_of_program(program, cfg) for program in found]
     rows: list[dict[str, Any]] = []

@@ -19,7 +19,7 @@ from bitzero.state import TrainState
 from bitzero.tasks import judge, tokens
 from bitzero.tasks.kinds import TASK_KINDS, Kinds, Task
 
-Heldout = Callable[[Split, int, int], list[Program]]  # (split, level, n) → the first n programs
+Heldout = Callable[[Split, int, int], list[Program]]  # (split, level, n) → n programs, or the draws that hold them
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,7 @@ class Solver:
     cfg: Config
     batch_size: int  # questions decoded together; fewer are filled up to it, so that one shape is compiled
     kinds: Kinds = TASK_KINDS
+    parts: int = 1  # equal parts of a batch, decoded one after the other
 
 
 def solver_of(
@@ -44,7 +45,10 @@ def solver_of(
     lam = None if integers else schedule.lam(state.step, cfg)
     weights = _materialise(state.params, state.precision, cfg.model, lam)
     traced = bool(state.trace_mode) if trace is None else trace
-    return Solver(weights=weights, cfg=cfg, trace=traced, batch_size=cfg.eval.batch_size, kinds=kinds)
+    return Solver(
+        weights=weights, cfg=cfg, trace=traced, batch_size=cfg.eval.batch_size, kinds=kinds,
+        parts=max(cfg.eval.parts, 1),
+    )  # fmt: skip
 
 
 def checkpoint_structure(cfg: Config) -> Callable[[int, dict[str, Any]], TrainState]:
@@ -89,7 +93,9 @@ def complete_prompts(
         part = prompts[start : start + size]
         batch = left_padded([*part, *([part[0]] * (size - len(part)))], width)  # one shape: one compilation
         key = jax.random.fold_in(jax.random.key(seed), start)
-        drawn = sample_completions(key, solver.weights, batch, temperature, solver.cfg.model, max_new)
+        drawn = sample_completions(
+            key, solver.weights, batch, temperature, solver.cfg.model, max_new, parts=solver.parts
+        )
         for row in np.asarray(drawn)[: len(part)]:
             yield [int(token) for token in row]
 
@@ -101,18 +107,25 @@ def sample_completions(
     temperature: float,
     model: Model,
     max_new: int,
+    parts: int = 1,
 ) -> Int[Array, "B C"]:
-    """Completions of left-padded prompts, as ``rollout.sample`` draws them.
+    """Completions of left-padded prompts, as ``rollout.sample`` draws them, in ``parts`` one after the other.
 
     Compiled in two halves, one after the other: most of the memory of an answering process is what XLA's compiler
     keeps until a program is done (``whole`` of benchmarks/inference.py is what one program would take).
     """
-    logits, cache = _prefill(weights, prompts, model, max_new=max_new)
-    return _decode(key, weights, prompts, logits, cache, model, temperature=jnp.float32(temperature)).tokens
+    rows = prompts.shape[0]
+    drawn: list[Array] = []
+    for own in np.split(prompts, parts):
+        logits, cache = prefill(weights, own, model, max_new=max_new)
+        place = {} if parts == 1 else {"first": jnp.int32(len(drawn) * len(own)), "rows": rows}
+        done = decode(key, weights, own, logits, cache, model, temperature=jnp.float32(temperature), **place)
+        drawn.append(done.tokens)
+    return jnp.concatenate(drawn)
 
 
-_prefill = jax.jit(rollout.prefill, static_argnames=("model", "max_new"))
-_decode = jax.jit(rollout.decode, static_argnames="model")
+prefill = jax.jit(rollout.prefill, static_argnames=("model", "max_new"))
+decode = jax.jit(rollout.decode, static_argnames=("model", "rows"))
 
 
 def correct_answers(

@@ -5,6 +5,7 @@ control (the model sees another task's program), pass@k, and the same items befo
 """
 
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,8 +30,10 @@ class Group:
 
     level: int
     kind: TaskKind
-    tasks: list[Task]
+    tasks: list[Task]  # the first draws of the generator
     training: list[Task]  # for choosing the trivial rule
+    further: list[Task] = dataclasses.field(default_factory=list)  # draws after them, up to as many different programs
+    firsts: list[int] = dataclasses.field(default_factory=list)  # of tasks and further, those of a new program
     open: bool = True  # the level was trained on; pass@k is not asked of the others
 
 
@@ -44,15 +47,22 @@ def items_by_level(cfg: Config, open_levels: int) -> dict[int, int]:
 
 
 def table_questions(heldout: Heldout, cfg: Config, open_levels: int, kinds: Kinds = TASK_KINDS) -> list[Group]:
-    """The fixed held-out set: the first n test programs of every level, each asked in every kind."""
+    """The fixed held-out set: the first n test draws of every level, and on to n different programs, in every kind.
+
+    ``heldout`` gives draws (``Stream.heldout_draws``): a program that comes again comes with another input.
+    """
     groups = []
     for level, n in items_by_level(cfg, open_levels).items():
         test, training = heldout("test", level, n), heldout("train", level, min(n, RULE_ITEMS))
+        places = {program.hash: place for place, program in reversed(list(enumerate(test)))}
         for kind in kinds:
             tasks = [kind.task_of_program(program, cfg) for program in test]
             rule_tasks = [kind.task_of_program(program, cfg) for program in training]
-            opened = level < open_levels
-            groups.append(Group(level=level, kind=kind, tasks=tasks, training=rule_tasks, open=opened))
+            group = Group(
+                level=level, kind=kind, tasks=tasks[:n], training=rule_tasks, further=tasks[n:],
+                firsts=sorted(places.values()), open=level < open_levels,
+            )  # fmt: skip
+            groups.append(group)
     return groups
 
 
@@ -61,7 +71,9 @@ def measure_row(
 ) -> tuple[dict[str, Any], Correct, Correct | None]:
     """One row of the table, and which items were right now and before self-play (None without such a checkpoint)."""
     cfg, tasks = now.cfg, group.tasks
-    greedy = questions.correct_answers(sandbox, tasks, questions.ask(now, tasks), now.kinds)[:, 0]
+    every = [*tasks, *group.further]
+    answered = questions.correct_answers(sandbox, every, questions.ask(now, every), now.kinds)[:, 0]
+    greedy = answered[: len(tasks)]
     earlier = (
         questions.correct_answers(sandbox, tasks, questions.ask(before, tasks), now.kinds)[:, 0] if before else None
     )
@@ -77,14 +89,25 @@ def measure_row(
         **trivial_row(group, sandbox, now.kinds),
         "shuffled": share_correct(shuffled_control(tasks[: cfg.eval.shuffled_items], now, sandbox)),
         "before_selfplay": None if earlier is None else share_correct(earlier),
+        "different": share_correct(answered[group.firsts]),
     }
     some = tasks[: cfg.eval.passk_items]
     if some and group.open:
         drawn = questions.ask(now, some, samples=cfg.eval.passk, temperature=cfg.selfplay.temperature, seed=1)
-        row[f"pass@{cfg.eval.passk}"] = share_correct(
-            np.asarray(questions.correct_answers(sandbox, some, drawn, now.kinds).any(axis=1))
-        )
+        right = questions.correct_answers(sandbox, some, drawn, now.kinds)
+        row[f"pass@{cfg.eval.passk}"] = share_correct(np.asarray(right.any(axis=1)))
+        row[f"majority@{cfg.eval.passk}"] = share_correct(majority_right(drawn, right))
     return row, greedy, earlier
+
+
+def majority_right(drawn: Sequence[Sequence[str | None]], right: Bool[np.ndarray, "n s"]) -> Correct:
+    """Whether the text most often drawn for each item is right; the first of equals, malformed answers never."""
+    found = []
+    for texts, hits in zip(drawn, right, strict=True):
+        votes = Counter(text for text in texts if text is not None)
+        chosen = votes.most_common(1)[0][0] if votes else None
+        found.append(chosen is not None and bool(hits[list(texts).index(chosen)]))
+    return np.array(found, dtype=bool)
 
 
 def trivial_row(group: Group, sandbox: Sandbox, kinds: Kinds = TASK_KINDS) -> dict[str, Any]:

@@ -1,11 +1,16 @@
 """What generated programs do on the fixed inputs of ``tasks.behaviour``: the same numbers that the sandbox finds.
 
-For held-out programs, which proposals must not come back to. They are the generator's own, so they run here, in its
-worker, under the sandbox's fuel and canonical values.
+For held-out programs, which proposals must not come back to. They are the generator's own, so a fork of its worker may
+run them, under the sandbox's fuel, canonical values and processor time: fuel alone does not bound a loop whose numbers
+double their digits, or one inside a built-in.
 """
 
 import ast
-from typing import Any
+import json
+import os
+import signal
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from bitzero.generator.templates import BUILTINS
 from bitzero.sandbox import fuel
@@ -14,6 +19,8 @@ from bitzero.tasks import behaviour
 from bitzero.tasks.kinds import LabelledProgram
 
 FUEL = 20_000  # of a part, as ``config.sandbox.fuel`` has it
+CPU_S = 0.5  # of a part, as ``config.sandbox.cpu_s`` has it
+_CAUGHT = {"Exception": Exception, "MemoryError": MemoryError}  # names that ``behaviour.rows_program`` reads
 
 
 class _OutOfFuel(BaseException):
@@ -24,10 +31,49 @@ def behaviours_of(program: LabelledProgram, canonical_source: str, value_bytes: 
     """The behaviour hash for each combination of argument types among the program's inputs."""
     source = behaviour.rows_program(program.code)
     found = set()
-    for signature in {behaviour.signature_of(given) for given in program.inputs}:
-        parts = [_run(source, rows, value_bytes) for rows in behaviour.fixed_inputs(signature)]
+    for signature in sorted({behaviour.signature_of(given) for given in program.inputs}):
+        parts = run_parts(source, behaviour.fixed_inputs(signature), value_bytes)
         found.add(behaviour.behaviour_hash(signature, parts, canonical_source))
     return found
+
+
+def run_parts(source: str, inputs: Sequence[str], value_bytes: int) -> list[tuple[str, str]]:
+    """Outcome and value of the program on each input; a part that ends its process is a ``timeout``, as it is of one
+    that the sandbox ends for its processor time.
+    """
+    found: list[tuple[str, str]] = []
+    while len(found) < len(inputs):
+        told = _told_by_fork(source, inputs[len(found) :], value_bytes)
+        found += told
+        if len(found) < len(inputs):
+            found.append(("timeout", ""))
+    return found
+
+
+def _told_by_fork(source: str, inputs: Sequence[str], value_bytes: int) -> list[tuple[str, str]]:
+    """What a fork of this process finds out about the inputs before it ends, in their order."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _tell(writer, source, inputs, value_bytes)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        lines = pipe.read().splitlines(keepends=True)
+    os.waitpid(pid, 0)
+    return [tuple(json.loads(line)) for line in lines if line.endswith(b"\n")]
+
+
+def _tell(writer: int, source: str, inputs: Sequence[str], value_bytes: int) -> NoReturn:
+    """The fork: a line for each part, written whole before the next one begins."""
+    try:
+        signal.signal(signal.SIGPROF, signal.SIG_DFL)
+        for rows in inputs:
+            signal.setitimer(signal.ITIMER_PROF, CPU_S)
+            data = json.dumps(_run(source, rows, value_bytes)).encode() + b"\n"
+            while data:
+                data = data[os.write(writer, data) :]
+    finally:
+        os._exit(0)
 
 
 def _run(source: str, rows: str, value_bytes: int) -> tuple[str, str]:
@@ -41,7 +87,7 @@ def _run(source: str, rows: str, value_bytes: int) -> tuple[str, str]:
             raise _OutOfFuel
         return True
 
-    space: dict[str, Any] = {"__builtins__": {**BUILTINS, "Exception": Exception}, fuel.TICK: tick}
+    space: dict[str, Any] = {"__builtins__": {**BUILTINS, **_CAUGHT}, fuel.TICK: tick}
     try:
         exec(compile(tree, "<behaviour>", "exec"), space)
         return "ok", canonical(space["f"](ast.literal_eval(rows)), value_bytes)
@@ -53,3 +99,5 @@ def _run(source: str, rows: str, value_bytes: int) -> tuple[str, str]:
         return "forbidden", ""
     except MemoryError:
         return "memory", ""
+    except Exception:
+        return "exception", ""

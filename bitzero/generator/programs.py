@@ -8,9 +8,10 @@ machine.
 
 import argparse
 import builtins
+import dataclasses
 import keyword
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -316,6 +317,24 @@ def heldout(seed: int, split: Split, level: int, n: int) -> list[Program]:
         kept.setdefault(program.hash, program)
         index += 1
     return list(kept.values())
+
+
+def as_asked(candidates: Iterable[Program]) -> Iterator[Program]:
+    """Candidates as questions: a program that comes again comes with another input first.
+
+    So questions keep the generator's own distribution, in which small programs come more than once, and a larger set
+    only narrows an interval. A program none of whose inputs is new is left out.
+    """
+    asked: dict[int, set[str]] = {}
+    for program in candidates:
+        before = asked.setdefault(program.hash, set())
+        first = next((i for i, given in enumerate(program.inputs) if given not in before), None)
+        if first is not None:
+            before.add(program.inputs[first])
+            turn = lambda texts, first=first: (*texts[first:], *texts[:first])
+            yield dataclasses.replace(
+                program, inputs=turn(program.inputs), outputs=turn(program.outputs), traces=turn(program.traces)
+            )
 
 
 def main() -> None:

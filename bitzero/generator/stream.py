@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -25,7 +26,9 @@ from bitzero import config as configuration
 from bitzero.config import Config
 from bitzero.generator import orders
 from bitzero.generator.orders import BatchOrder
-from bitzero.generator.programs import Program, Split
+from bitzero.generator.programs import Program, Split, as_asked
+from bitzero.generator.wire import receive_answer, send_answer
+from bitzero.generator.workforce import usable_cores, workers_without_wait
 from bitzero.sandbox import Job
 from bitzero.tasks.kinds import Task
 from bitzero.tasks.levels import NUM_LEVELS
@@ -84,7 +87,9 @@ class Stream:
         self._changed = threading.Condition()
         self._failure: str | None = None
         self.closed = False
-        self._workers = [_Worker(self, i) for i in range(cfg.tasks.workers)]
+        self._most = cfg.tasks.workers or max(1, usable_cores() - 1)
+        self._taken: float | None = None  # time.monotonic() when a batch was taken last
+        self._workers = [_Worker(self, i) for i in range(cfg.tasks.workers or 1)]
         atexit.register(self.close)
 
     def __enter__(self) -> "Stream":
@@ -112,11 +117,27 @@ class Stream:
     def take_batch(self, order: BatchOrder) -> Batch:
         """The batch of an order, once; waits for the workers if need be. Raises `GeneratorFailed`."""
         self.request_batch(order)
+        began = time.monotonic()
         parts = [self._wait_for(("rows", order, step)) for step in range(order.step, order.step + order.steps)]
+        self._grow(began)
         self._drop_stale(order)
         if self.sandbox is not None:
             self._audit([Program(**_lists_to_tuples(item)) for head, _ in parts for item in head["audit"]])
         return Batch(**{name: np.stack([arrays[name] for _, arrays in parts]) for name in parts[0][1]})
+
+    def _grow(self, began: float) -> None:
+        """Starts the workers that would have spared the trainer its wait since ``began``, where they are left open."""
+        now, before = time.monotonic(), self._taken
+        self._taken = now
+        if before is None:  # nothing could be made ahead of the first batch
+            return
+        wanted = min(workers_without_wait(len(self._workers), now - began, now - before), self._most)
+        self._workers += [_Worker(self, i) for i in range(len(self._workers), wanted)]
+
+    @property
+    def workers(self) -> int:
+        """How many there are now."""
+        return len(self._workers)
 
     def tasks(self, n: int, step: int, open_levels: int | None = None) -> list[Task]:
         """`n` generator tasks, kinds in turn, open levels evenly, train split. Raises `GeneratorFailed`."""
@@ -136,6 +157,15 @@ class Stream:
         """`programs.heldout(cfg.seed, split, level, n)`, drawn by the workers. Raises `GeneratorFailed`."""
         return [program for program, _ in self._heldout_with_behaviours(split, level, n)]
 
+    def heldout_draws(self, split: Split, level: int, n: int) -> list[Program]:
+        """The questions (`programs.as_asked`) up to the one with the `n`-th different program: `n` or more.
+
+        The first `n` are a sample of what the generator draws; those of a program's first coming are `heldout`'s.
+        Raises `GeneratorFailed`.
+        """
+        drawn = [program for program, _ in self._candidates(split, level, n)]
+        return list(as_asked(drawn))
+
     def request_guarded(self) -> None:
         """Begin the programs of ``guarded_behaviours`` in the background."""
         for level, split in itertools.product(range(NUM_LEVELS), GUARDED_SPLITS):
@@ -152,18 +182,30 @@ class Stream:
         )
 
     def _heldout_with_behaviours(self, split: Split, level: int, n: int) -> list[tuple[Program, list[int]]]:
-        self.request_heldout(split, level, n)
         kept: dict[int, tuple[Program, list[int]]] = {}
+        for program, behaviours in self._candidates(split, level, n):
+            kept.setdefault(program.hash, (program, behaviours))
+        return list(kept.values())
+
+    def _candidates(self, split: Split, level: int, n: int) -> list[tuple[Program, list[int]]]:
+        """The candidates of a held-out set and what they do, up to the one with the `n`-th different program."""
+        self.request_heldout(split, level, n)
+        found: list[tuple[Program, list[int]]] = []
+        different: set[int] = set()
         for start in itertools.count(0, SLICE_ITEMS):
-            if len(kept) >= n:
-                return list(kept.values())[:n]
+            if len(different) >= n:
+                return found
             self._enqueue_heldout(split, level, start)
             if start > 200 * n + 10_000:
-                raise GeneratorFailed(f"the generator found {len(kept)} of {n} different {split} programs of L{level}")
+                raise GeneratorFailed(
+                    f"the generator found {len(different)} of {n} different {split} programs of L{level}"
+                )
             head, _ = self._wait_for(("heldout", split, level, start), keep=True)
             for item, behaviours in zip(head["items"], head["behaviours"], strict=True):
-                program = Program(**_lists_to_tuples(item))
-                kept.setdefault(program.hash, (program, behaviours))
+                if len(different) < n:
+                    program = Program(**_lists_to_tuples(item))
+                    different.add(program.hash)
+                    found.append((program, behaviours))
         raise AssertionError("unreachable")
 
     def _enqueue_heldout(self, split: Split, level: int, start: int) -> None:
@@ -315,34 +357,6 @@ def _ranges(n: int) -> list[tuple[int, int]]:
 def _lists_to_tuples(item: dict[str, Any]) -> dict[str, Any]:
     """Fields of a program or task as JSON gives them, made hashable again."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in item.items()}
-
-
-# ---- the wire: one JSON line a question; a JSON line and raw arrays an answer ----
-
-
-def send_answer(pipe: Any, head: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """Write an answer."""
-    layout = [(name, value.dtype.str, value.shape) for name, value in arrays.items()]
-    pipe.write(json.dumps({**head, "arrays": layout}).encode() + b"\n")
-    for value in arrays.values():
-        pipe.write(np.ascontiguousarray(value).tobytes())
-    pipe.flush()
-
-
-def receive_answer(pipe: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Read an answer. Raises EOFError where the pipe ends first."""
-    line = pipe.readline()
-    if not line.endswith(b"\n"):
-        raise EOFError
-    head = json.loads(line)
-    arrays = {}
-    for name, dtype, shape in head.pop("arrays"):
-        count = int(np.prod(shape, dtype=np.int64))
-        data = pipe.read(count * np.dtype(dtype).itemsize)
-        if len(data) != count * np.dtype(dtype).itemsize:
-            raise EOFError
-        arrays[name] = np.frombuffer(data, dtype=dtype).reshape(shape)
-    return head, arrays
 
 
 def spawn_worker(cfg: Config) -> subprocess.Popen[bytes]:

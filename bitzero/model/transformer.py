@@ -1,23 +1,25 @@
 """The ternary transformer: a decoder in Flax Linen, after BitNet b1.58 2B4T (arXiv 2504.12285).
 
 Block: RMSNorm → grouped-query attention with RoPE (sub-norm before o) → RMSNorm → ReLU² gated FFN (sub-norm before
-down). No biases, tied embedding. Layers run under ``nn.scan``; the KV cache is an explicit argument that travels in the
-scan's carry (as scan inputs and outputs it would be copied at every token, 2.5–3× slower).
+down). No biases, tied embedding. Four settings add to it, all of them in float and none in the ternary matrices: value
+embeddings, input skips, QK-norm and a convolution on q, k, v; with all off the block is BitNet's.
+
+Layers run under ``nn.scan``; the KV cache is an explicit argument that travels in the scan's carry (as scan inputs and
+outputs it would be copied at every token, 2.5–3× slower).
 """
 
 import dataclasses
-import functools
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from bitzero.config import BLOCK_ROWS, PAD, VOCAB_SIZE, Model, kernel_parts, kernel_shapes
 from bitzero.model import quant
+from bitzero.model.attention import AttentionProbe, attend, convolve, rotate, unit_rms
 from bitzero.state import pytree
 
 # What a layer keeps for its backward pass, by ``model.remat``. False: the outputs of the big products, as norms,
@@ -31,20 +33,26 @@ _SAMPLE_EVERY = 4  # one row of the batch in so many is enough for mean(x²)
 
 
 @pytree
-class AttentionProbe:
-    """Which positions the attention signal is measured on, see ``attend``."""
-
-    source: Float[Array, "B S"]  # 1 on program and input positions
-    answers: Float[Array, "B T"]  # 1 on positions whose next token is part of an answer
-    tap: Float[Array, " H"] | None  # zeros, of each layer; the gradient with respect to it is the signal
-
-
-@pytree
 class Cache:
-    """Keys and values of all layers, in the float operand type."""
+    """What decoding keeps of all layers: keys and values, in the float operand type, and the convolution's inputs."""
 
     key: Float[Array, "L B S H K"]
     value: Float[Array, "L B S H K"]
+    recent: Float[Array, "L B reach N"]  # q, k, v of the last positions, before the convolution
+
+
+@pytree
+class Shared:
+    """What every layer is given beside the residual stream."""
+
+    angles: Float[Array, "B T half"]  # of the rotary embedding
+    mask: Bool[Array, "B T S"]
+    slot: Int[Array, ""]  # of the cache, of the first new token
+    lam: Float[Array, ""] | None
+    probe: AttentionProbe | None
+    tokens: Int[Array, "B T"]
+    positions: Int[Array, "B T"]  # in the example
+    start: Float[Array, "B T D"]  # x₀, the stream before the first layer
 
 
 class RMSNorm(nn.Module):
@@ -104,74 +112,6 @@ class BitLinear(nn.Module):
         return quant.linear(x, kernel, tier, ramp, parts=self.parts, operand=operand, max_tier=max_tier, lam=lam)
 
 
-def rotate(x: Float[Array, "B T H K"], angles: Float[Array, "B T half"]) -> Float[Array, "B T H K"]:
-    """Rotary position embedding, half-split form (arXiv 2104.09864, eq. 34)."""
-    half = x.shape[-1] // 2
-    cos, sin = jnp.cos(angles)[:, :, None, :], jnp.sin(angles)[:, :, None, :]
-    a, b = x[..., :half], x[..., half:]
-    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
-def attend(
-    q: Float[Array, "B T H K"],
-    k: Float[Array, "B S G K"],
-    v: Float[Array, "B S G K"],
-    mask: Bool[Array, "B T S"],
-    probe: AttentionProbe | None,
-    dtype: jnp.dtype,
-) -> Float[Array, "B T H K"]:
-    """Grouped-query attention: each of the G key-value heads serves H/G query heads (arXiv 2305.13245).
-
-    The backward pass is written out: it keeps the unnormalised weights in ``dtype`` and takes the softmax's inner
-    product from the output (FlashAttention, arXiv 2205.14135, eq. 4), which saves a CPU half of the passes over T×S.
-
-    With ``probe``, the gradient of its dummy ``tap`` is defined as, for each head, Σ over answer positions of
-    (attention mass on source positions × norm of the gradient of the head's output): how much an answer hangs on what
-    the head reads.
-    """
-    return _attend_forward(q, k, v, mask, probe, dtype)[0]
-
-
-def _attend_forward(q, k, v, mask, probe, dtype):
-    """The result, and what the backward pass needs; the letters are those of ``_attend_backward``."""
-    b, t, h, d = q.shape
-    groups = k.shape[2]
-    dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-    q = (q * d**-0.5).reshape(b, t, groups, h // groups, d).astype(dtype)
-    k, v = k.astype(dtype), v.astype(dtype)
-    scores = jnp.where(mask[:, None, None, :, :], dot("BTGRK,BSGK->BGRTS", q, k), -1e9)
-    unnormalised = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True)).astype(dtype)
-    inverse = 1 / jnp.sum(unnormalised, axis=-1, dtype=jnp.float32, keepdims=True)
-    out = dot("BGRTS,BSGK->BGRTK", unnormalised, v) * inverse
-    return out.transpose(0, 3, 1, 2, 4).reshape(b, t, h, d), (q, k, v, unnormalised, inverse, out, probe)
-
-
-def _attend_backward(dtype, residuals, g):
-    """The letters: B batch, G key-value heads, R query heads of each, T queries, S keys, K head dimension."""
-    q, k, v, unnormalised, inverse, out, probe = residuals
-    b, t, groups, ratio, d = q.shape
-    dot = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
-    g = g.reshape(b, t, groups, ratio, d).transpose(0, 2, 3, 1, 4)  # BGRTK
-    # Through the softmax: its inner product Σ weight·dweight is that of the output and its gradient.
-    inner = jnp.sum(g * out, axis=-1, keepdims=True)
-    g_scaled = (g * inverse).astype(dtype)  # carries the softmax's denominator, so the weights stay unnormalised
-    d_scores = (unnormalised * (dot("BGRTK,BSGK->BGRTS", g_scaled, v) - inner * inverse)).astype(dtype)
-    dq = dot("BGRTS,BSGK->BTGRK", d_scores, k).reshape(b, t, groups * ratio, d) * d**-0.5
-    dk = dot("BGRTS,BTGRK->BSGK", d_scores, q)
-    dv = dot("BGRTS,BGRTK->BSGK", unnormalised, g_scaled)
-    # The signal.
-    if probe is not None:
-        mass = dot("BGRTS,BS->BGRT", unnormalised, probe.source.astype(dtype)) * inverse[..., 0]
-        norm = jnp.sqrt(jnp.sum(g * g, axis=-1))
-        of_heads = jnp.einsum("BGRT,BT->GR", mass * norm, probe.answers).reshape(-1)
-        probe = dataclasses.replace(jax.tree.map(jnp.zeros_like, probe), tap=of_heads)
-    return dq, dk, dv, np.zeros((b, t, k.shape[1]), jax.dtypes.float0), probe
-
-
-attend.defvjp(_attend_forward, _attend_backward)
-
-
 class Block(nn.Module):
     """One layer under ``nn.scan``; the carry is (residual stream, cache or None, layer index)."""
 
@@ -181,42 +121,68 @@ class Block(nn.Module):
         return BitLinear(kernel_parts(self.model)[name], init_scale, self.model, name=name)
 
     @nn.compact
-    def __call__(
-        self, carry: Any, angles: Array, mask: Array, slot: Array, lam: Array | None, probe: AttentionProbe | None
-    ) -> tuple[Any, None]:
+    def __call__(self, carry: Any, shared: Shared) -> tuple[Any, None]:
         x, cache, layer = carry
-        model, dtype = self.model, quant.float_type(quant.operand_of(self.model))
-        b, t, _ = x.shape
+        model, lam = self.model, shared.lam
         residual_scale = (2 * model.num_layers) ** -0.5  # keeps the residual stream's variance flat over depth
-        qkv = self._linear("qkv", 1.0)(RMSNorm(name="attn_norm")(x), lam)
-        qkv = checkpoint_name(qkv, "qkv")
-        q, k, v = jnp.split(
-            qkv, [model.num_heads * model.head_dim, (model.num_heads + model.num_kv_heads) * model.head_dim], -1
-        )
-        q = rotate(q.reshape(b, t, model.num_heads, model.head_dim), angles)
-        k = rotate(k.reshape(b, t, model.num_kv_heads, model.head_dim), angles)
-        v = v.reshape(b, t, model.num_kv_heads, model.head_dim)
-        if cache is not None:
-            cache = _write_cache(cache, k, v, layer, slot)
-            k, v = cache.key[layer], cache.value[layer]
-        if probe is not None:
-            probe = dataclasses.replace(probe, tap=self.get_variable("taps", "heads"))
-        attended = checkpoint_name(attend(q, k, v, mask, probe, dtype).reshape(b, t, -1), "attended")
+        if model.input_skips:
+            x = x + shared.start * self.param("skip_gain", nn.initializers.constant(0.1), (1, 1, 1))
+        qkv = checkpoint_name(self._linear("qkv", 1.0)(RMSNorm(name="attn_norm")(x), lam), "qkv")
+        attended, cache = self._attention(qkv, cache, layer, shared)
         x = x + self._linear("o", residual_scale)(RMSNorm(name="attn_sub_norm")(attended), lam)
         gate_up = checkpoint_name(self._linear("gate_up", 1.0)(RMSNorm(name="ffn_norm")(x), lam), "gate_up")
         gate, up = jnp.split(gate_up, 2, axis=-1)
         hidden = RMSNorm(name="ffn_sub_norm")(jnp.square(jax.nn.relu(gate)) * up)
         return (x + self._linear("down", residual_scale)(hidden, lam), cache, layer + 1), None
 
+    def _attention(
+        self, qkv: Float[Array, "B T N"], cache: Cache | None, layer: Array, shared: Shared
+    ) -> tuple[Float[Array, "B T HK"], Cache | None]:
+        """From the merged q, k, v to the heads' outputs side by side, and the cache with the new rows."""
+        model, probe = self.model, shared.probe
+        (b, t, _), groups, size = qkv.shape, model.num_kv_heads, model.head_dim
+        if model.conv:
+            taps = self.param("conv", nn.initializers.zeros, (model.conv, qkv.shape[-1]))
+            before = jnp.zeros((b, model.conv - 1, qkv.shape[-1])) if cache is None else cache.recent[layer]
+            if cache is not None:
+                cache = _keep_recent(cache, jnp.concatenate([before, qkv], axis=1)[:, t:], layer)
+            qkv = convolve(qkv, before, taps, shared.positions)
+        q, k, v = jnp.split(qkv, [model.num_heads * size, (model.num_heads + groups) * size], -1)
+        if model.value_embeddings:
+            scale = (
+                groups * size
+            ) ** 0.5  # as with the embedding: a table that Adam can turn over in some hundred steps
+            table = self.param("value_embedding", nn.initializers.normal(1 / scale), (VOCAB_SIZE, groups * size))
+            gain = self.param("value_gain", nn.initializers.constant(0.5 * scale), (1, 1, 1))
+            v = v + table[shared.tokens] * gain
+        q, k, v = (part.reshape(b, t, -1, size) for part in (q, k, v))
+        if model.qk_norm:
+            gain = self.param("query_gain", nn.initializers.constant(1.5), (model.num_heads, 1))
+            q, k = unit_rms(q) * gain[None, None], unit_rms(k)
+        q, k = rotate(q, shared.angles), rotate(k, shared.angles)
+        if cache is not None:
+            cache = _write_cache(cache, k, v, layer, shared.slot)
+            k, v = cache.key[layer], cache.value[layer]
+        if probe is not None:
+            probe = dataclasses.replace(probe, tap=self.get_variable("taps", "heads"))
+        out = attend(q, k, v, shared.mask, probe, quant.float_type(quant.operand_of(model)))
+        return checkpoint_name(out.reshape(b, t, -1), "attended"), cache
+
 
 def _write_cache(cache: Cache, k: Array, v: Array, layer: Array, slot: Array) -> Cache:
     """The cache with a layer's new keys and values, from ``slot`` on."""
     at = (layer, 0, slot, 0, 0)
     put = jax.lax.dynamic_update_slice
-    return Cache(
+    return dataclasses.replace(
+        cache,
         key=put(cache.key, k[None].astype(cache.key.dtype), at),
         value=put(cache.value, v[None].astype(cache.value.dtype), at),
     )
+
+
+def _keep_recent(cache: Cache, rows: Array, layer: Array) -> Cache:
+    """The cache with a layer's last inputs of the convolution."""
+    return dataclasses.replace(cache, recent=jax.lax.dynamic_update_slice(cache.recent, rows[None], (layer, 0, 0, 0)))
 
 
 class Transformer(nn.Module):
@@ -249,10 +215,14 @@ class Transformer(nn.Module):
             block,
             variable_axes={"params": 0, "precision": 0, "taps": 0},
             split_rngs={"params": True},
-            in_axes=(nn.broadcast,) * 5,
+            in_axes=nn.broadcast,
             length=model.num_layers,
         )(model, name="layers")
-        (x, cache, _), _ = layers((x, cache, jnp.int32(0)), angles, mask, slot, lam, probe)
+        shared = Shared(
+            angles=angles, mask=mask, slot=slot, lam=lam, probe=probe,
+            tokens=tokens[..., 0], positions=positions, start=x,
+        )  # fmt: skip
+        (x, cache, _), _ = layers((x, cache, jnp.int32(0)), shared)
         x = RMSNorm(name="final_norm")(x)
         return quant.contraction("BTD,VD->BTV", x, embedding, dtype), cache
 
@@ -339,9 +309,11 @@ def zero_taps(model: Model) -> dict[str, Any]:
 
 def empty_cache(model: Model, batch: int, slots: int) -> Cache:
     """A cache of ``slots`` positions for ``batch`` sequences."""
+    rows, _ = kernel_shapes(model)["qkv"]
     shape = (model.num_layers, batch, slots, model.num_kv_heads, model.head_dim)
     dtype = quant.float_type(quant.operand_of(model))
-    return Cache(key=jnp.zeros(shape, dtype), value=jnp.zeros(shape, dtype))
+    recent = jnp.zeros((model.num_layers, batch, max(model.conv - 1, 0), rows))
+    return Cache(key=jnp.zeros(shape, dtype), value=jnp.zeros(shape, dtype), recent=recent)
 
 
 def apply_cached(

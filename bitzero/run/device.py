@@ -6,25 +6,45 @@ import os
 import pathlib
 import platform
 import subprocess
+from collections.abc import Callable
 from typing import Any, cast
 
 import jax
 
-from bitzero.config import OPERANDS, Model, Operand
+from bitzero.config import OPERANDS, ConfigError, Model, Operand
+from bitzero.generator.workforce import usable_cores
 from bitzero.model import quant
+from bitzero.run import accelerator
 
 
-def configure_jax() -> None:
-    """Sets JAX up once, before its first computation.
+def configure_jax(say: Callable[[str], None] = print) -> None:
+    """Sets JAX up once, before its first computation, on the first platform of its list that starts.
+
+    Where the CPU is named too, ``say`` takes a line about a platform that does not start; otherwise that is a
+    ``ConfigError``.
 
     Async dispatch is off because a host callback that waits for a pending input can stall a machine with few cores.
     The compile cache is kept by user and by processor: compiled CPU code is not portable between processors.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
-    cache = _cache_directory()
+    _start_platform(say)
+    cache = cache_directory()
     if cache:  # without one a run only compiles again
         jax.config.update("jax_compilation_cache_dir", str(cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+
+
+def _start_platform(say: Callable[[str], None]) -> None:
+    """Starts the platforms that JAX was told to use, or the CPU where that is one of them; see ``configure_jax``."""
+    named = os.environ.get("JAX_PLATFORMS", "")
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        why = str(error).partition(" (set JAX_PLATFORMS")[0].partition("\n")[0].rstrip(".")
+        if "cpu" not in named.split(","):
+            raise ConfigError(f"JAX_PLATFORMS={named} cannot be had: {why}; unset it, or set it to cpu") from None
+        jax.config.update("jax_platforms", "cpu")
+        say(f"device: CPU; {why}")
 
 
 def on_first_device(tree: Any) -> Any:
@@ -35,14 +55,29 @@ def on_first_device(tree: Any) -> Any:
     return jax.device_put(tree, jax.devices()[0])
 
 
+def settled_operand(model: Model, device_kind: str) -> Operand | None:
+    """The operand type where there is nothing to measure: as configured, or f32 on a card that is slow at 16 bits."""
+    if model.compute != "auto":
+        return model.compute
+    return "f32" if accelerator.is_slow_at_16_bits(device_kind) else None
+
+
+def operand_reason(model: Model) -> str:
+    """Why the operands are what ``choose_operand`` makes them."""
+    if model.compute != "auto":
+        return "as configured"
+    kind = jax.devices()[0].device_kind
+    return f"{kind} is slower at 16 bits" if accelerator.is_slow_at_16_bits(kind) else "the fastest measured"
+
+
 def choose_operand(model: Model) -> Operand:
     """Operand type of the products: as configured, or the fastest by a measurement made once on this machine.
 
     Kept beside the compile cache, so that two runs on one machine agree even where the measurement is a near tie.
     """
-    if model.compute != "auto":
-        return model.compute
-    cache = _cache_directory()
+    if settled := settled_operand(model, jax.devices()[0].device_kind):
+        return settled
+    cache = cache_directory()
     file = cache / f"operand-{hashlib.sha256(repr(model).encode()).hexdigest()[:16]}" if cache else None
     if file and file.is_file() and (known := file.read_text().strip()) in OPERANDS:
         return cast(Operand, known)
@@ -52,14 +87,14 @@ def choose_operand(model: Model) -> Operand:
     return measured
 
 
-def _cache_directory() -> pathlib.Path | None:
+def cache_directory() -> pathlib.Path | None:
     """The user's cache directory for this JAX on this device, or None where it cannot be made.
 
     XLA compiles for the cores that the process may use and for its threads, both of which decide bits, and its own
     cache keys know neither: a run could pick up what another one compiled and not be the run it would be by itself.
     """
     home = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
-    parallel = f"{_usable_cores()}x{os.environ.get('PJRT_NPROC', 'all')}"
+    parallel = f"{usable_cores()}x{os.environ.get('PJRT_NPROC', 'all')}"
     cache = home / "bitzero" / f"{jax.__version__}-{jax.default_backend()}-{_processor_name()}-{parallel}"
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -68,17 +103,12 @@ def _cache_directory() -> pathlib.Path | None:
     return cache if os.access(cache, os.W_OK) else None
 
 
-def _usable_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def describe_machine() -> dict[str, Any]:
     """Processor, cores, threads, devices, versions and commit: what a figure depends on."""
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
         "processor": _processor_name(),
-        "cores": _usable_cores(),
+        "cores": usable_cores(),
         "threads": int(os.environ.get("PJRT_NPROC", 0)),  # of XLA's CPU pool; 0: as many as cores
         "devices": [device.device_kind for device in jax.devices()],
         "python": platform.python_version(),

@@ -9,10 +9,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import rich.markup
 import rich.table
 
 from bitzero.config import Config, with_operand
-from bitzero.evaluation import heldout, precisions, proposing, questions
+from bitzero.evaluation import heldout, operations, precisions, proposing, questions
 from bitzero.evaluation.questions import Solver
 from bitzero.evaluation.table import (
     RULE_ITEMS,
@@ -24,7 +25,7 @@ from bitzero.evaluation.table import (
     table_questions,
 )  # fmt: skip
 from bitzero.generator.stream import Stream
-from bitzero.run import device, workdir
+from bitzero.run import device, fit, workdir
 from bitzero.run.checkpoint import Checkpoints
 from bitzero.run.metrics import Metrics
 from bitzero.run.progress import Progress
@@ -40,7 +41,7 @@ def main(cfg: Config, home: pathlib.Path) -> int:
     """Evaluates the newest checkpoint in ``home``; raises ``RunError`` where there is none."""
     with workdir.owned(home), Progress() as progress:
         workdir.settle_config(home, cfg, progress.say)
-        device.configure_jax()
+        device.configure_jax(progress.say)
         with Checkpoints(home / "checkpoints", keep=cfg.run.keep, exempt=[cfg.warmup.steps], say=progress.say) as store:
             found = store.latest(questions.checkpoint_structure(cfg))
             if not found:
@@ -49,7 +50,7 @@ def main(cfg: Config, home: pathlib.Path) -> int:
             progress.say(f"evaluating step {int(state.step):,}")
             with open_sandbox(cfg) as sandbox, Stream(cfg) as stream, Metrics(home / "tb", int(state.step)) as metrics:
                 ledger = Ledger(**meta)
-                cfg = with_operand(cfg, ledger.operand)
+                cfg = fit.fit_run(with_operand(cfg, ledger.operand), ledger, progress, ("asking",))
                 sitting = Sitting(
                     cfg=cfg, home=home, store=store, stream=stream, sandbox=sandbox, door=Door(sandbox, cfg),
                     metrics=metrics, progress=progress, stop=Stop(progress.say), meters=Meters(ledger=ledger),
@@ -68,7 +69,7 @@ def evaluate_state(sitting: Sitting, state: TrainState) -> dict[str, Any] | None
     now, before = questions.solver_of(state, cfg), _solver_before_selfplay(state, cfg, sitting.store)
     answered: list[AnsweredGroup] = []
     request_heldout_programs(stream, cfg, int(state.open_levels))
-    for group in table_questions(stream.heldout, cfg, int(state.open_levels)):
+    for group in table_questions(stream.heldout_draws, cfg, int(state.open_levels)):
         if sitting.stop.asked:
             return None
         sitting.progress.say(f"asking L{group.level} {group.kind.name} ({len(group.tasks)} items)")
@@ -80,6 +81,7 @@ def evaluate_state(sitting: Sitting, state: TrainState) -> dict[str, Any] | None
         "rows": rows,
         "proposer": _measure_proposer(state, now, stream, sitting.sandbox) if rows else None,
         "precision": _measure_precisions(sitting, state),
+        "operations": _measure_operations(sitting, now),
         "gain_of_selfplay": gains_of_selfplay(answered),
         "seconds": round(time.monotonic() - began, 1),
     }
@@ -98,6 +100,8 @@ def _print_tables(result: dict[str, Any], progress: Progress) -> None:
         progress.console.print(accuracy_table(result["rows"]))
     if result["precision"]:
         progress.console.print(precision_table(result["precision"]))
+    if result["operations"]:
+        progress.console.print(operations_table(result["operations"]))
     for sentence in summary_sentences(result):
         progress.say(sentence)
 
@@ -111,9 +115,19 @@ def _measure_proposer(state: TrainState, now: Solver, stream: Stream, sandbox: S
 def _measure_precisions(sitting: Sitting, state: TrainState) -> dict[str, Any] | None:
     if not sitting.cfg.eval.precision_items:
         return None
-    items = sum(heldout.programs_by_level(sitting.cfg).values())
+    items = sum(heldout.programs_by_level(sitting.cfg, sitting.cfg.eval.precision_items).values())
     sitting.progress.say(f"asking at several precisions ({items} dev items each)")
-    return precisions.measure_precisions(state, sitting.cfg, sitting.stream.heldout, sitting.sandbox)
+    return precisions.measure_precisions(state, sitting.cfg, sitting.stream.heldout_draws, sitting.sandbox)
+
+
+def _measure_operations(sitting: Sitting, now: Solver) -> list[dict[str, Any]]:
+    cfg, stream = sitting.cfg, sitting.stream
+    if not cfg.eval.operation_items:
+        return []
+    asked = heldout.dev_programs(stream.heldout_draws, cfg, cfg.eval.operation_items)
+    sitting.progress.say(f"asking for errors by operation ({len(asked)} dev items)")
+    training = [program for level in range(cfg.tasks.open_levels) for program in stream.heldout("train", level, 100)]
+    return operations.measure_operations(now, asked, training)
 
 
 def request_heldout_programs(stream: Stream, cfg: Config, open_levels: int) -> None:
@@ -121,24 +135,25 @@ def request_heldout_programs(stream: Stream, cfg: Config, open_levels: int) -> N
     for level, n in items_by_level(cfg, open_levels).items():
         stream.request_heldout("test", level, n)
         stream.request_heldout("train", level, min(n, RULE_ITEMS))
-    for level, n in heldout.programs_by_level(cfg).items():
+    for level, n in heldout.programs_by_level(cfg, max(cfg.eval.precision_items, cfg.eval.operation_items)).items():
         stream.request_heldout("dev", level, n)
 
 
 def accuracy_table(rows: Sequence[dict[str, Any]]) -> rich.table.Table:
     """The rows as a table for people, 80 columns wide."""
-    title = "held-out accuracy, % (before: the same items before self-play)"
+    title = "held-out accuracy, % (maj: majority of samples; before: before self-play)"
     out = rich.table.Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     passk = next((name for row in rows for name in row if name.startswith("pass@")), "pass@k")
     for name in ("", "kind", "mode"):
         out.add_column(name, no_wrap=True)
-    for name in ("n", "right", "95 % range", "trivial", "shuffled", passk, "before"):
+    for name in ("n", "right", "95 % range", "trivial", "shuffled", passk, "maj", "before"):
         out.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         out.add_row(
             f"L{row['level']}", row["kind"], row["mode"], str(row["n"]), _percent_text(row["accuracy"]),
             f"{_percent_text(row['ci_low'])}–{_percent_text(row['ci_high'])}", _percent_text(row["trivial"]),
-            _percent_text(row["shuffled"]), _percent_text(row.get(passk)), _percent_text(row["before_selfplay"]),
+            _percent_text(row["shuffled"]), _percent_text(row.get(passk)),
+            _percent_text(row.get(passk.replace("pass", "majority"))), _percent_text(row["before_selfplay"]),
         )  # fmt: skip
     return out
 
@@ -159,12 +174,38 @@ def precision_table(measured: dict[str, Any]) -> rich.table.Table:
     return out
 
 
+def operations_table(rows: Sequence[dict[str, Any]], most: int = 10) -> rich.table.Table:
+    """The operations with the worst and the best answers, of those that at least ten of the programs hold."""
+    out = rich.table.Table(
+        title="dev deductions by operation: the worst and the best", title_justify="left", box=None,
+        padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    for name in ("operation", "programs", "right, %", "its steps right, %", "goes wrong at it", "in training, %"):
+        out.add_column(name, justify="left" if name == "operation" else "right", no_wrap=True)
+    often = [row for row in rows if row["programs"] >= 10]
+    for row in often if len(often) <= 2 * most else [*often[:most], None, *often[-most:]]:
+        if row is None:
+            out.add_row("…")
+            continue
+        kept = row["items_right"] / row["items"] if row["items"] else None
+        out.add_row(
+            rich.markup.escape(row["operation"]), str(row["programs"]), _percent_text(row["right"]),
+            _percent_text(kept), str(row["first_wrong"]), _percent_text(row["seen"]),
+        )  # fmt: skip
+    return out
+
+
 def summary_sentences(result: dict[str, Any]) -> list[str]:
     """What the table does not say: the proposer, and the gain of self-play by kind."""
     p = result["proposer"]
     if p is None:
         return []
-    lines = [
+    different: dict[str, list[str]] = {}
+    for row in result.get("rows", []):
+        different.setdefault(f"L{row['level']}", []).append(f"{row['kind']} {_percent_text(row['different'])}")
+    shares = "; ".join(f"{level} {', '.join(by)}" for level, by in different.items())
+    lines = [f"each program once, %: {shares}"] if different else []
+    lines += [
         f"proposer: {_percent_text(p['valid'])} % of {p['n']} proposals pass every gate; of these "
         f"{_percent_text(p['novel'])} % are new programs and {_percent_text(p['learnable'])} % learnable"
     ]

@@ -18,21 +18,26 @@ class Status:
     phase: str
     step: int
     total: int  # step at which the phase ends
-    tokens_s: float  # tokens trained on or sampled, a second
+    tokens_s: float | None = None  # tokens trained on or sampled, a second
     loss: float | None = None
     accuracy: dict[int, float] = dataclasses.field(default_factory=dict)  # level → dev accuracy, 0–1
     valid: float | None = None  # share of proposals that pass every gate
+    waits: dict[str, float] = dataclasses.field(default_factory=dict)  # for whom → share of the time, 0–1
     left_s: float | None = None  # seconds to the end of the phase
 
     def line(self) -> str:
         """The status as one line of text."""
-        parts = [self.phase, f"step {self.step:,}/{self.total:,}", f"{self.tokens_s:,.0f} tokens/s"]
+        parts = [self.phase, f"step {self.step:,}/{self.total:,}"]
+        if self.tokens_s is not None:
+            parts.append(f"{self.tokens_s:,.0f} tokens/s")
         if self.loss is not None:
             parts.append(f"loss {self.loss:.3f}")
         if self.accuracy:
             parts.append("dev " + " ".join(f"L{level} {100 * share:.0f}%" for level, share in self.accuracy.items()))
         if self.valid is not None:
             parts.append(f"valid proposals {100 * self.valid:.0f}%")
+        if waits := [f"{name} {100 * share:.0f}%" for name, share in self.waits.items() if share >= 0.005]:
+            parts.append(f"waiting for {', '.join(waits)}")
         if self.left_s is not None:
             parts.append(f"{clock_text(self.left_s)} left")
         return " · ".join(parts)

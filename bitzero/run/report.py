@@ -23,14 +23,15 @@ PHASE_NAMES = {  # as people read them
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RanChunk:
-    """The steps of one dispatch, as they came back."""
+    """The steps of a chunk that a sitting ran, as they came back."""
 
     phase: str
     first: int  # step before it
     step: int  # step after it; equal to ``first`` where the sitting was asked to end before its first update
-    values: dict[str, np.ndarray]  # tag → f32[k], of which the first ``step - first`` mean something
-    batch: Supervised  # the generator's sequences, shape [k, B, T]
-    seconds: float  # wall time, compiling included
+    values: dict[str, np.ndarray]  # tag → f32[step − first]
+    batch: Supervised  # the generator's sequences of the whole chunk, shape [k, B, T]
+    seconds: float  # wall time of the ``timed`` steps
+    timed: int  # steps of the dispatches that compiled nothing
 
 
 def report_chunk(sitting: Sitting, chunk: RanChunk) -> None:
@@ -42,23 +43,36 @@ def report_chunk(sitting: Sitting, chunk: RanChunk) -> None:
         sitting.metrics.text(at, "selfplay/samples", f"```\n{text}\n```")
     sitting.door.samples.clear()
     meters.chunk_means = sitting.metrics.chunk(chunk.first, chunk.values, ran=ran, each=chunk.phase == "selfplay")
-    tokens = trained_tokens(sitting, chunk.batch, ran)
+    tokens = trained_tokens(sitting, chunk)
     meters.ledger.tokens += tokens
     scalars = sandbox_scalars(sitting)
     door = new_door_seconds(sitting)
-    meters.step_seconds = (
-        0.0 if meters.compiles_next else seconds / ran
-    )  # a chunk that compiles says nothing about the next
-    if not meters.compiles_next:
-        scalars |= {"perf/tokens_s": tokens / seconds, "perf/step_ms": 1000 * seconds / ran}
-    if chunk.phase == "selfplay" and not meters.compiles_next:
+    meters.tokens_s = tokens * chunk.timed / ran / seconds if chunk.timed else 0.0
+    if chunk.timed:
+        scalars |= {"perf/tokens_s": meters.tokens_s, "perf/step_ms": 1000 * seconds / chunk.timed}
+    if chunk.phase == "selfplay" and chunk.timed == ran:
         scalars |= {f"perf/verify_{name}_ms": 1000 * spent / ran for name, spent in door.items()}
         scalars["perf/verify_share"] = sum(door.values()) / seconds
         for name, spent in door.items():
             meters.ledger.add_seconds(f"verify {name}", spent)
+    settle_waits(sitting, sum(door.values()))
     sitting.metrics.scalars(chunk.step, scalars)
-    meters.compiles_next = False
-    sitting.progress.show(chunk_status(sitting, chunk.phase, chunk.step, tokens / seconds))
+    show_status(sitting, chunk.phase, chunk.step)
+
+
+def settle_waits(sitting: Sitting, door_seconds: float) -> None:
+    """Notes which shares of the time since the last call were spent waiting for the generator and for the sandbox."""
+    meters, now = sitting.meters, time.monotonic()
+    generator = meters.ledger.spent.get("generator", 0.0)
+    passed = max(now - (meters.waits_until or sitting.began), 1e-9)
+    waited = {"generator": generator - meters.last_generator_seconds, "sandbox": door_seconds}
+    meters.waits = {name: min(seconds / passed, 1.0) for name, seconds in waited.items()}
+    meters.waits_until, meters.last_generator_seconds = now, generator
+
+
+def show_status(sitting: Sitting, phase: str, step: int) -> None:
+    """Shows the live line after ``step``."""
+    sitting.progress.show(chunk_status(sitting, phase, step))
 
 
 def report_weights(sitting: Sitting, state: TrainState) -> None:
@@ -73,7 +87,7 @@ def report_weights(sitting: Sitting, state: TrainState) -> None:
     sitting.meters.last_scales = scales
 
 
-def chunk_status(sitting: Sitting, phase: str, step: int, tokens_s: float) -> Status:
+def chunk_status(sitting: Sitting, phase: str, step: int) -> Status:
     """The live line after ``step``."""
     cfg, meters = sitting.cfg, sitting.meters
     end = configuration.steps_in_all(cfg) if phase == "selfplay" else cfg.warmup.steps
@@ -81,20 +95,22 @@ def chunk_status(sitting: Sitting, phase: str, step: int, tokens_s: float) -> St
         phase=PHASE_NAMES[phase],
         step=step,
         total=end,
-        tokens_s=tokens_s,
+        tokens_s=meters.tokens_s or None,
         loss=meters.chunk_means.get("loss/total"),
         accuracy={int(level): share for level, share in sorted(meters.ledger.accuracy.items())},
         valid=meters.chunk_means.get("selfplay/valid_rate"),
+        waits=meters.waits,
         left_s=meters.step_seconds * (end - step) if meters.step_seconds else None,
     )
 
 
-def trained_tokens(sitting: Sitting, batch: Supervised, ran: int) -> int:
-    """Tokens of the last ``ran`` updates: the generator's sequences and, in self-play, all completions."""
-    play, means = sitting.cfg.selfplay, sitting.meters.chunk_means
+def trained_tokens(sitting: Sitting, chunk: RanChunk) -> int:
+    """Tokens of the updates of ``chunk``: the generator's sequences and, in self-play, all completions."""
+    play, means, ran = sitting.cfg.selfplay, sitting.meters.chunk_means, chunk.step - chunk.first
+    done = chunk.first % sitting.cfg.run.chunk
     sampled = play.num_tasks * means.get("selfplay/length_propose", 0.0)
     sampled += play.num_tasks * play.group_size * means.get("selfplay/length_solve", 0.0)
-    return int(np.count_nonzero(np.asarray(batch.tokens[:ran]))) + round(ran * sampled)
+    return int(np.count_nonzero(np.asarray(chunk.batch.tokens[done : done + ran]))) + round(ran * sampled)
 
 
 def new_door_seconds(sitting: Sitting) -> dict[str, float]:
@@ -133,6 +149,8 @@ def write_run_json(sitting: Sitting, state: TrainState) -> None:
             "verify_share_of_selfplay": round(verifying / playing, 4) if playing else None,
             "parameter_hash": digest(state.params),
             "operand": ledger.operand,
+            "fitted": ledger.fitted,
+            "generator_workers": sitting.stream.workers,
             "trace_mode": bool(state.trace_mode),
             "frontier": int(state.frontier),
             "open_levels": int(state.open_levels),

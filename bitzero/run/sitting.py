@@ -11,6 +11,7 @@ from bitzero.config import Config
 from bitzero.config.defaults import Operand
 from bitzero.evaluation.heldout import AnswerRows
 from bitzero.generator.stream import Stream
+from bitzero.generator.workforce import usable_cores
 from bitzero.run.checkpoint import Checkpoints
 from bitzero.run.metrics import Metrics
 from bitzero.run.progress import Progress
@@ -29,6 +30,8 @@ class Ledger:
     tokens: int = 0  # tokens trained on
     accuracy: dict[str, float] = dataclasses.field(default_factory=dict)  # level → last dev accuracy
     spent: dict[str, float] = dataclasses.field(default_factory=dict)  # activity → seconds
+    parts: dict[str, int] = dataclasses.field(default_factory=dict)  # what is cut to fit → into how many parts
+    fitted: list[dict[str, int]] = dataclasses.field(default_factory=list)  # from which step on it ran how, see `fit`
 
     def add_seconds(self, activity: str, seconds: float) -> None:
         """Adds ``seconds`` to an activity."""
@@ -42,8 +45,12 @@ class Meters:
     ledger: Ledger
     saved_step: int | None = None  # of the checkpoint that this sitting wrote or resumed last
     counted_seconds: float = 0.0  # seconds of this sitting already in the ledger
-    step_seconds: float = 0.0  # of late; 0 is not known
-    compiles_next: bool = True  # the next chunk compiles, so its time says nothing about the rate
+    step_seconds: float = 0.0  # of the last dispatch; 0 is not known
+    tokens_s: float = 0.0  # of the last chunk; 0 is not known
+    compiles_next: bool = True  # the next dispatch compiles, so its time says nothing about the rate
+    waits: dict[str, float] = dataclasses.field(default_factory=dict)  # for whom → share of the time of the last chunk
+    waits_until: float | None = None  # time.monotonic() up to which they are counted
+    last_generator_seconds: float = 0.0  # spent waiting for the generator, at that time
     chunk_means: dict[str, float] = dataclasses.field(default_factory=dict)  # of the last chunk
     last_scales: dict[str, Any] = dataclasses.field(default_factory=dict)  # α of every matrix at the last report
     heldout_answers: AnswerRows | None = None  # what a refresh is measured on, made at the first one
@@ -75,6 +82,11 @@ def timed_as(sitting: Sitting, activity: str) -> Iterator[None]:
     sitting.meters.ledger.add_seconds(activity, time.monotonic() - began)
 
 
+def sandbox_workers(cfg: Config) -> int:
+    """Programs that run at once: as set, or as many as cores, which are free while the device waits for verdicts."""
+    return cfg.sandbox.workers or max(2, min(usable_cores(), 16))
+
+
 def open_sandbox(cfg: Config) -> Sandbox:
     """The executor with the limits of ``cfg``; raises ``RunError`` where they or this machine cannot do."""
     wanted = cfg.sandbox
@@ -82,6 +94,6 @@ def open_sandbox(cfg: Config) -> Sandbox:
         limits = Limits(
             fuel=wanted.fuel, cpu_s=wanted.cpu_s, memory_mb=wanted.memory_mb, value_bytes=wanted.value_bytes
         )
-        return Sandbox(limits=limits, workers=wanted.workers, allow_unsafe=wanted.allow_unsafe)
+        return Sandbox(limits=limits, workers=sandbox_workers(cfg), allow_unsafe=wanted.allow_unsafe)
     except (SandboxUnavailable, ValueError) as error:
         raise RunError(str(error)) from None

@@ -25,11 +25,11 @@ from bitzero.evaluation import heldout
 from bitzero.evaluation.questions import checkpoint_structure
 from bitzero.generator.stream import BatchOrder, GeneratorFailed, Stream
 from bitzero.model import precision, weight_figures
-from bitzero.run import curriculum, device, evaluate, refresh, workdir
+from bitzero.run import curriculum, device, evaluate, fit, pace, refresh, workdir
 from bitzero.run.checkpoint import Checkpoints, digest
 from bitzero.run.metrics import Metrics
 from bitzero.run.progress import Progress, clock_text
-from bitzero.run.report import PHASE_NAMES, RanChunk, report_chunk, report_weights, write_run_json
+from bitzero.run.report import report_chunk, report_weights, write_run_json
 from bitzero.run.sitting import Ledger, Meters, Sitting, open_sandbox, timed_as
 from bitzero.run.stop import Stop
 from bitzero.run.workdir import RunError
@@ -52,11 +52,12 @@ def main(cfg: Config, home: pathlib.Path) -> int:
         workdir.settle_config(home, cfg, progress.say)
         os.nice(cfg.run.nice)
         with open_sandbox(cfg) as sandbox, Stream(cfg, sandbox) as stream:
-            device.configure_jax()
+            device.configure_jax(progress.say)
             exempt = [cfg.warmup.steps]
             with Checkpoints(home / "checkpoints", keep=cfg.run.keep, exempt=exempt, say=progress.say) as store:
                 state, meters = restore_or_init(cfg, store, progress)
-                cfg = configuration.with_operand(cfg, meters.ledger.operand)
+                cfg = fit.fit_run(configuration.with_operand(cfg, meters.ledger.operand), meters.ledger, progress)
+                fit.note_fitting(cfg, meters.ledger, int(state.step))
                 door = Door(sandbox, cfg)
                 stop.call_when_asked(door.request_stop)
                 with Metrics(home / "tb", int(state.step)) as metrics:
@@ -80,7 +81,10 @@ def restore_or_init(cfg: Config, store: Checkpoints, progress: Progress) -> tupl
     state = device.on_first_device(random_state(cfg))
     size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     operand = device.choose_operand(cfg.model)
-    progress.say(f"{size / 1e6:.2f}M parameters from random weights · {operand} operands · seed {cfg.seed}")
+    progress.say(
+        f"{size / 1e6:.2f}M parameters from random weights · {operand} operands "
+        f"({device.operand_reason(cfg.model)}) · seed {cfg.seed}"
+    )
     return state, Meters(ledger=Ledger(operand=operand))
 
 
@@ -192,7 +196,7 @@ def allocate_bits(sitting: Sitting, state: TrainState) -> TrainState:
     values = refresh.allocation_changes(state, new)
     if cfg.precision.policy != "fixed":  # which allocates once, at the first ternary step, and never refreshes
         held = sitting.meters.heldout_answers = sitting.meters.heldout_answers or heldout.answer_rows(
-            heldout.dev_programs(sitting.stream.heldout, cfg), cfg
+            heldout.dev_programs(sitting.stream.heldout_draws, cfg, cfg.eval.precision_items), cfg
         )
         kl = functools.partial(
             heldout.divergence_of_precisions, state.params, state.precision, held=held, model=cfg.model,
@@ -222,35 +226,20 @@ def settle_answer_mode(sitting: Sitting, state: TrainState) -> TrainState:
 
 
 def train_chunk(sitting: Sitting, state: TrainState, batch: Supervised) -> TrainState:
-    """Runs the steps of ``batch``, to the next multiple of ``run.chunk``, records them, and saves where a save is due.
+    """Runs the steps to the next multiple of ``run.chunk``, records them, and saves where a save is due.
 
     Where the executor's door failed, the state is saved (what the door could not judge is masked out of it, and the
     chunk ended with that step) before ``RuntimeError`` is raised.
     """
-    cfg, first = sitting.cfg, int(state.step)
-    phase = schedule.phase(first, cfg)
-    bad_before = int(state.bad_steps)
-    began = time.monotonic()
-    if sitting.meters.compiles_next:
-        sitting.progress.say(f"compiling the {PHASE_NAMES[phase]} step")
-    with timed_as(sitting, f"compile {phase}" if sitting.meters.compiles_next else phase):
-        if phase == "selfplay":
-            sitting.door.guarded = sitting.door.guarded or sitting.stream.guarded_behaviours()
-            state, values = loop.run_chunk(state, batch, cfg, sitting.door)
-        elif phase in ("full", "ramp", "integer"):
-            state, values = warmup.run_chunk(state, batch, cfg, phase)
-        else:
-            raise ValueError(f"no step of phase {phase}")
-        step = int(state.step)  # waits for the device
-        jax.effects_barrier()
+    cfg, bad_before = sitting.cfg, int(state.bad_steps)
+    state, chunk = pace.run_chunk(sitting, state, batch)
+    step = chunk.step
     if sitting.door.error:
         save_checkpoint(sitting, state)
         raise RuntimeError(f"the executor's door failed; step {step} is saved:\n{sitting.door.error}")
-    values = {tag: np.asarray(column) for tag, column in values.items()}
-    seconds = time.monotonic() - began
-    report_chunk(sitting, RanChunk(phase=phase, first=first, step=step, values=values, batch=batch, seconds=seconds))
+    report_chunk(sitting, chunk)
     report_weights(sitting, state)
-    if longest_bad_run(bad_before, values["loss/nonfinite"][: step - first]) >= MAX_BAD:
+    if longest_bad_run(bad_before, chunk.values["loss/nonfinite"]) >= MAX_BAD:
         return restore_healthy(sitting, state)
     total = configuration.steps_in_all(cfg)
     due = step % cfg.run.save_every == 0 or step in (cfg.warmup.steps, cfg.run.until, total)
@@ -282,8 +271,7 @@ def upcoming_orders(cfg: Config, state: TrainState, chunks: int = AHEAD + 1) -> 
 
 
 def take_sequences(sitting: Sitting, state: TrainState) -> Supervised:
-    """The sequences of the steps from the state's to the end of its chunk, shape [k, B, T]."""
-    done = int(state.step) % sitting.cfg.run.chunk  # steps of this chunk that an earlier sitting ran
+    """The sequences of all steps of the state's chunk, shape [k, B, T], those that an earlier sitting ran too."""
     wanted, *later = upcoming_orders(sitting.cfg, state)
     for one in (wanted, *later):
         sitting.stream.request_batch(one)
@@ -292,10 +280,10 @@ def take_sequences(sitting: Sitting, state: TrainState) -> Supervised:
     # A wrong shape would not fail: it would silently compile another program.
     chex.assert_shape([batch.tokens, batch.mask], (wanted.steps, wanted.batch_size, wanted.context))
     return Supervised(
-        tokens=jnp.asarray(batch.tokens[done:]),
-        mask=jnp.asarray(batch.mask[done:]),
-        kind=jnp.asarray(batch.kind[done:]),
-        level=jnp.asarray(batch.level[done:]),
+        tokens=jnp.asarray(batch.tokens),
+        mask=jnp.asarray(batch.mask),
+        kind=jnp.asarray(batch.kind),
+        level=jnp.asarray(batch.level),
     )
 
 

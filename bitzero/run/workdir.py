@@ -61,8 +61,9 @@ def check_config(path: pathlib.Path, cfg: Config, say: Callable[[str], None]) ->
             say(f"{file}: {line}")
         for key, value in sorted(configuration.flat_settings(cfg).items()):
             if configuration.acts_on_training(key) and before[key] != value:
+                why = f" ({configuration.FIXED[key]})" if key in configuration.FIXED else ""
                 raise ConfigError(
-                    f"{path} was started with config.{key}={before[key]!r}, this command says {value!r}; "
+                    f"{path} was started with config.{key}={before[key]!r}, this command says {value!r}{why}; "
                     "use the same config, or another --workdir"
                 )
 

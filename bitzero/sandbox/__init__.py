@@ -6,9 +6,9 @@
 >>> outcome.kind, outcome.value
 ('ok', '[1, 2, 3]')
 
-One warm process per hash seed forks a child that reads texts, and one more for every input of a program; each is closed
-in by the kernel (system-call filter, resource limits, where the machine offers them namespaces with an empty root and
-Landlock) before it looks at anything.
+One warm process per hash seed forks a child that reads texts, and one more for every input of a program, or for all
+inputs of programs that can leave nothing behind (``purity``); each is closed in by the kernel (system-call filter,
+resource limits, where the machine offers them namespaces with an empty root and Landlock) before it looks at anything.
 """
 
 from bitzero.sandbox.client import Sandbox

@@ -85,13 +85,14 @@ class Sandbox:
         self._finalizer()
 
     def run(self, jobs: Sequence[Job]) -> list[list[Outcome]]:
-        """One outcome per input of every job, by one run. The hash seed of a program depends on its text alone."""
+        """One outcome per input of every job, by one run. The hash seed follows from a job's owner or its text."""
         with self._turn():
             return self._remembered("run", jobs, self._run)
 
     def validate(self, jobs: Sequence[Job]) -> list[list[Outcome]]:
         """Like ``run`` under every seed, so that programs whose value depends on the order of a set are
-        ``nondeterministic``; under eight seeds where ``verdicts.needs_more_runs`` says that an order may matter.
+        ``nondeterministic``; under eight seeds where ``verdicts.needs_more_runs`` says that an order may matter, and
+        under one where the program is pure (``purity``), so that no seed can.
         """
         with self._turn():
             return self._remembered("validate", jobs, self._validate)
@@ -147,12 +148,10 @@ class Sandbox:
         return [list(known[index]) for index in range(len(jobs))]
 
     def _run(self, jobs: list[Job]) -> list[list[Outcome]]:
-        seeds = [self.seeds[zlib.crc32(job.code.encode("utf-8", "replace")) % len(self.seeds)] for job in jobs]
-        found = self._dispatch([Run(job, _mode(job), seed) for job, seed in zip(jobs, seeds, strict=True)])
-        return [[verdicts.single(verdict) for verdict in group] for group in found]
+        return [[verdicts.single(verdict) for verdict in group] for group in self._once(jobs)]
 
     def _validate(self, jobs: list[Job]) -> list[list[Outcome]]:
-        runs = self._under(self.seeds, jobs)
+        runs = self._under_needed(jobs)
         doubtful = [index for index, group in enumerate(runs) if verdicts.needs_more_runs(group)]
         extra = [seed for seed in EXTRA_SEEDS if seed not in self.seeds]
         for index, group in zip(doubtful, self._under(extra, [jobs[index] for index in doubtful]), strict=True):
@@ -160,6 +159,27 @@ class Sandbox:
         merged = [[verdicts.agree(column) for column in zip(*group, strict=True)] for group in runs]
         self.counts["nondeterministic"] += sum(o.kind == "nondeterministic" for group in merged for o in group)
         return merged
+
+    def _once(self, jobs: list[Job]) -> list[list[Verdict]]:
+        """Verdicts by job and input, each job under the seed of its text."""
+        return self._dispatch([Run(job, _mode(job), self._seed_of(job)) for job in jobs])
+
+    def _seed_of(self, job: Job) -> int:
+        number = zlib.crc32(job.code.encode("utf-8", "replace")) if job.owner is None else job.owner
+        return self.seeds[number % len(self.seeds)]
+
+    def _under_needed(self, jobs: list[Job]) -> list[list[list[Verdict]]]:
+        """Verdicts by job, seed and input: under the seeds of this sandbox, or under one where that settles it."""
+        runs = [[group] for group in self._once(jobs)]
+        unsettled = [place for place, [group] in enumerate(runs) if not all(verdict.settled for verdict in group)]
+        rest = {place: [seed for seed in self.seeds if seed != self._seed_of(jobs[place])] for place in unsettled}
+        found = iter(
+            self._dispatch([Run(jobs[i], _mode(jobs[i]), seed) for i, seeds in rest.items() for seed in seeds])
+        )
+        for place in unsettled:
+            own = runs[place][0]
+            runs[place] = [own if seed == self._seed_of(jobs[place]) else next(found) for seed in self.seeds]
+        return runs
 
     def _under(self, seeds: Sequence[int], jobs: list[Job]) -> list[list[list[Verdict]]]:
         """Verdicts by job, seed and input."""
@@ -171,11 +191,14 @@ class Sandbox:
         known = [_known(run, self.limits) for run in runs]
         requests: list[Request] = []
         slots: list[range] = []  # of the requests of each run
+        owners: dict[int, int | None] = {}  # of the last run of each seed
         for run, decided in zip(runs, known, strict=True):
             inputs = [text for text, verdict in zip(run.job.inputs, decided, strict=True) if verdict is None]
             before = len(requests)
             for part in _parts(inputs, order_bytes(self.limits) // 2):
-                requests.append(Request(run.seed, len(requests), Order(run.mode, run.job.code, part)))
+                joined = run.job.owner is not None and owners.get(run.seed) == run.job.owner
+                owners[run.seed] = run.job.owner
+                requests.append(Request(run.seed, len(requests), Order(run.mode, run.job.code, part, joined)))
             slots.append(range(before, len(requests)))
         answers = Dispatch(self.pools, requests).results()
         results: list[list[Verdict]] = []

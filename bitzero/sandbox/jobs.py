@@ -45,6 +45,7 @@ class Job:
     id: int | str
     code: str
     inputs: tuple[str, ...]  # argument lists as text: "1, 'b', k=[2.5]"
+    owner: int | None = None  # one seed for all of an owner; its pure programs may share a child and its time
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ class Outcome:
     value: str | None = None  # canonical text, for ok only
     exc: str | None = None  # for exception: a built-in exception's name, UserException or Crash
     detail: str = ""  # a word of the sandbox's own, never the program's message
-    cpu_us: int = 0  # processor time in microseconds, as the child or the kernel counted it
+    cpu_us: int = 0  # processor time in microseconds; an even share of what a shared child took
     fuel: int = 0  # ticks used
     confidence: float = 1.0  # 1 minus the chance that agreeing runs hide nondeterminism
 

@@ -10,11 +10,14 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-# A record: tag of the text, state, whether hash order or addresses may matter to it, bytes of the body.
+# A record: tag of the text, state, flags, bytes of the body.
 RECORD = struct.Struct("<cBBxI")
 READY, VERDICT, LAST, DEATH = range(4)  # marshalled; a verdict; the last verdict of a reader that gave up; how it died
+TOUCHED, PURE = 1, 2  # flags: hash order or addresses may matter to it; a program that can leave nothing behind
 CODE, INPUT, LITERAL, PROGRAM = b"c", b"i", b"l", b"p"  # a program to run, its inputs, a lone literal, one to describe
-PAIR = b"(" + struct.pack("<I", 2)  # what marshal writes before the two items of a tuple
+JOINED = b"j"  # a program to run whose owner is that of the program before it
+TUPLE = struct.Struct("<cI")  # what marshal writes before the items of a tuple
+MAX_SHARED = 64  # inputs of a pure program that one child is run on
 MAX_CPU_DEATHS = 4  # a job that ran out of processor time this often is not run further: what is left is infra
 _LENGTH = struct.Struct("<I")
 _PLACE = struct.Struct("<IIIII")  # record at hand, the next one, that of its program, the program's deaths, the end
@@ -118,7 +121,7 @@ class Shelf(Pages):
         while at < end:
             tag, _, _, size = RECORD.unpack_from(self.map, at)
             following = at + RECORD.size + size
-            if tag == CODE:
+            if tag in (CODE, JOINED):
                 at, code, deaths = following, at, 0
                 continue
             _PLACE.pack_into(self.map, 0, at, following, code, deaths, end)
@@ -145,23 +148,71 @@ class Shelf(Pages):
             there[: end - start] = here[start:end]
         return "done", end - start
 
-    def touched(self) -> bool:
-        """Whether hash order or addresses may matter to the text at hand or to its program."""
+    def flags(self) -> int:
+        """TOUCHED if hash order or addresses may matter to the text at hand or to its program, PURE if that is pure."""
         at, _, code, _, _ = _PLACE.unpack_from(self.map)
-        return bool(self.map[at + 2]) or (self.map[at : at + 1] == INPUT and bool(self.map[code + 2]))
+        flags: int = self.map[at + 2]
+        if self.map[at : at + 1] == INPUT:
+            flags |= self.map[code + 2]
+        return TOUCHED if flags & TOUCHED else flags
 
-    def lay(self, desk: Pages) -> None:
-        """Put the program and the one input at hand on the desk, as one marshalled pair for the child to be forked."""
+    def lay(self, desk: Pages) -> int:
+        """Put the program and the input at hand on the desk, as one marshalled tuple for the child to be forked.
+
+        With a pure program the inputs that follow lie there too, and pure programs of the same owner with theirs. The
+        number of inputs.
+        """
         at, _, code, _, _ = _PLACE.unpack_from(self.map)
-        place = len(PAIR)
-        desk.map[:place] = PAIR
+        following = list(self._following())
+        starts = [code, at, *(start for start, _ in following)]
+        place = TUPLE.size
+        TUPLE.pack_into(desk.map, 0, b"(", len(starts))
         with memoryview(self.map) as here, memoryview(desk.map) as there:
-            for start in (code, at):
+            for start in starts:
                 size = RECORD.unpack_from(self.map, start)[3]
                 there[place : place + size] = here[start + RECORD.size : start + RECORD.size + size]
                 place += size
+        return 1 + sum(tag == INPUT for _, tag in following)
+
+    def _following(self) -> Iterator[tuple[int, bytes]]:
+        """Places and tags of what may be run in one child with the input at hand. Nothing after a death for want of
+        time: each input has its own child then.
+        """
+        _, at, _, deaths, end = _PLACE.unpack_from(self.map)
+        room = MAX_SHARED - 1 if self.flags() == PURE and not deaths else 0
+        while at < end and room:
+            tag, state, flags, size = RECORD.unpack_from(self.map, at)
+            if (tag, state, flags) not in ((INPUT, READY, 0), (JOINED, READY, PURE)):
+                break
+            yield at, tag
+            at += RECORD.size + size
+            room -= tag == INPUT
 
     def died(self) -> None:
         """Count a death of the program at hand for want of processor time."""
         at, following, code, deaths, end = _PLACE.unpack_from(self.map)
         _PLACE.pack_into(self.map, 0, at, following, code, deaths + 1, end)
+
+
+def told_of(tray: Pages, size: int, word: str, count: int) -> list[tuple[str, int, int]]:
+    """What a child of ``count`` inputs leaves to be said, at least of its first one: how it ended, and the message's
+    place in the tray.
+
+    A death decides over the input that it met first in its child, where nothing was shared. Fuel is each input's own,
+    so want of it decides over any; after another death the input is run again.
+    """
+    if count == 1:
+        return [(word, 0, size)]
+    told: list[tuple[str, int, int]] = []
+    at = 0
+    while at + 4 <= size and len(told) < count:
+        end = at + 4 + int.from_bytes(tray.map[at : at + 4], "little")
+        if end > size:
+            break
+        told.append(("done", at, end))
+        at = end
+    if not told or (word == "fuel" and len(told) < count):
+        told.append((word, at, size))
+    elif word == "done" and at < size:  # no message: the host finds it forged
+        told[-1] = ("done", told[-1][1], size)
+    return told

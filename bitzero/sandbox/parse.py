@@ -5,7 +5,6 @@ only (``Sandbox.parse``); source the project generated itself may be passed anyw
 """
 
 import ast
-import copy
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -54,14 +53,15 @@ def describe(code: str) -> Description:
     source = ast.unparse(tree)
     deletions = tuple(_deletions(tree))
     nodes = list(ast.walk(tree))
+    names = tuple(sorted(_foreign_names(tree, nodes)))[:MAX_NAMES]
     return Description(
-        canonical=ast.unparse(rename(copy.deepcopy(tree))),
+        canonical=ast.unparse(rename(tree)),  # in place, when the names as written are no longer needed
         source=source,
         deletions=deletions,
         statements=sum(isinstance(node, ast.stmt) for node in nodes) - len(tree.body),
         loops=sum(isinstance(node, ast.For | ast.While) for node in nodes),
         branches=sum(isinstance(node, _BRANCHES) for node in nodes),
-        names=tuple(sorted(_foreign_names(tree, nodes)))[:MAX_NAMES],
+        names=names,
     )
 
 

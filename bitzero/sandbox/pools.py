@@ -193,7 +193,8 @@ class Dispatch:
             found = [verdicts.of_reply(reply, request.order.mode, self.pools.limits) for reply in replies]
             found += [INFRA] * (size - len(found))
             if any(verdict is INFRA for verdict in found) and not request.again:
-                self.queues[request.seed].append(request._replace(again=True))
+                alone = request.order._replace(joined=False)
+                self.queues[request.seed].append(request._replace(order=alone, again=True))
             else:
                 self.answers[request.slot] = found
 

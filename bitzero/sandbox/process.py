@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from bitzero.sandbox import wire
+from bitzero.sandbox import pages, wire
 from bitzero.sandbox.jobs import Limits, SandboxUnavailable
 
 GRACE_S = 5.0  # beyond the hang guard of a child, before a silent zygote is given up
@@ -35,11 +35,13 @@ class Order(NamedTuple):
     mode: str  # "run" | "literal" | "parse"
     code: str
     inputs: tuple[str, ...]
+    joined: bool = False  # of the same owner as the order before it
 
     def texts(self) -> list[bytes]:
         """What is sent: each text behind its tag (``pages``)."""
         if self.mode == "run":
-            return [b"c" + self.code.encode(), *(b"i" + text.encode() for text in self.inputs)]
+            head = pages.JOINED if self.joined else pages.CODE
+            return [head + self.code.encode(), *(b"i" + text.encode() for text in self.inputs)]
         return [_TAGS[self.mode] + text.encode() for text in self.inputs]
 
     def size(self) -> int:
@@ -54,6 +56,7 @@ class Reply(NamedTuple):
     cpu_us: int  # of the whole child
     touched: bool  # whether hash order or addresses may matter
     body: bytes  # the child's own message: hostile
+    settled: bool = False  # the program is pure, so that no other seed can tell otherwise
 
 
 class Process:
@@ -128,8 +131,11 @@ class Process:
                 self.busy = False
                 return self.replies
             if fields:  # an empty message only says that it is alive
-                word, cpu_us, touched, body = fields
-                self.replies.append(Reply(word.decode(), int(cpu_us), touched == b"1", body))
+                word, cpu_us, flags, body = fields
+                told = int(flags)
+                self.replies.append(
+                    Reply(word.decode(), int(cpu_us), bool(told & pages.TOUCHED), body, bool(told & pages.PURE))
+                )
         return []
 
     def _messages(self) -> list[list[bytes]] | None:

@@ -6,6 +6,7 @@ The child's bytes are hostile: they are taken apart by length, decoded as ASCII,
 
 import builtins
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -40,6 +41,7 @@ class Verdict(NamedTuple):
     outcome: Outcome
     touched: bool = False  # the program may make a set, or an argument holds one
     payload: bytes = b""  # of a parse
+    settled: bool = False  # a run under another seed would be the same (``purity``)
 
 
 INFRA = Verdict(Outcome(kind="infra", detail="executor"))
@@ -60,7 +62,8 @@ def of_reply(reply: Reply, mode: str, limits: Limits) -> Verdict:
         return INFRA  # hung, or killed from outside
     if reply.word != "done" or not reply.body:
         fuel = limits.fuel if reply.word == "fuel" else 0
-        return Verdict(dataclasses.replace(_DEATHS[reply.word], cpu_us=reply.cpu_us, fuel=fuel), reply.touched)
+        outcome = dataclasses.replace(_DEATHS[reply.word], cpu_us=reply.cpu_us, fuel=fuel)
+        return Verdict(outcome, reply.touched, settled=reply.settled)
     try:
         [body], rest = wire.split(reply.body)
         if rest:
@@ -83,9 +86,20 @@ def _of_message(fields: list[bytes], reply: Reply, mode: str, limits: Limits) ->
     text = None
     if kind == "ok" and mode != "parse":
         text = value.decode("ascii")
-        values.read(text, limits.value_bytes, limits.depth)
+        if not _is_value(text, limits.value_bytes, limits.depth):
+            raise ValueError("value")
     outcome = Outcome(kind=kind, value=text, exc=exc or None, detail=detail, cpu_us=reply.cpu_us, fuel=fuel)
-    return Verdict(outcome, reply.touched, value)
+    return Verdict(outcome, reply.touched, value, reply.settled)
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_value(text: str, value_bytes: int, depth: int) -> bool:
+    """Whether ``text`` is canonical; the same values come again under other seeds and from shorter programs."""
+    try:
+        values.read(text, value_bytes, depth)
+    except values.Malformed:
+        return False
+    return True
 
 
 def of_parse(verdict: Verdict, limits: Limits) -> Parsed | Outcome:

@@ -4,13 +4,16 @@ Started by ``process`` with PYTHONHASHSEED set, so two zygotes differ in string 
 order (texts with tags, ``pages``) on descriptor 0 and answers on descriptor 1 with one message per text that has an
 outcome (how the child ended, processor time, whether order may matter, the child's own message), then ``end``; an empty
 message is a sign of life. All texts of an order are read by one child (``reader``); then every input of a program has
-a child of its own, forked from a process that holds that program and that input alone, in pages that are wiped.
+a child of its own, forked from a process that holds that program and that input alone, in pages that are wiped. Inputs
+of a program that can leave nothing behind (``purity``) share a child as long as it lives; whatever may have come of
+sharing is run again with its input first in a child.
 """
 
 import codecs
 import contextlib
 import errno
 import gc
+import marshal
 import mmap
 import os
 import signal
@@ -125,7 +128,7 @@ def warm_up() -> None:
     while (what := shelf.step()) != "end":
         if what == "run":
             shelf.lay(desk)
-            child.Program(results).run(desk.map)
+            child.Program(results).run(*marshal.loads(desk.map)[:2])
 
 
 def fill_holes() -> list[object]:
@@ -259,16 +262,16 @@ class Zygote:
     def send(self, *fields: bytes) -> None:
         write_all(wire.pack(list(fields)))
 
-    def send_tray(self, word: str, cpu_us: int, size: int) -> None:
-        """One message whose last field is the head of the tray, written from where it lies; the tray is wiped."""
-        head = wire.pack([word.encode(), b"%d" % cpu_us, b"%d" % self.shelf.touched()])[4:]
+    def send_tray(self, word: str, cpu_us: int, start: int, end: int) -> None:
+        """One message whose last field is a part of the tray, written from where it lies."""
+        size = end - start
+        head = wire.pack([word.encode(), b"%d" % cpu_us, b"%d" % self.shelf.flags()])[4:]
         head = (len(head) + 4 + size).to_bytes(4, "little") + head + size.to_bytes(4, "little")
-        with memoryview(self.tray.map) as view, view[:size] as body:
+        with memoryview(self.tray.map) as view, view[start:end] as body:
             written = os.writev(1, (head, body))
             if written < len(head):
                 write_all(head[written:])
             write_all(body[max(0, written - len(head)) :])
-        self.tray.wipe()
 
     def read_texts(self) -> None:
         """Put a record of every text of the order on the shelf, read by one child if none of them ends it."""
@@ -306,23 +309,33 @@ class Zygote:
                 case "end":
                     return
                 case "run":
-                    self.run_input()
+                    self.run_inputs()
                 case "budget":
-                    self.send_tray("budget", 0, 0)
+                    self.send_tray("budget", 0, 0, 0)
                 case _:
                     word, size = self.shelf.answer(self.tray)
-                    self.send_tray(word, 0, size)
+                    self.send_tray(word, 0, 0, size)
+                    self.tray.wipe()
                     del word, size
 
-    def run_input(self) -> None:
-        """One input of a program in a child that holds nothing else."""
-        self.shelf.lay(self.desk)
-        ended = self.fork_for(lambda: child.work(self.desk.map, self.program), self.settings.value_bytes + 512)
+    def run_inputs(self) -> None:
+        """The input at hand in a child that holds nothing else; with a pure program those after it too.
+
+        What the child leaves without a result is at hand next, and first in a child then.
+        """
+        count = self.shelf.lay(self.desk)
+        capacity = count * (self.settings.value_bytes + 512)
+        ended = self.fork_for(lambda: child.work(self.desk.map, self.program), capacity)
         self.desk.wipe()
         word = status_word(ended, self.settings.cpu_us)
-        if word == "cpu":
-            self.shelf.died()
-        self.send_tray(word, ended.cpu_us, ended.size)
+        told = pages.told_of(self.tray, ended.size, word, count)
+        for place, (word, start, end) in enumerate(told):
+            if place:
+                self.shelf.step()
+            if word == "cpu":
+                self.shelf.died()
+            self.send_tray(word, ended.cpu_us // len(told), start, end)
+        self.tray.wipe()
 
     def results(self) -> child.Results:
         return child.Results(self.settings.fuel, self.settings.value_bytes, self.settings.depth)

@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray
 
-from bitzero.config import Config
+from bitzero.config import Config, rollout_parts, update_parts
 from bitzero.model import precision, quant
 from bitzero.selfplay import buffer, objective, rollout, verify
+from bitzero.selfplay.dispatch import Span, run_span
 from bitzero.selfplay.gradients import gradients_in_parts
 from bitzero.selfplay.measure import step_metrics
 from bitzero.selfplay.update import optimiser, update
@@ -31,21 +32,10 @@ PROPOSER, SOLVER = 0, 1  # roles: columns of the baselines
 
 @functools.partial(jax.jit, static_argnames=("cfg", "door"), donate_argnames="state")
 def run_chunk(
-    state: TrainState, batch: Supervised, cfg: Config, door: verify.Door
+    state: TrainState, batch: Supervised, cfg: Config, door: verify.Door, span: Span | None = None
 ) -> tuple[TrainState, dict[str, Float[Array, " k"]]]:
-    """k self-play steps in one scan; after a stop bit from the host the rest are skipped (``selfplay/ran`` 0)."""
-
-    def body(carry: tuple[TrainState, Array], items: Supervised) -> Any:
-        def idle(state: TrainState) -> Any:
-            shapes = jax.eval_shape(lambda s: step(s, items, cfg, door), state)
-            return state, jnp.bool_(True), jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), shapes[2])
-
-        state, stopped = carry
-        state, stopped, metrics = jax.lax.cond(stopped, idle, lambda s: step(s, items, cfg, door), state)
-        return (state, stopped), metrics
-
-    (state, _), metrics = jax.lax.scan(body, (state, jnp.bool_(False)), batch)
-    return state, metrics
+    """k self-play steps, or those of ``span``; after the host's stop bit the rest are left (``selfplay/ran`` is 0)."""
+    return run_span(lambda state, items: step(state, items, cfg, door), state, batch, span)
 
 
 def step(state: TrainState, items: Supervised, cfg: Config, door: verify.Door) -> tuple[TrainState, Array, Metrics]:
@@ -97,9 +87,10 @@ def propose(
     needed = jnp.asarray([not k.writes_program for k in kinds])[kind]  # the proposal is about the program shown
     shown = jax.random.bernoulli(ref_key, 0.5, (count,)) | needed
     prompt = proposal_prompts(kind, level, reference, shown, cfg.tasks.prompt, kinds)
+    rows = cfg.selfplay.num_tasks * cfg.selfplay.group_size // rollout_parts(cfg)  # as many at once as in `solve`
     sampled = rollout.sample(
         sample_key, weights, prompt, cfg.model,
-        max_new=cfg.tasks.completion, temperature=cfg.selfplay.temperature,
+        max_new=cfg.tasks.completion, temperature=cfg.selfplay.temperature, parts=rollout.parts_within(count, rows),
     )  # fmt: skip
     return Proposals(prompt=prompt, kind=kind, level=level, rollout=sampled)
 
@@ -168,7 +159,7 @@ def solve(key: PRNGKeyArray, weights: dict[str, Any], slots: Slots, cfg: Config)
     prompts = jnp.repeat(slots.prompt, cfg.selfplay.group_size, axis=0)
     return rollout.sample(
         key, weights, prompts, cfg.model,
-        max_new=cfg.tasks.completion, temperature=cfg.selfplay.temperature,
+        max_new=cfg.tasks.completion, temperature=cfg.selfplay.temperature, parts=rollout_parts(cfg),
     )  # fmt: skip
 
 
@@ -219,7 +210,7 @@ def learn(
 
     The arguments are the results of the stages before, one each.
     """
-    group, parts = cfg.selfplay.group_size, cfg.optimiser.microbatches
+    group, parts = cfg.selfplay.group_size, update_parts(cfg)
     counted = dataclasses.replace(answers, mask=answers.mask & judged.counted.reshape(-1, 1))
     prompts = jnp.repeat(slots.prompt, group, axis=0).astype(jnp.int32)
     proposed = Played(prompt=proposals.prompt, rollout=proposals.rollout, advantage=credit.propose_advantage)

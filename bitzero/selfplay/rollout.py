@@ -21,13 +21,26 @@ def sample(
     *,
     max_new: int,
     temperature: Float[Array, ""] | float,
+    parts: int = 1,
 ) -> Rollout:
     """Completions of left-padded prompts, at most ``max_new`` tokens; temperature 0 is greedy.
 
     ``weights`` come from ``quant.materialise``. The log-probs are those of temperature 1, to compare with training.
+    In ``parts``, a number that divides the rows, one after the other: a cache for one part, and the same samples but
+    for rounding.
     """
-    logits, cache = prefill(weights, prompts, model, max_new=max_new)
-    return decode(key, weights, prompts, logits, cache, model, temperature=temperature)
+    if parts == 1:
+        logits, cache = prefill(weights, prompts, model, max_new=max_new)
+        return decode(key, weights, prompts, logits, cache, model, temperature=temperature)
+    rows = prompts.shape[0]
+
+    def one(part: tuple[Array, Array]) -> Rollout:
+        first, own = part
+        logits, cache = prefill(weights, own, model, max_new=max_new)
+        return decode(key, weights, own, logits, cache, model, temperature=temperature, first=first, rows=rows)
+
+    drawn = jax.lax.map(one, (jnp.arange(0, rows, rows // parts), prompts.reshape(parts, rows // parts, -1)))
+    return jax.tree.map(lambda a: a.reshape(rows, *a.shape[2:]), drawn)
 
 
 def prefill(
@@ -60,18 +73,23 @@ def decode(
     model: Model,
     *,
     temperature: Float[Array, ""] | float,
+    first: Int[Array, ""] | int = 0,
+    rows: int | None = None,
 ) -> Rollout:
     """What ``sample`` returns, from what ``prefill`` returned; as many new tokens as the cache has room for.
 
-    The arguments of both, so that the two can be compiled apart.
+    The arguments of both, so that the two can be compiled apart. The prompts may be those from ``first`` on of so many
+    ``rows``: chance is drawn for all of them, so that a row's is the same however they are cut.
     """
     prompts = prompts.astype(jnp.int32)
     (b, p), slots = prompts.shape, cache.key.shape[2]
+    whole = b if rows is None else rows
     max_new = slots - p
     valid, positions = _valid_and_positions(prompts, max_new)
 
     def draw(i: Array, logits: Array, done: Array) -> tuple[Array, Array]:
-        noise = jax.random.gumbel(jax.random.fold_in(key, i), logits.shape)
+        noise = jax.random.gumbel(jax.random.fold_in(key, i), (whole, logits.shape[1]))
+        noise = noise if whole == b else jax.lax.dynamic_slice_in_dim(noise, first, b)
         token = jnp.argmax(logits + temperature * noise, axis=-1)
         logp = jnp.take_along_axis(jax.nn.log_softmax(logits), token[:, None], axis=-1)[:, 0]
         return jnp.where(done, PAD, token), jnp.where(done, 0.0, logp)
@@ -104,6 +122,11 @@ def decode(
     _, _, _, _, tokens, logprobs, _ = jax.lax.while_loop(more, step, start)
     ended = jnp.cumsum(tokens == EOS, axis=1) - (tokens == EOS) > 0
     return Rollout(tokens=tokens, logprobs=logprobs, mask=(tokens != PAD) & ~ended)
+
+
+def parts_within(rows: int, most: int) -> int:
+    """The least number of equal parts of ``rows`` with at most ``most`` rows each; one row is always allowed."""
+    return next(parts for parts in range(1, rows + 1) if rows % parts == 0 and rows // parts <= max(most, 1))
 
 
 def _valid_and_positions(prompts: Int[Array, "B P"], max_new: int) -> tuple[Bool[Array, "B S"], Int[Array, "B S"]]:

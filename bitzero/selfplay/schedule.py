@@ -1,5 +1,7 @@
 """Every schedule, a function of the step and never of the clock."""
 
+from typing import assert_never
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -28,9 +30,19 @@ def lam(step: Int[Array, ""] | int, cfg: Config) -> Float[Array, ""]:
 
 
 def lr(step: Int[Array, ""] | int, cfg: Config) -> Float[Array, ""]:
-    """Learning rate: linear rise, cosine to ``lr_end`` over the warm-up; constant in self-play."""
+    """Learning rate: linear rise, flat, then a fall to ``lr_end`` at the end of the warm-up; constant in self-play.
+
+    Flat and then linear to zero: arXiv 2405.18392 (the cooldown), 2502.15938 (to zero).
+    """
     opt, at = cfg.optimiser, jnp.asarray(step, jnp.float32)
+    start, end = opt.lr_flat * cfg.warmup.steps, max(cfg.warmup.steps, 1)
     rise = jnp.minimum((at + 1) / max(opt.lr_warmup, 1), 1.0)
-    done = jnp.clip(at / max(cfg.warmup.steps, 1), 0.0, 1.0)
-    fall = opt.lr_end + (1 - opt.lr_end) * 0.5 * (1 + jnp.cos(jnp.pi * done))
-    return jnp.where(at < cfg.warmup.steps, opt.lr * rise * fall, cfg.selfplay.lr)
+    done = jnp.clip((at - start) / max(end - start, 1.0), 0.0, 1.0)
+    match opt.lr_decay:
+        case "linear":
+            left = 1 - done
+        case "cosine":
+            left = 0.5 * (1 + jnp.cos(jnp.pi * done))
+        case _:
+            assert_never(opt.lr_decay)
+    return jnp.where(at < cfg.warmup.steps, opt.lr * rise * (opt.lr_end + (1 - opt.lr_end) * left), cfg.selfplay.lr)

@@ -1,4 +1,4 @@
-"""Warm-up: supervised steps on executor-labelled programs of the random grammar, as one scan."""
+"""Warm-up: supervised steps on executor-labelled programs of the random grammar, in one loop."""
 
 import dataclasses
 import functools
@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from bitzero.config import Config
+from bitzero.config import Config, update_parts
 from bitzero.model import precision, quant, transformer
 from bitzero.selfplay import buffer, objective, schedule
+from bitzero.selfplay.dispatch import Span, run_span
 from bitzero.selfplay.gradients import gradients_in_parts, mean_divisor
 from bitzero.selfplay.update import optimiser, update
 from bitzero.state import Supervised, TrainState
@@ -47,12 +48,15 @@ def init_state(cfg: Config, num_kinds: int = len(TASK_KINDS)) -> TrainState:
 
 @functools.partial(jax.jit, static_argnames=("cfg", "phase"), donate_argnames="state")
 def run_chunk(
-    state: TrainState, batch: Supervised, cfg: Config, phase: str
+    state: TrainState, batch: Supervised, cfg: Config, phase: str, span: Span | None = None
 ) -> tuple[TrainState, dict[str, Float[Array, " k"]]]:
-    """k supervised steps; ``phase`` is "full" (λ = 0), "ramp" (λ from the schedule) or "integer" (λ = 1)."""
+    """k supervised steps, or those of ``span``; see ``dispatch.run_span``.
 
-    def step(state: TrainState, items: Supervised) -> tuple[TrainState, dict[str, Array]]:
-        lam, parts = schedule.lam(state.step, cfg), cfg.optimiser.microbatches
+    ``phase`` is "full" (λ = 0), "ramp" (λ from the schedule) or "integer" (λ = 1).
+    """
+
+    def step(state: TrainState, items: Supervised) -> tuple[TrainState, Array, dict[str, Array]]:
+        lam, parts = schedule.lam(state.step, cfg), update_parts(cfg)
         targets = mean_divisor(items.mask[:, 1:], parts)
 
         def loss_of(params: Any, taps: Any, rows: Supervised) -> Any:
@@ -70,9 +74,9 @@ def run_chunk(
             tiers = precision.advance_ramps(state.precision, cfg.precision.ramp_steps)
             state = dataclasses.replace(state, precision=tiers)
         metrics["quant/lambda"] = lam
-        return state, {**metrics, **_token_accuracy(hits, target, items)}
+        return state, jnp.bool_(False), {**metrics, **_token_accuracy(hits, target, items)}
 
-    return jax.lax.scan(step, state, batch)
+    return run_span(step, state, batch, span)
 
 
 def _token_accuracy(hits: Array, target: Array, items: Supervised) -> dict[str, Any]:

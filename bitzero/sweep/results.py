@@ -260,14 +260,14 @@ def _result_row(job: SweepJob, run: Row, evaluation: Row) -> Row:
 def _cost_figures(job: SweepJob, run: Row) -> Row:
     """Wall minutes and training speed since the branch, what the warm-up cost taken away.
 
-    Tokens a second: a phase's first chunk compiles, and its seconds are counted apart; so its tokens are left out too.
+    Tokens a second: a phase's first step compiles, and its seconds are counted apart; so its tokens are left out too.
     """
     nothing: Row = {"step": 0, "tokens": 0, "seconds": {}, "minutes": 0.0}
     base = workdir.read_json(job.base.result) if job.base else nothing
     since = {name: value - base["seconds"].get(name, 0.0) for name, value in run["seconds"].items()}
     steps = run["step"] - base["step"]
     compiled = sum(name.startswith("compile ") and seconds > 0 for name, seconds in since.items())
-    share = max(0.0, 1 - compiled * job.cfg.run.chunk / steps)
+    share = max(0.0, 1 - compiled / steps)
     seconds = sum(since.get(name, 0.0) for name in _TRAINING)
     speed = share * (run["tokens"] - base["tokens"]) / seconds if seconds > 0 and share else None
     minutes = max(0.0, run["minutes"] - base["minutes"])

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 
-from bitzero.run import workdir
+from bitzero.run import accelerator, workdir
 from bitzero.run.progress import clock_text
 from bitzero.run.stop import Stop
 from bitzero.run.workdir import RunError
@@ -88,6 +88,7 @@ class Sweep:
         self.waiting: list[SweepJob] = []
         self.seconds: dict[bool, list[float]] = {True: [], False: []}  # is a point → wall seconds of finished jobs
         self.shares = core_shares(plan.order.jobs)
+        self.memory = accelerator.memory_share(os.environ, plan.order.jobs)  # of a GPU, for each
         stop.call_when_asked(self.terminate)
 
     def run(self) -> None:
@@ -195,7 +196,7 @@ class Sweep:
         with open(job.home / "log.txt", "ab") as log:
             process = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                env=os.environ | {"PJRT_NPROC": _THREADS},
+                env=os.environ | {"PJRT_NPROC": _THREADS, "XLA_PYTHON_CLIENT_MEM_FRACTION": self.memory},
             )  # fmt: skip
         self.running[job.title] = RunningJob(job=job, process=process, began=time.monotonic(), share=share)
         if self.stop.asked:  # while it was being started

@@ -8,6 +8,7 @@ limit of a value.
 The given arguments are text that a model wrote, canonical by now: it is cut at brackets, commas and quotes.
 """
 
+import functools
 import random
 from collections.abc import Sequence
 
@@ -56,6 +57,7 @@ def _first_item(inside: str) -> tuple[str, str, str]:
     return first, "", ""
 
 
+@functools.lru_cache(maxsize=256)
 def fixed_inputs(signature: str) -> tuple[str, ...]:
     """The argument list of each part: one literal, a list of ``ROWS`` tuples of values of the signature's types."""
     rng = random.Random(f"behaviour/{signature}")
@@ -95,8 +97,8 @@ def _value(kind: str, rng: random.Random) -> str:
 def rows_program(source: str) -> str:
     """A program whose ``f`` runs the ``f`` of ``source`` on every tuple of its argument.
 
-    Its value is a list of (True, value) or (False, None). The whole source stands inside the new ``f``, so that a
-    recursive call means what it meant.
+    Its value is a list of (True, value) or (False, None); a ``MemoryError`` ends it. The whole source stands inside the
+    new ``f``, so that a recursive call means what it meant.
     """
     body = "".join(f"    {line}\n" for line in source.splitlines())
     return f"def f(rows):\n{body}{_EACH_ROW}"
@@ -106,6 +108,8 @@ _EACH_ROW = """    found = []
     for row in rows:
         try:
             found.append((True, f(*row)))
+        except MemoryError:
+            raise
         except Exception:
             found.append((False, None))
     return found

@@ -12,6 +12,7 @@ GATES = (
     *("ok", "format", "syntax", "forbidden", "timeout", "memory", "exception", "nondeterministic", "oversize"),
     *("trivial", "duplicate", "heldout", "infra", "confidence"),
 )
+OWNERS = 2  # proposals whose processor time is on nobody's account are run as those of so many (``Job.owner``)
 OK, DUPLICATE, INFRA = GATES.index("ok"), GATES.index("duplicate"), GATES.index("infra")
 
 

@@ -13,7 +13,7 @@ from bitzero.config import Config
 from bitzero.sandbox import Job, Outcome, Parsed, Sandbox, literal_job, loosely_equal
 from bitzero.tasks import behaviour
 from bitzero.tasks.alpha import hash_text, split_text
-from bitzero.tasks.draft import DUPLICATE, GATES, INFRA, OK, Draft, Proposal, alive
+from bitzero.tasks.draft import DUPLICATE, GATES, INFRA, OK, OWNERS, Draft, Proposal, alive
 from bitzero.tasks.kinds import TASK_KINDS, Kinds, Task, split_args
 from bitzero.tasks.kinds.task import write_record
 from bitzero.tasks.levels import level_of_text as level_of
@@ -141,7 +141,7 @@ def _execute(sandbox: Sandbox, drafts: list[Draft], _: Config) -> None:
     _run_given(sandbox, drafts)
     left = [draft for draft in alive(drafts) if draft.probes]
     jobs = [
-        Job(id=i, code=draft.program.source, inputs=tuple(probe.text for probe in draft.probes))
+        Job(id=i, code=draft.program.source, inputs=tuple(probe.text for probe in draft.probes), owner=i % OWNERS)
         for i, draft in enumerate(left)
     ]
     for draft, outcomes in zip(left, run_surely(sandbox, jobs), strict=True):
@@ -149,7 +149,9 @@ def _execute(sandbox: Sandbox, drafts: list[Draft], _: Config) -> None:
 
 
 def _run_given(sandbox: Sandbox, drafts: list[Draft]) -> None:
-    jobs = [Job(id=i, code=draft.program.source, inputs=draft.inputs) for i, draft in enumerate(drafts)]
+    jobs = [
+        Job(id=i, code=draft.program.source, inputs=draft.inputs, owner=i % OWNERS) for i, draft in enumerate(drafts)
+    ]
     for draft, outcomes in zip(drafts, sandbox.validate(jobs) if jobs else [], strict=True):
         draft.outcomes[: len(draft.inputs)] = outcomes
         worst = _worst(outcomes)
@@ -204,7 +206,7 @@ def _trivial(sandbox: Sandbox, drafts: list[Draft], _: Config) -> None:
         if draft.kind.trivial_by_runs(draft.made_task, draft.ran()):
             draft.reject("trivial")
         elif check is not None:
-            jobs.append(Job(id=i, code=str(check.code), inputs=check.inputs))
+            jobs.append(Job(id=i, code=str(check.code), inputs=check.inputs, owner=i % OWNERS))
     for job, outcomes in zip(jobs, sandbox.run(jobs) if jobs else [], strict=True):
         draft = drafts[int(job.id)]
         if any(outcome.kind in ("timeout", "infra") for outcome in outcomes) or draft.kind.solved_trivially(
@@ -220,7 +222,12 @@ def _behave(sandbox: Sandbox, drafts: list[Draft], _: Config) -> None:
     """What each program does on fixed inputs of its arguments' types."""
     signatures = [behaviour.signature_of(draft.inputs[0]) for draft in drafts]
     jobs = [
-        Job(id=i, code=behaviour.rows_program(draft.program.source), inputs=behaviour.fixed_inputs(signature))
+        Job(
+            id=i,
+            code=behaviour.rows_program(draft.program.source),
+            inputs=behaviour.fixed_inputs(signature),
+            owner=i % OWNERS,
+        )
         for i, (draft, signature) in enumerate(zip(drafts, signatures, strict=True))
     ]
     for draft, signature, outcomes in zip(drafts, signatures, sandbox.run(jobs), strict=True):

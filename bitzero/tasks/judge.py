@@ -104,8 +104,8 @@ def _fill(
         task, check = checks[place]
         programs.setdefault((task, str(check.code)), []).append(place)
     jobs = [
-        Job(id=i, code=code, inputs=tuple(text for place in together for text in checks[place][1].inputs))
-        for i, ((_, code), together) in enumerate(programs.items())
+        Job(id=i, code=code, inputs=tuple(text for place in together for text in checks[place][1].inputs), owner=task)
+        for i, ((task, code), together) in enumerate(programs.items())
     ]
     for together, outcomes in zip(programs.values(), run_surely(sandbox, jobs), strict=True):
         left = iter(outcomes)

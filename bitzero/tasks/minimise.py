@@ -64,7 +64,7 @@ def _run(
     inputs_of: Callable[[Draft], tuple[str, ...]],
 ) -> Iterator[tuple[tuple[int, str], list[tuple[str, str | None, str | None]]]]:
     """Each candidate with its results; the processor time goes to its draft's account."""
-    jobs = [Job(id=str(n), code=code, inputs=inputs_of(drafts[i])) for n, (i, code) in enumerate(wave)]
+    jobs = [Job(id=str(n), code=code, inputs=inputs_of(drafts[i]), owner=i) for n, (i, code) in enumerate(wave)]
     for pair, outcomes in zip(wave, sandbox.run(jobs) if jobs else [], strict=True):
         spent[id(drafts[pair[0]])] += sum(outcome.cpu_us for outcome in outcomes)
         yield pair, [result_of(outcome) for outcome in outcomes]

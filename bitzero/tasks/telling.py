@@ -5,7 +5,7 @@ behave on a probe as it must not on its input.
 """
 
 from bitzero.sandbox import Job, Sandbox
-from bitzero.tasks.draft import Draft, alive, result_of
+from bitzero.tasks.draft import OWNERS, Draft, alive, result_of
 from bitzero.tasks.probes import Probe, more_probes
 from bitzero.tasks.running import run_surely
 
@@ -45,7 +45,7 @@ def check_probes(sandbox: Sandbox, drafts: list[Draft], seeds: list[int]) -> Non
 def _run_more(sandbox: Sandbox, wanted: list[tuple[Draft, tuple[Probe, ...]]]) -> None:
     """Runs further probes of some drafts and adds them to the drafts' own."""
     jobs = [
-        Job(id=i, code=draft.program.source, inputs=tuple(probe.text for probe in probes))
+        Job(id=i, code=draft.program.source, inputs=tuple(probe.text for probe in probes), owner=i % OWNERS)
         for i, (draft, probes) in enumerate(wanted)
     ]
     for (draft, probes), outcomes in zip(wanted, run_surely(sandbox, jobs), strict=True):

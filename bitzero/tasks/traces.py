@@ -31,3 +31,9 @@ def items_of(trace: str) -> list[str]:
     if items is None:
         raise ValueError(f"brackets or quotes of a trace do not match: {trace!r}")
     return items if trace else []
+
+
+def line_of(item: str) -> int | None:
+    """The line of the statement that an item tells of; None for a part of the return expression."""
+    line, colon, _ = item.partition(":")
+    return int(line) if colon and line.isdecimal() else None

@@ -50,6 +50,15 @@ def test_answers_do_not_depend_on_who_shares_the_batch(state, test_programs):
     assert together == alone
 
 
+def test_a_batch_in_parts_has_the_same_answers(state):
+    solver, prompts = questions.solver_of(state, CFG), [[9, 8 + i % 3, 7] for i in range(11)]
+    draw = dict(max_new=12, temperature=1.0, seed=3)
+    whole = list(questions.complete_prompts(solver, prompts, **draw))
+    for parts in (2, 4):
+        assert list(questions.complete_prompts(dataclasses.replace(solver, parts=parts), prompts, **draw)) == whole
+    assert whole[0] != whole[3]
+
+
 def test_a_prompt_that_does_not_fit_is_a_wrong_answer(state):
     solver = questions.solver_of(state, CFG)
     code = "def f(a):\n    return " + " + ".join("a" * 200)

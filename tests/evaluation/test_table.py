@@ -1,5 +1,7 @@
 """The table's parts: the best trivial rule, the shuffled control, a row, and shares."""
 
+import dataclasses
+
 import jax
 import numpy as np
 
@@ -13,6 +15,9 @@ CFG = Config(
     model=Model(num_layers=1, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32, compute="f32"),
     eval=Eval(batch_size=8, passk=2, passk_items=4, shuffled_items=4),
 )
+
+
+CFG_TABLE = dataclasses.replace(CFG, eval=dataclasses.replace(CFG.eval, items=4, locked_items=0))
 
 
 def deduction(code, given, value, level=0):
@@ -53,6 +58,20 @@ def test_a_model_of_random_weights_is_asked_freely_and_scores_nothing(sandbox, t
     assert row["mode"] == "trace" and row["n"] == 6
     assert row["accuracy"] == row["before_selfplay"] == row["pass@2"] == 0.0
     assert now.tolist() == before.tolist() == [False] * 6
+
+
+def test_a_row_is_of_draws_and_of_each_program_once(sandbox, test_programs):
+    """Six draws of four different programs: the row is of the first four draws, ``different`` of the four programs."""
+    again = [test_programs[i] for i in (0, 1, 0, 2, 1, 3)]
+    [group] = [
+        group
+        for group in table.table_questions(lambda split, level, n: again, CFG_TABLE, 1)
+        if group.kind.number == DEDUCTION
+    ]
+    assert [len(group.tasks), len(group.further), group.firsts] == [4, 2, [0, 1, 3, 5]]
+    solver = questions.solver_of(jax.jit(warmup.init_state, static_argnums=0)(CFG), CFG)
+    row, now, _ = table.measure_row(group, solver, None, sandbox)
+    assert (row["n"], len(now), row["different"]) == (4, 4, 0.0)
 
 
 def test_shares():

@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from bitzero.generator import programs
-from bitzero.generator.programs import Counts, Program, generate
+from bitzero.generator.programs import Counts, Program, as_asked, generate, heldout
 from bitzero.generator.templates import BUILTINS
 from bitzero.sandbox.values import canonical, read
 from bitzero.tasks import alpha, levels
@@ -44,7 +44,7 @@ def output(code, text):
 
 PRODUCE = """
 import dataclasses, json, sys
-from bitzero.generator.programs import generate, heldout
+from bitzero.generator.programs import as_asked, generate, heldout
 print(json.dumps([dataclasses.asdict(program) for program in eval(sys.argv[1])]))
 """
 
@@ -283,6 +283,35 @@ def test_heldout_programs_differ_from_each_other_and_from_training(split):
     assert len({program.hash for program in found}) == 40
     assert {alpha.split_of(program.code) for program in found} == {split}
     assert found == produced(f"heldout(0, '{split}', 1, 40)")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "level, digest",
+    [
+        *((0, "a324322526d40439"), (1, "6146f29f1d425870"), (2, "6e000efd4096eaf0")),
+        *((3, "705df07882f66223"), (4, "955b536446a1a4d5"), (5, "2cc0c679ea3677d8")),
+    ],
+)
+def test_the_first_test_programs_are_those_of_every_table_so_far(level, digest):
+    """Tables compare with the past over these: a change of the generator must leave them byte for byte."""
+    found = heldout(0, "test", level, 200)
+    text = "\n".join("\0".join((p.code, *p.inputs, *p.outputs, *p.traces)) for p in found)
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest
+
+
+def test_a_program_that_comes_again_is_asked_with_another_input():
+    one, other = generate(0, 0, 0, 0), generate(0, 0, 1, 0)
+    again = list(as_asked([one, other, one, one]))
+    assert [program.hash for program in again] == [one.hash, other.hash, one.hash, one.hash]
+    assert again[:2] == [one, other]
+    assert [program.inputs[0] for program in again if program.hash == one.hash] == list(one.inputs[:3])
+    turned = again[3]
+    assert (turned.outputs[0], turned.traces[0]) == (one.outputs[2], one.traces[2])
+    assert sorted(zip(turned.inputs, turned.outputs, turned.traces, strict=True)) == sorted(
+        zip(one.inputs, one.outputs, one.traces, strict=True)
+    )
+    assert len(list(as_asked([one] * 9))) == len(one.inputs)  # then none of its inputs is new
 
 
 @pytest.fixture(scope="module")

@@ -186,6 +186,18 @@ def test_heldout_programs_are_those_of_the_generator(stream, split):
     assert stream.heldout(split, 1, 5) == programs.heldout(CFG.seed, split, 1, 5)
 
 
+def test_draws_hold_the_different_programs_in_their_order(stream):
+    """A question a draw, up to the last of the different programs; small programs come more than once."""
+    drawn, different = stream.heldout_draws("dev", 0, 120), stream.heldout("dev", 0, 120)
+    firsts = {}
+    for program in drawn:
+        firsts.setdefault(program.hash, program)
+    assert list(firsts.values()) == different
+    assert len(drawn) > 120 and drawn[-1] == different[-1]
+    assert len({(program.hash, program.inputs[0]) for program in drawn}) == len(drawn)
+    assert stream.heldout_draws("dev", 0, 40)[:40] == drawn[:40]  # asking more only adds
+
+
 def test_the_sandbox_confirms_one_program_in_a_hundred():
     found = [programs.generate(3, 0, index, level) for level in range(6) for index in range(4)]
     wrong = dataclasses.replace(found[0], outputs=("1", *found[0].outputs[1:]))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bitzero.config import BLOCK_ROWS, Config, Model, Precision, Tasks, kernel_shapes
-from bitzero.model import precision, quant, transformer
+from bitzero.model import attention, precision, quant, transformer
 from bitzero.selfplay import objective
 
 pytestmark = pytest.mark.bits
@@ -74,9 +74,9 @@ def test_the_head_tap_is_attention_mass_times_gradient():
     source = jnp.asarray(np.arange(t)[None] < np.array([[3], [2]]), jnp.float32)
     answers = jnp.asarray(np.arange(t)[None] >= np.array([[2], [4]]), jnp.float32)
     g = jnp.asarray(rng.normal(size=(b, t, h, d)), jnp.float32)
-    probe = transformer.AttentionProbe(source=source, answers=answers, tap=jnp.zeros(h))
+    probe = attention.AttentionProbe(source=source, answers=answers, tap=jnp.zeros(h))
     inner = lambda tap: jnp.sum(
-        g * transformer.attend(q, k, v, mask, dataclasses.replace(probe, tap=tap), jnp.dtype(jnp.float32))
+        g * attention.attend(q, k, v, mask, dataclasses.replace(probe, tap=tap), jnp.dtype(jnp.float32))
     )
     found = jax.grad(inner)(jnp.zeros(h))
     scores = np.einsum("bthd,bshd->bhts", np.asarray(q), np.repeat(np.asarray(k), h // groups, axis=2)) / d**0.5

@@ -1,11 +1,11 @@
 """Compiles for GPUs that are not there; run by ``test_ahead.py`` in a process of its own.
 
-    python tests/pallas_kernels/ahead.py WHEELS DUMP kernels|memory     → one JSON object on stdout
+    python tests/pallas_kernels/ahead.py WHEELS DUMP kernels              → one JSON object on stdout
+    python tests/pallas_kernels/ahead.py WHEELS DUMP memory [EXPERIMENT …]
 
 WHEELS is the folder that ``tests/requirements-gpu-aot.txt`` was installed into; DUMP takes the PTX.
 """
 
-import functools
 import json
 import os
 import pathlib
@@ -49,6 +49,7 @@ DEVICES = {
     "sm_80": (A100, 8, 0, 167936, 2048, 108, 64, 2_039_000_000_000, 41943040, 85_000_000_000, 166912),
     "sm_75": (GTX, 7, 5, 65536, 1024, 22, 64, 336_000_000_000, 1572864, 6_000_000_000, 65536),
 }  # fmt: skip
+POOL = 4_500_000_000  # bytes that JAX takes of the card with 6 GB
 N, K = 3_840, 2_560  # a merged QKV of a 2.5B model
 
 
@@ -116,92 +117,39 @@ def kernels() -> list[dict[str, object]]:
     ]
 
 
-def memory() -> list[dict[str, object]]:
-    """Device memory of whole updates on the 6 GB card, in f32, all shipped rows in parts of 8 warm-up sequences."""
-    import importlib.util
+def memory(*names: str) -> list[dict[str, object]]:
+    """Device memory of every kind of step of the shipped experiments (or of ``names``) on the 6 GB card, in f32.
 
+    They are cut as a run cuts itself into the pool that JAX takes there, by the same function and these counts.
+    """
     from bitzero import config as configuration
+    from bitzero.run import fit
+    from bitzero.run import memory as counts
+    from bitzero.run.experiment import read_config
+
+    mesh = mesh_of("sm_75")
+    place = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, PartitionSpec()))
+
+    def count(program) -> int:
+        with jax.set_mesh(mesh):
+            size = counts.needed_bytes(program, place, lowering_platforms=("cuda",))
+        jax.clear_caches()
+        return size
 
     rows = []
-    for name in ("azr_small", "azr_25m", "azr_100m"):
-        spec = importlib.util.spec_from_file_location(name, ROOT / "experiments" / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        settings = module.get_config()
-        settings.optimiser.microbatches = settings.warmup.batch_size // 8
-        cfg = configuration.with_operand(configuration.freeze(settings), "f32")
-        rows += [{"config": name, "phase": phase} | update_size(cfg, phase) for phase in ("warm-up", "self-play")]
+    for name in names or ("azr_small", "azr_25m", "azr_100m"):
+        cfg = configuration.with_operand(read_config(str(ROOT / "experiments" / f"{name}.py")), "f32")
+        cfg, needs, _ = fit.settle_parts(cfg, fit.Pool(POOL, "the pool", True), count)
+        estimates = {program.what: counts.estimated_bytes(program) for program in counts.step_programs(cfg)}
+        rows += [
+            {
+                "config": name, "what": need.what, "parts": need.parts, "bytes": need.size,
+                "estimated_bytes": estimates[need.what],
+            }
+            for need in needs
+        ]  # fmt: skip
     return rows
 
 
-def update_size(cfg, phase: str) -> dict[str, int]:
-    """Bytes of one update of ``cfg`` on the 6 GB card: the state, and all beside it."""
-    from bitzero.selfplay import warmup
-
-    state = jax.eval_shape(lambda: warmup.init_state(cfg))
-    step = supervised_step if phase == "warm-up" else learning_step
-    function, arguments = step(cfg)
-    size = compiled("sm_75", function, state, *arguments, donate=(0,)).memory_analysis()
-    jax.clear_caches()
-    sp, tasks = cfg.selfplay, cfg.tasks
-    rows = cfg.warmup.batch_size if phase == "warm-up" else sp.supervised_batch
-    played = 0 if phase == "warm-up" else sp.num_tasks * (1 + sp.group_size)
-    return {
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-        "tokens": rows * tasks.context + played * (tasks.prompt + tasks.completion),
-        "parts": cfg.optimiser.microbatches,
-        "state_bytes": size.argument_size_in_bytes,
-        "bytes": size.argument_size_in_bytes
-        + size.output_size_in_bytes
-        + size.temp_size_in_bytes
-        - size.alias_size_in_bytes,
-    }
-
-
-def supervised_step(cfg):
-    """One step of warm-up, and its rows."""
-    from bitzero.selfplay import warmup
-
-    rows = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape), a.dtype), generated(cfg, cfg.warmup.batch_size))
-    return functools.partial(warmup.run_chunk, cfg=cfg, phase="integer"), (rows,)
-
-
-def learning_step(cfg):
-    """The update of a self-play step (what follows the last call to the host), and what it learns from."""
-    from bitzero.selfplay import loop
-    from bitzero.state import Credit, Judged, Proposals, Rollout, Slots
-
-    sp, tasks = cfg.selfplay, cfg.tasks
-    array = jax.ShapeDtypeStruct
-    n, g, f32, i32, flag = sp.num_tasks, sp.group_size, jnp.float32, jnp.int32, jnp.bool_
-    played = lambda rows: Rollout(
-        tokens=array((rows, tasks.completion), i32), logprobs=array((rows, tasks.completion), f32),
-        mask=array((rows, tasks.completion), flag),
-    )  # fmt: skip
-    each = array((n,), i32)
-    proposals = Proposals(prompt=array((n, tasks.prompt), i32), kind=each, level=each, rollout=played(n))
-    slots = Slots(
-        prompt=array((n, tasks.prompt), jnp.uint16), record=array((n, tasks.record), jnp.uint16), kind=each, gate=each,
-        level=each, own=array((n,), flag), novel=array((n,), flag), first=array((n,), flag),
-        confidence=array((n,), f32),
-    )  # fmt: skip
-    judged = Judged(reward=array((n, g), f32), counted=array((n, g), flag), trivial=array((n,), flag))
-    paid = array((n,), f32)
-    credit = Credit(rate=paid, propose_reward=paid, propose_advantage=paid, solve_advantage=array((n, g), f32))
-    update = functools.partial(loop.learn, cfg=cfg)
-    return update, (proposals, slots, played(n * g), judged, credit, generated(cfg, sp.supervised_batch))
-
-
-def generated(cfg, rows: int):
-    """The shapes of so many rows of the generator."""
-    from bitzero.generator.orders import examples_at_most
-    from bitzero.state import Supervised
-
-    context = cfg.tasks.context
-    labels = jax.ShapeDtypeStruct((rows, examples_at_most(context)), jnp.int8)
-    tokens, mask = (jax.ShapeDtypeStruct((rows, context), dtype) for dtype in (jnp.uint16, jnp.bool_))
-    return Supervised(tokens=tokens, mask=mask, kind=labels, level=labels)
-
-
 if __name__ == "__main__":
-    print(json.dumps({"kernels": kernels, "memory": memory}[WHAT]()))
+    print(json.dumps({"kernels": kernels, "memory": memory}[WHAT](*sys.argv[4:])))

@@ -29,7 +29,7 @@ pytestmark = [
 def ahead(what, dump):
     ran = subprocess.run(
         [sys.executable, str(pathlib.Path(__file__).parent / "ahead.py"), str(WHEELS), str(dump), what],
-        capture_output=True, text=True, timeout=580, check=False, env={**os.environ, "PYTHONWARNINGS": "ignore"},
+        capture_output=True, text=True, timeout=1450, check=False, env={**os.environ, "PYTHONWARNINGS": "ignore"},
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr[-3000:]
     return json.loads(ran.stdout.splitlines()[-1])
@@ -50,15 +50,17 @@ def test_products_compile_to_the_int8_instructions_and_spill_nothing(tmp_path):
     assert len(found) == 17
 
 
-@pytest.mark.timeout(600)
-def test_an_update_of_every_experiment_fits_the_card_with_6_gb(tmp_path, capsys):
+@pytest.mark.timeout(1500)
+def test_every_step_of_every_experiment_fits_the_card_with_6_gb(tmp_path, capsys):
+    """In the pool of 4.5 GB that JAX takes of it, and about as the estimate has it."""
     rows = ahead("memory", tmp_path)
-    lines = [f"\n{'config':10} {'update':10} {'parameters':>12} {'tokens':>8} {'parts':>6} {'GB':>6}"]
+    lines = [f"\n{'config':10} {'what':20} {'parts':>6} {'GB':>6} {'estimated':>9}"]
     lines += [
-        f"{row['config']:10} {row['phase']:10} {row['parameters']:12,} {row['tokens']:8,} {row['parts']:6} "
-        f"{row['bytes'] / 1e9:6.2f}"
+        f"{row['config']:10} {row['what']:20} {row['parts']:6} {row['bytes'] / 1e9:6.2f} "
+        f"{row['estimated_bytes'] / 1e9:9.2f}"
         for row in rows
     ]
     with capsys.disabled():
         print("\n".join(lines))
-    assert len(rows) == 6 and all(row["bytes"] <= 5.5e9 for row in rows)
+    assert len(rows) == 21 and all(row["bytes"] <= 4.5e9 for row in rows)
+    assert all(0.8 < row["estimated_bytes"] / row["bytes"] < 1.6 for row in rows)

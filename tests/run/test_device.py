@@ -38,7 +38,7 @@ def test_processes_with_other_threads_or_cores_share_no_compiled_code(cache, mon
     def place(threads: str, cores: set[int]) -> str:
         monkeypatch.setenv("PJRT_NPROC", threads)
         monkeypatch.setattr(os, "sched_getaffinity", lambda _: cores, raising=False)
-        return str(device._cache_directory())
+        return str(device.cache_directory())
 
     one = place("2", {0, 1})
     assert place("2", {1, 3}) == one

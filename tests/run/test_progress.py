@@ -23,6 +23,10 @@ def test_the_line_holds_everything_known():
     assert STATUS.line() == (
         "self-play · step 40/160 · 12,346 tokens/s · loss 1.235 · dev L0 71% L1 50% · valid proposals 50% · 1:15 left"
     )
+    waits = {"generator": 0.031, "sandbox": 0.0}
+    assert Status(phase="warm-up", step=1, total=9, waits=waits).line() == (
+        "warm-up · step 1/9 · waiting for generator 3%"
+    )
     assert Status(phase="warm-up", step=0, total=9, tokens_s=0.0).line() == "warm-up · step 0/9 · 0 tokens/s"
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from bitzero.config import Config, Model, Run, SelfPlay, Tasks, Warmup
 from bitzero.generator.stream import GeneratorFailed
-from bitzero.run import curriculum, train
+from bitzero.run import curriculum, pace, train
 from bitzero.run.sitting import Ledger, Meters, Sitting
 from bitzero.run.stop import Stop
 from bitzero.run.workdir import RunError
@@ -148,11 +148,11 @@ def test_the_answer_mode_chosen_after_the_last_save_is_saved(sitting, state, mon
 def test_a_fault_at_the_door_costs_no_chunk(sitting, state, monkeypatch):
     """The state after the faulty step is sound: what could not be judged is masked out of it."""
 
-    def run_chunk(state, batch, cfg, door):
+    def run_chunk(state, batch, cfg, door, span):
         door.error = "Traceback: lost"
         return at(state, 42), {}
 
-    monkeypatch.setattr(train.loop, "run_chunk", run_chunk)
+    monkeypatch.setattr(pace.loop, "run_chunk", run_chunk)
     with pytest.raises(RuntimeError, match=r"step 42 is saved:\nTraceback: lost"):
         train.train_chunk(sitting, at(state, 40), bare(Supervised))
     assert sitting.store.saved == [42]

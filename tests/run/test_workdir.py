@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from bitzero import config as configuration
-from bitzero.config import Config, ConfigError, Eval, Model, Precision, Run, stored
+from bitzero.config import Config, ConfigError, Eval, Model, Optimiser, Precision, Run, SelfPlay, Tasks, stored
 from bitzero.run import workdir
 
 
@@ -46,6 +46,22 @@ def test_the_same_experiment_may_go_on_with_another_sitting_length_and_evaluatio
     workdir.settle_config(tmp_path, Config(), pytest.fail)
     workdir.settle_config(tmp_path, Config(run=Run(minutes=5.0), eval=Eval(items=400)), pytest.fail)
     assert json.loads((tmp_path / "config.json").read_text())["run"]["minutes"] == 5.0
+
+
+def test_what_fits_a_run_to_its_machine_may_change_and_what_it_learns_from_may_not(tmp_path):
+    workdir.settle_config(tmp_path, Config(), pytest.fail)
+    fitted = Config(
+        optimiser=Optimiser(microbatches=4),
+        selfplay=SelfPlay(rollout_parts=8),
+        run=Run(chunk=10),
+        tasks=Tasks(workers=3),
+    )
+    workdir.settle_config(tmp_path, fitted, pytest.fail)
+    for setting, instead in (("num_tasks", "microbatches"), ("group_size", "rollout_parts")):
+        with pytest.raises(
+            ConfigError, match=rf"config\.selfplay\.{setting}=.*this command says 4 \(.*{instead} .*need"
+        ):
+            workdir.settle_config(tmp_path, Config(selfplay=SelfPlay(**{setting: 4})), pytest.fail)
 
 
 def test_another_experiment_is_refused_by_the_name_of_its_first_difference(tmp_path):

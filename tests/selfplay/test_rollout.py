@@ -25,10 +25,10 @@ def model():
     return params, tiers
 
 
-def sample(model, key, temperature, max_new=20):
+def sample(model, key, temperature, max_new=20, prompts=PROMPTS, parts=1):
     weights = jax.jit(quant.materialise, static_argnums=2)(*model, CFG)
-    call = jax.jit(rollout.sample, static_argnames=("model", "max_new"))
-    return call(jax.random.key(key), weights, PROMPTS, CFG, max_new=max_new, temperature=temperature)
+    call = jax.jit(rollout.sample, static_argnames=("model", "max_new", "parts"))
+    return call(jax.random.key(key), weights, prompts, CFG, max_new=max_new, temperature=temperature, parts=parts)
 
 
 def test_sampler_and_training_forward_agree_on_logprobs(model):
@@ -68,3 +68,17 @@ def test_greedy_takes_the_most_probable_token(model):
     drawn = sample(model, 0, 0.0, max_new=1)
     logits = apply(*model, PROMPTS, jnp.int32(PROMPTS != 0), CFG)[:, -1]
     np.testing.assert_array_equal(drawn.tokens[:, 0], jnp.argmax(logits, axis=-1))
+
+
+@pytest.mark.parametrize("parts", [2, 4])
+def test_rollouts_in_parts_are_the_same_samples(model, parts):
+    many = jnp.concatenate([PROMPTS, PROMPTS[::-1]])
+    whole, cut = (sample(model, 6, 1.0, prompts=many, parts=n) for n in (1, parts))
+    np.testing.assert_array_equal(whole.tokens, cut.tokens)
+    np.testing.assert_array_equal(whole.mask, cut.mask)
+    np.testing.assert_allclose(whole.logprobs, cut.logprobs, atol=1e-5)
+    assert (cut.tokens[0] != cut.tokens[7]).any()  # equal prompts in different parts draw apart
+
+
+def test_the_least_parts_that_are_small_enough():
+    assert [rollout.parts_within(12, most) for most in (100, 12, 6, 5, 4, 1, 0)] == [1, 1, 2, 3, 3, 12, 12]

@@ -75,7 +75,20 @@ def test_phases_and_ramp_follow_the_step():
     np.testing.assert_allclose([schedule.lam(s, CFG) for s in (0, 40, 55, 70, 99)], [0, 0, 0.5, 1, 1])
 
 
-def test_the_learning_rate_rises_falls_and_is_constant_in_self_play():
-    np.testing.assert_allclose(schedule.lr(0, CFG), 0.01 / 10 * (0.1 + 0.9), rtol=1e-5)
-    np.testing.assert_allclose(schedule.lr(50, CFG), 0.01 * (0.1 + 0.9 * 0.5), rtol=1e-5)
+def test_the_learning_rate_rises_stays_falls_and_is_constant_in_self_play():
+    np.testing.assert_allclose(schedule.lr(0, CFG), 0.01 / 10, rtol=1e-5)
+    np.testing.assert_allclose([schedule.lr(s, CFG) for s in (9, 50, 65)], 0.01, rtol=1e-5)
+    np.testing.assert_allclose(schedule.lr(79, CFG), 0.01 * (0.1 + 0.9 * (1 - 14 / 35)), rtol=1e-5)
     np.testing.assert_allclose([schedule.lr(s, CFG) for s in (100, 119)], 3e-4, rtol=1e-6)
+
+
+def test_the_fall_may_be_a_cosine_from_the_beginning():
+    falling = Optimiser(lr=0.01, lr_warmup=10, lr_decay="cosine", lr_flat=0.0, lr_end=0.1)
+    cosine = dataclasses.replace(CFG, optimiser=falling)
+    np.testing.assert_allclose(schedule.lr(50, cosine), 0.01 * (0.1 + 0.9 * 0.5), rtol=1e-5)
+    np.testing.assert_allclose(schedule.lr(99, cosine), 0.001, rtol=1e-2)
+
+
+def test_the_default_falls_to_nothing():
+    usual = dataclasses.replace(CFG, optimiser=Optimiser(lr=0.01))
+    np.testing.assert_allclose(schedule.lr(99, usual), 0.01 / 35, rtol=1e-4)

@@ -1,0 +1,215 @@
+"""How a run is cut so that it fits its device, settled and said before its first step.
+
+What is left open (0) of ``optimiser.microbatches``, ``selfplay.rollout_parts`` and ``eval.parts`` becomes the least
+number of equal parts with which every program fits. On a GPU the compiler counts; on a CPU, whose memory is seldom the
+limit and whose compiler is slow, an estimate does. Cutting changes rounding alone, so a run may be cut otherwise later.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import rich.table
+
+from bitzero import config as configuration
+from bitzero.config import Config, ConfigError
+from bitzero.run import device, memory
+from bitzero.run.memory import Cut, Program
+from bitzero.run.progress import Progress
+from bitzero.run.sitting import Ledger
+
+Count = Callable[[Program], int]
+SETTINGS: dict[Cut, str] = {
+    "updates": "optimiser.microbatches", "rollouts": "selfplay.rollout_parts", "asking": "eval.parts",
+}  # fmt: skip
+INSTEAD: dict[Cut, str] = {
+    "updates": "a smaller model or tasks.context", "rollouts": "a smaller model, tasks.prompt or tasks.completion",
+    "asking": "a smaller model, tasks.prompt or tasks.answer",
+}  # fmt: skip
+USABLE = 0.92  # of a pool: the rest is lost between its blocks
+SLACK = 1.3  # what the estimate may be too high by where the compiler has the last word
+
+
+class Pool(NamedTuple):
+    """The memory that a run may use."""
+
+    size: int  # bytes
+    what: str  # for people
+    counted: bool  # whether programs are compiled to be counted
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Need:
+    """What one program needs."""
+
+    what: str
+    size: int  # bytes
+    cut: Cut
+    parts: int
+
+
+def device_pool() -> Pool:
+    """The pool of the first device: what JAX took of a GPU, or the memory that is free on this machine."""
+    first = jax.devices()[0]
+    size = (first.memory_stats() or {}).get("bytes_limit", 0) if first.platform != "cpu" else 0
+    return Pool(size, "the pool", True) if size else Pool(free_memory(), "free memory", False)
+
+
+def free_memory(proc: str = "/proc/meminfo", group: str = "/sys/fs/cgroup") -> int:
+    """Bytes that a new process may still use: what the kernel calls available, within the limit of its group."""
+    lines = pathlib.Path(proc).read_text().splitlines()
+    free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    try:
+        limit, used = ((pathlib.Path(group) / name).read_text().strip() for name in ("memory.max", "memory.current"))
+        return free if limit == "max" else max(min(free, int(limit) - int(used)), 0)
+    except (OSError, ValueError):
+        return free
+
+
+def fit_run(cfg: Config, ledger: Ledger, progress: Progress, cuts: tuple[Cut, ...] = (*SETTINGS,)) -> Config:
+    """``cfg`` cut to fit the device at hand, which is said; what the ledger knows is kept while it fits.
+
+    Raises ``ConfigError`` where nothing fits.
+    """
+    pool = device_pool()
+    if pool.counted:
+        progress.say("counting the memory of each kind of step (what is compiled now is used later)")
+    count = counter(device.cache_directory()) if pool.counted else memory.estimated_bytes
+    before: dict[Cut, int] = {cut: ledger.parts.get(cut, 0) for cut in SETTINGS}
+    cfg, needs, warnings = settle_parts(cfg, pool, count, before=before, cuts=cuts)
+    if is_roomy(needs, pool):
+        largest = max(needs, key=lambda need: need.size)
+        progress.say(f"memory: at most {largest.size / 1e9:.2f} GB ({largest.what}) of {pool.size / 1e9:.2f} GB free")
+    else:
+        progress.console.print(table(needs, pool))
+    for warning in warnings:
+        progress.say(warning)
+    ledger.parts |= {cut: _parts_of(cfg, cut) for cut in cuts}
+    return cfg
+
+
+def note_fitting(cfg: Config, ledger: Ledger, step: int) -> None:
+    """Notes in the ledger what of the run follows the machine from ``step`` on, if it is not as it was before."""
+    keys = (*SETTINGS.values(), "run.chunk", "tasks.workers", "sandbox.workers")
+    now = {key: value for key, value in configuration.flat_settings(cfg).items() if key in keys}
+    if not ledger.fitted or {**ledger.fitted[-1], "step": 0} != {"step": 0, **now}:
+        ledger.fitted.append({"step": step, **now})
+
+
+def settle_parts(
+    cfg: Config, pool: Pool, count: Count, *, before: dict[Cut, int] | None = None, cuts: tuple[Cut, ...] = (*SETTINGS,)
+) -> tuple[Config, list[Need], list[str]]:
+    """``cfg`` with its parts settled, what each program needs, and a line for what is asked for and does not fit.
+
+    A number that was settled ``before`` is kept while it fits. Raises ``ConfigError`` where no number does.
+    """
+    needs: list[Need] = []
+    warnings: list[str] = []
+    for cut in cuts:
+        asked = _parts_of(cfg, cut)
+        choices = [asked] if asked else allowed_parts(cfg, cut)
+        kept = (before or {}).get(cut, 0)
+        start = choices.index(kept) if kept in choices else _first_guess(cfg, cut, choices, pool)
+        cfg, found = _least_that_fits(cfg, cut, choices[start:], pool, count)
+        largest = max(found, key=lambda need: need.size, default=None)
+        if largest and largest.size > USABLE * pool.size:
+            has = f"config.{SETTINGS[cut]}={_parts_of(cfg, cut)}: {largest.what} needs {largest.size / 1e9:.2f} GB"
+            if not asked:
+                raise ConfigError(f"{has}, and {pool.what} has {pool.size / 1e9:.2f}; it takes {INSTEAD[cut]}")
+            warnings.append(f"{has}, and {pool.what} has {pool.size / 1e9:.2f}; 0 chooses what fits")
+        needs += found
+    return cfg, needs, warnings
+
+
+def allowed_parts(cfg: Config, cut: Cut) -> list[int]:
+    """The numbers of equal parts that there are, in rising order."""
+    play = cfg.selfplay
+    match cut:
+        case "updates":
+            rows = [cfg.warmup.batch_size, *((play.supervised_batch, play.num_tasks) if play.steps else ())]
+        case "rollouts":
+            rows = [play.num_tasks * play.group_size]
+        case "asking":
+            rows = [cfg.eval.batch_size]
+    whole = math.gcd(*rows)
+    return [parts for parts in range(1, whole + 1) if whole % parts == 0]
+
+
+def counter(place: pathlib.Path | None) -> Count:
+    """The compiler's count of a program; kept in ``place``, where there is one, from one start to the next."""
+
+    def count(program: Program) -> int:
+        asked = dataclasses.replace(program.cfg, name="", seed=0)
+        key = f"{jax.devices()[0].device_kind}/{program.what}/{asked!r}"
+        file = place / f"memory-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json" if place else None
+        if file and file.is_file():
+            return int(json.loads(file.read_text()))
+        size = memory.needed_bytes(program)
+        if file:
+            draft = file.with_name(f"{file.name}.{os.getpid()}")
+            draft.write_text(json.dumps(size))
+            draft.replace(file)
+        return size
+
+    return count
+
+
+def table(needs: list[Need], pool: Pool) -> rich.table.Table:
+    """What · GB · of the pool, for people."""
+    title = f"memory of each kind of step, {'by the compiler' if pool.counted else 'estimated'}"
+    out = rich.table.Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    out.add_column("", no_wrap=True)
+    for name in ("parts", "GB", f"of {pool.size / 1e9:.2f} GB, {pool.what}"):
+        out.add_column(name, justify="right", no_wrap=True)
+    for need in needs:
+        out.add_row(need.what, str(need.parts), f"{need.size / 1e9:.2f}", f"{100 * need.size / pool.size:.0f} %")
+    return out
+
+
+def is_roomy(needs: list[Need], pool: Pool) -> bool:
+    """Whether one line will do: nothing is cut, and half of the memory is left."""
+    return not pool.counted and all(need.parts == 1 and 2 * need.size < pool.size for need in needs)
+
+
+def _least_that_fits(cfg: Config, cut: Cut, choices: list[int], pool: Pool, count: Count) -> tuple[Config, list[Need]]:
+    """``cfg`` with the first of ``choices`` with which every program fits, and what they need.
+
+    Or with the last of them, and what is needed up to the first program that does not fit.
+    """
+    found: list[Need] = []
+    for parts in choices:
+        tried = _with_parts(cfg, cut, parts)
+        found = []
+        for program in memory.step_programs(tried, (cut,)):
+            found.append(Need(what=program.what, size=count(program), cut=cut, parts=parts))
+            if found[-1].size > USABLE * pool.size:  # what follows need not be compiled
+                break
+        else:
+            break
+    return tried, found
+
+
+def _first_guess(cfg: Config, cut: Cut, choices: list[int], pool: Pool) -> int:
+    """Index of the first of ``choices`` that may fit by the estimate, so that little is compiled in vain."""
+    limit = USABLE * pool.size * (SLACK if pool.counted else 1)
+    for at, parts in enumerate(choices):
+        programs = memory.step_programs(_with_parts(cfg, cut, parts), (cut,))
+        if all(memory.estimated_bytes(program) <= limit for program in programs):
+            return at
+    return len(choices) - 1
+
+
+def _parts_of(cfg: Config, cut: Cut) -> int:
+    group, _, name = SETTINGS[cut].partition(".")
+    return getattr(getattr(cfg, group), name)
+
+
+def _with_parts(cfg: Config, cut: Cut, parts: int) -> Config:
+    now: dict[Cut, int] = {name: _parts_of(cfg, name) for name in SETTINGS} | {cut: parts}
+    return configuration.with_parts(cfg, **now)

@@ -1,0 +1,41 @@
+"""What each addition to BitNet's block and each schedule buys, against the main job without it.
+
+    python launch.py --config=experiments/azr_small.py --mode=sweep --sweep=experiments/sweeps/learner.py --seeds=3
+
+Expected: 13 runs a seed of about 5 minutes each on 2 cores; not yet measured as a sweep (single runs: the log). Each
+point is the main job at 2,800 warm-up steps, its whole schedule in them, without self-play; judged on dev programs.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+BASE = {
+    "warmup.steps": 2800,
+    "selfplay.steps": 0,
+    "eval.items": 0,
+    "eval.locked_items": 0,
+    "eval.operation_items": 0,
+    "eval.precision_items": 600,
+}
+BRANCH = 0  # shapes and peaks differ from the first step on
+OFF: dict[str, dict[str, Any]] = {
+    "value-embeddings": {"model.value_embeddings": False},
+    "input-skips": {"model.input_skips": False},
+    "qk-norm": {"model.qk_norm": False, "optimiser.lr": 3e-3},
+    "smear": {"model.smear": 0},
+}
+COSINE = {"optimiser.lr_decay": "cosine", "optimiser.lr_flat": 0.0, "optimiser.lr_end": 0.1}
+
+
+def points() -> Iterator[tuple[str, str, float, dict[str, Any]]]:
+    """The job, without each addition, with the convolution; then schedules and peaks."""
+    yield "job", "job", 2.0, {}
+    for name, settings in OFF.items():
+        yield f"without-{name}", "block", 2.0, settings
+    yield "conv-4", "block", 2.0, {"model.conv": 4}
+    yield "cosine", "schedule", 2.0, COSINE
+    for flat in (0.4, 0.5, 0.8):
+        yield f"flat-{flat}", "schedule", 2.0, {"optimiser.lr_flat": flat}
+    yield "floor-0.1", "schedule", 2.0, {"optimiser.lr_end": 0.1}
+    for peak in (3e-3, 6e-3):
+        yield f"peak-{peak}", "peak", 2.0, {"optimiser.lr": peak}

@@ -1,0 +1,161 @@
+"""Which device a run uses, and the line that says why: decided from what a driver tells, before JAX is imported."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+from bitzero.config import ConfigError, Model
+from bitzero.run import accelerator, device
+from bitzero.run.accelerator import Card, Driver
+
+ROOT = pathlib.Path(__file__).parents[2]
+GTX = Card("NVIDIA GeForce GTX 1660 SUPER", (7, 5), 6_000_000_000)
+OLD = Card("NVIDIA GeForce GT 710", (3, 5), 2_000_000_000)
+READY = Driver(cards=(GTX,), version=12_080)
+FAKE = """
+#include <string.h>
+int cuInit(unsigned flags) { return ERROR; }
+int cuDriverGetVersion(int *v) { *v = 12080; return 0; }
+int cuDeviceGetCount(int *n) { *n = 2; return 0; }
+int cuDeviceGet(int *d, int i) { *d = i + 40; return 0; }
+int cuDeviceGetName(char *t, int n, int d) { strcpy(t, d == 40 ? "first" : "second"); return 0; }
+int cuDeviceTotalMem_v2(unsigned long *b, int d) { *b = 5000000000UL + d; return 0; }
+int cuDeviceGetAttribute(int *v, int a, int d) { *v = a == 75 ? 7 : d - 35; return 0; }
+int cuGetErrorString(int code, const char **t) { *t = "no CUDA-capable device is detected"; return 0; }
+"""
+
+
+@pytest.fixture
+def library(tmp_path):
+    """Builds a driver that is not one; the argument is what its start returns."""
+    if not shutil.which("cc"):
+        pytest.skip("no C compiler")
+
+    def build(error: int) -> str:
+        source, made = tmp_path / f"fake{error}.c", tmp_path / f"fake{error}.so"
+        source.write_text(FAKE.replace("ERROR", str(error)))
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", made, source], check=True)
+        return str(made)
+
+    return build
+
+
+def test_the_driver_is_asked_for_its_cards(library):
+    cards = (Card("first", (7, 5), 5_000_000_040), Card("second", (7, 6), 5_000_000_041))
+    assert accelerator.ask_driver(library(0)) == Driver(cards=cards, version=12_080)
+
+
+def test_a_driver_in_trouble_is_quoted(library):
+    assert accelerator.ask_driver(library(100)) == Driver(
+        trouble="the NVIDIA driver says: no CUDA-capable device is detected"
+    )
+
+
+def test_no_driver_costs_no_time(tmp_path):
+    began = time.monotonic()
+    assert accelerator.ask_driver("libnone.so.9").trouble == "no NVIDIA driver (libnone.so.9) here"
+    assert time.monotonic() - began < 0.3
+    (tmp_path / "text.so").write_text("nothing")
+    assert accelerator.ask_driver(str(tmp_path / "text.so")).trouble
+
+
+@pytest.mark.parametrize(
+    ("driver", "plugin", "why"),
+    [
+        (Driver(trouble="no NVIDIA driver (libcuda.so.1) here"), 12, "no NVIDIA driver (libcuda.so.1) here"),
+        (READY, 0, f"{GTX.name} is there, but the installed JAX has no CUDA: install requirements.txt"),
+        (
+            Driver(cards=(GTX,), version=11_040), 12,
+            "the NVIDIA driver serves CUDA 11.4, the installed JAX needs 12: install a newer driver",
+        ),
+        (
+            READY, 13,
+            "the NVIDIA driver serves CUDA 12.8, the installed JAX needs 13: install a newer driver",
+        ),
+        (Driver(cards=(OLD,), version=12_080), 12, f"{OLD.name} has compute capability 3.5, CUDA 12 needs 5.2"),
+    ],
+)  # fmt: skip
+def test_what_stands_in_the_way_of_a_gpu_is_said_and_the_cpu_used(driver, plugin, why):
+    choice = accelerator.choose({}, driver, plugin)
+    assert choice == accelerator.Choice(settings={"JAX_PLATFORMS": "cpu"}, line=f"device: CPU; no GPU: {why}")
+    alone = accelerator.choose({"JAX_PLATFORMS": "cuda"}, driver, plugin)
+    assert alone.refusal == f"JAX_PLATFORMS=cuda cannot be had: {why}; unset it, or set JAX_PLATFORMS=cpu"
+    either = accelerator.choose({"JAX_PLATFORMS": "cuda,cpu"}, driver, plugin)
+    assert either.settings == {"JAX_PLATFORMS": "cpu"} and why in either.line and not either.refusal
+
+
+def test_the_first_card_that_will_do_is_used_and_the_others_are_left_alone():
+    driver = Driver(cards=(OLD, GTX, GTX), version=12_080)
+    choice = accelerator.choose({}, driver, 12)
+    assert choice.settings == {
+        "JAX_PLATFORMS": "cuda,cpu",
+        "JAX_CUDA_VISIBLE_DEVICES": "1",
+        "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.75",
+    }
+    assert choice.line.startswith(f"device: {GTX.name}, 6.0 GB, CUDA 12") and "2 other cards" in choice.line
+
+
+def test_what_the_user_set_stays():
+    own = {"JAX_CUDA_VISIBLE_DEVICES": "1", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.5"}
+    assert accelerator.choose(own, READY, 12).settings == {"JAX_PLATFORMS": "cuda,cpu"}
+    assert accelerator.choose({"JAX_PLATFORMS": "cpu"}, READY, 12).settings == {}
+    assert accelerator.choose({"JAX_PLATFORMS": "cuda"} | own, READY, 12).settings == {}
+    assert accelerator.choose({"JAX_PLATFORMS": "cuda"}, READY, 12).settings["JAX_CUDA_VISIBLE_DEVICES"] == "0"
+
+
+def test_runs_at_once_share_the_memory():
+    assert [accelerator.memory_share({}, runs) for runs in (1, 2, 4)] == ["0.75", "0.375", "0.187"]
+    assert accelerator.memory_share({"XLA_PYTHON_CLIENT_MEM_FRACTION": ".9"}, 3) == "0.3"
+    with pytest.raises(ConfigError, match="must be a number"):
+        accelerator.memory_share({"XLA_PYTHON_CLIENT_MEM_FRACTION": "half"}, 2)
+
+
+def test_other_systems_and_wide_types_are_a_sentence():
+    assert "WSL2" in accelerator.system_refusal("Windows", {})
+    assert accelerator.system_refusal("Darwin", {}).startswith("BitZero needs Linux")
+    assert accelerator.system_refusal("Linux", {"JAX_ENABLE_X64": "true"}).startswith("JAX_ENABLE_X64 ")
+    assert not accelerator.system_refusal("Linux", {"JAX_ENABLE_X64": "0"})
+
+
+def test_a_gtx_16_multiplies_in_f32_without_a_measurement():
+    model = Model(num_layers=1, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32)
+    assert device.settled_operand(model, GTX.name) == "f32"
+    assert device.settled_operand(model, "NVIDIA GeForce RTX 2060") is None
+
+
+def test_the_command_names_what_it_needs_before_anything_that_linux_alone_has():
+    """Stands for native Windows: modules of Linux cannot be imported, and the sentence comes all the same."""
+    code = (
+        "import platform, runpy, sys; sys.modules.update(fcntl=None, resource=None); sys.argv = ['launch.py']\n"
+        "platform.system = lambda: 'Windows'; runpy.run_path('launch.py', run_name='__main__')"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert ran.returncode == 2 and ran.stderr.startswith("launch.py: BitZero needs Linux") and "WSL2" in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("switch", "start"),
+    [
+        ({"JAX_ENABLE_X64": "1"}, "JAX_ENABLE_X64 doubles every type"),
+        ({"JAX_PLATFORMS": "nonsense"}, "JAX_PLATFORMS=nonsense cannot be had: "),
+        ({"JAX_PLATFORMS": "cuda"}, "JAX_PLATFORMS=cuda cannot be had: "),
+    ],
+)
+def test_an_impossible_switch_of_jax_is_one_sentence(tmp_path, switch, start):
+    if switch.get("JAX_PLATFORMS") == "cuda" and not accelerator.usable_card(*_here())[1]:
+        pytest.skip("there is a GPU")
+    ran = subprocess.run(
+        [sys.executable, "launch.py", "--config=experiments/smoke.py", f"--workdir={tmp_path / 'run'}"], cwd=ROOT,
+        capture_output=True, text=True, timeout=120, env=os.environ | switch,
+    )  # fmt: skip
+    assert ran.returncode == 2 and "Traceback" not in ran.stderr, ran.stderr
+    assert [line.removeprefix("launch.py: ") for line in ran.stderr.splitlines()][-1].startswith(start)
+
+
+def _here():
+    return accelerator.ask_driver(), accelerator.cuda_plugin()

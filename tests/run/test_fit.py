@@ -1,0 +1,147 @@
+"""What a run needs of the device's memory, and how it is cut to fit: by counts given, no device asked."""
+
+import dataclasses
+import json
+
+import pytest
+
+from bitzero import config as configuration
+from bitzero.config import Config, ConfigError, Eval, Model, Optimiser, SelfPlay, Tasks, Warmup
+from bitzero.run import fit, memory
+from bitzero.run.fit import Pool
+from bitzero.run.sitting import Ledger
+
+CFG = Config(
+    model=Model(num_layers=1, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32, compute="f32"),
+    warmup=Warmup(steps=40, batch_size=16),
+    selfplay=SelfPlay(steps=20, num_tasks=8, group_size=2, supervised_batch=24, ring=8, history=64),
+    tasks=Tasks(context=32, prompt=16, completion=8, answer=8, record=48),
+    eval=Eval(batch_size=10),
+)
+GB = 10**9
+POOL = Pool(1000 * GB, "the pool", True)
+
+
+def needing(**in_one_part):
+    """A count: so many GB for all rows at once, and a hundred whatever the parts."""
+    asked = []
+
+    def count(program):
+        asked.append(program.what)
+        rest = in_one_part.get(program.cut, 0)
+        parts = {
+            "updates": program.cfg.optimiser.microbatches, "rollouts": program.cfg.selfplay.rollout_parts,
+            "asking": program.cfg.eval.parts,
+        }  # fmt: skip
+        return GB * (100 + rest // parts[program.cut])
+
+    return count, asked
+
+
+def parts_of(cfg):
+    return cfg.optimiser.microbatches, cfg.selfplay.rollout_parts, cfg.eval.parts
+
+
+def test_a_run_that_fits_is_not_cut():
+    count, asked = needing()
+    cfg, needs, warnings = fit.settle_parts(CFG, POOL, count)
+    assert parts_of(cfg) == (1, 1, 1) and not warnings
+    assert asked == [
+        "warm-up, full", "warm-up, ramp", "warm-up, integer", "self-play, update", "self-play, rollouts",
+        "evaluation, prompts", "evaluation, answers",
+    ]  # fmt: skip
+    assert [need.what for need in needs] == asked
+
+
+def test_each_is_cut_by_itself_into_the_least_parts_that_fit():
+    count, _ = needing(updates=3_000, rollouts=12_000, asking=1_500)
+    cfg, needs, _ = fit.settle_parts(CFG, POOL, count)
+    assert parts_of(cfg) == (4, 16, 2)
+    assert all(need.size <= fit.USABLE * POOL.size for need in needs)
+
+
+def test_what_was_settled_before_is_kept_while_it_fits():
+    before = {"updates": 8, "rollouts": 1, "asking": 5}
+    cfg, _, _ = fit.settle_parts(CFG, POOL, needing(rollouts=1_700)[0], before=before)
+    assert parts_of(cfg) == (8, 4, 5)
+
+
+def test_a_number_that_is_set_is_obeyed_and_said_to_be_too_small():
+    asked = dataclasses.replace(CFG, optimiser=Optimiser(microbatches=2))
+    cfg, _, warnings = fit.settle_parts(asked, POOL, needing(updates=3_000)[0])
+    assert cfg.optimiser.microbatches == 2
+    assert warnings == [
+        "config.optimiser.microbatches=2: warm-up, full needs 1600.00 GB, and the pool has 1000.00; 0 chooses what fits"
+    ]
+
+
+def test_what_fits_in_no_parts_is_a_sentence_with_setting_and_value():
+    with pytest.raises(
+        ConfigError, match=r"config\.selfplay\.rollout_parts=16: self-play, rollouts needs .*takes a sm"
+    ):
+        fit.settle_parts(CFG, POOL, needing(rollouts=1_000_000)[0])
+
+
+def test_parts_are_those_that_divide_every_row_count():
+    assert fit.allowed_parts(CFG, "updates") == [1, 2, 4, 8]  # of 16, 24 and 8 rows
+    assert fit.allowed_parts(dataclasses.replace(CFG, selfplay=SelfPlay(steps=0)), "updates") == [1, 2, 4, 8, 16]
+    assert fit.allowed_parts(CFG, "rollouts") == [1, 2, 4, 8, 16]
+    assert fit.allowed_parts(CFG, "asking") == [1, 2, 5, 10]
+
+
+def test_a_small_pool_is_met_by_the_estimate_too():
+    usual = {what: max(memory.estimated_bytes(p) for p in memory.step_programs(CFG, (what,))) for what in fit.SETTINGS}
+    pool = Pool(int(0.8 * usual["updates"] / fit.USABLE), "free memory", False)
+    cfg, needs, _ = fit.settle_parts(CFG, pool, memory.estimated_bytes)
+    assert cfg.optimiser.microbatches > 1
+    assert all(need.size <= fit.USABLE * pool.size for need in needs)
+
+
+def test_what_a_run_cannot_come_to_is_not_counted():
+    only = dataclasses.replace(CFG, selfplay=SelfPlay(steps=0), warmup=Warmup(steps=40, ramp_start=0.0, ramp_end=0.0))
+    assert [p.what for p in memory.step_programs(only, ("updates", "rollouts"))] == ["warm-up, integer"]
+
+
+def test_the_compiler_counts_less_in_more_parts_and_the_estimate_is_near():
+    """Of the rollouts; `test_ahead.py` has every kind of step on a GPU."""
+    wide = dataclasses.replace(
+        CFG, model=dataclasses.replace(CFG.model, width=64), tasks=Tasks(context=128),
+        selfplay=SelfPlay(steps=20, num_tasks=16, group_size=8, supervised_batch=64, ring=8, history=64),
+    )  # fmt: skip
+    whole, eighth = (
+        next(memory.step_programs(configuration.with_parts(wide, updates=1, rollouts=n, asking=1), ("rollouts",)))
+        for n in (1, 8)
+    )
+    assert memory.needed_bytes(whole) > 2 * memory.needed_bytes(eighth)
+    assert 0.5 < memory.estimated_bytes(whole) / memory.needed_bytes(whole) < 2.0
+
+
+def test_a_count_is_made_once_and_kept(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(memory, "needed_bytes", lambda program: made.append(program.what) or 42)
+    count = fit.counter(tmp_path)
+    (program,) = memory.step_programs(CFG, ("rollouts",))
+    other = next(iter(memory.step_programs(dataclasses.replace(CFG, name="other", seed=3), ("rollouts",))))
+    assert [count(program), count(program), count(other)] == [42, 42, 42] and made == ["self-play, rollouts"]
+    count(
+        next(iter(memory.step_programs(configuration.with_parts(CFG, updates=1, rollouts=2, asking=1), ("rollouts",))))
+    )
+    assert len(made) == 2
+
+
+def test_free_memory_is_the_less_of_the_machines_and_the_groups(tmp_path):
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:   1000 kB\n")
+    free = lambda: fit.free_memory(str(tmp_path / "meminfo"), str(tmp_path))
+    assert free() == 1_024_000  # no group
+    (tmp_path / "memory.current").write_text("1000\n")
+    for limit, left in (("max", 1_024_000), ("5000000", 1_024_000), ("501000", 500_000), ("900", 0)):
+        (tmp_path / "memory.max").write_text(limit + "\n")
+        assert free() == left
+
+
+def test_the_ledger_has_each_way_a_run_was_fitted_once():
+    ledger = Ledger(operand="f32")
+    for step, parts in ((0, 1), (20, 1), (40, 4)):
+        fit.note_fitting(configuration.with_parts(CFG, updates=parts, rollouts=1, asking=1), ledger, step)
+    assert [(one["step"], one["optimiser.microbatches"]) for one in ledger.fitted] == [(0, 1), (40, 4)]
+    assert Ledger(**json.loads(json.dumps(dataclasses.asdict(ledger)))).fitted == ledger.fitted
