@@ -183,12 +183,11 @@ def _products() -> dict[str, tuple[Callable[..., Any], Callable[[Packed], Any]]]
     Dense products, then every available backend.
     """
     products: dict[str, tuple[Callable[..., Any], Callable[[Packed], Any]]] = {
-        name: (_dense_product(dtype), functools.partial(dense_codes, dtype=dtype))
-        for name, dtype in DENSE_TYPES.items()
+        name: (dense_product(dtype), functools.partial(dense_codes, dtype=dtype)) for name, dtype in DENSE_TYPES.items()
     }
     for name, state in backends().items():
         if state == "available" and name != "reference":
-            products[f"packed {name}"] = (_packed_product(name), lambda p: p)
+            products[f"packed {name}"] = (packed_product(name), lambda p: p)
     return products
 
 
@@ -201,7 +200,7 @@ def code_product_seconds(product: Callable[..., Any], m: int, n: int, k: int, re
     return median_seconds(chain(bare, x, matrices), repeats) / len(matrices)
 
 
-def _dense_product(dtype: Any) -> Callable[[Any, Any, Any], Any]:
+def dense_product(dtype: Any) -> Callable[[Any, Any, Any], Any]:
     """The product with a dense matrix of that type."""
 
     def product(x: Any, delta: Any, w: Any) -> Any:
@@ -211,7 +210,7 @@ def _dense_product(dtype: Any) -> Callable[[Any, Any, Any], Any]:
     return product
 
 
-def _packed_product(backend: str) -> Callable[[Any, Any, Any], Any]:
+def packed_product(backend: str) -> Callable[[Any, Any, Any], Any]:
     """The product with a packed matrix by that backend."""
     return lambda x, delta, w: packed_matmul(x, w, x_scale=delta, backend=backend)
 
@@ -231,7 +230,13 @@ def dense_codes(packed: Packed, dtype: Any) -> Any:
 
 
 def chain(product: Callable[..., Any], x: np.ndarray, matrices: list[Any]) -> Callable[[], Any]:
-    """One compiled call that multiplies the activations with every matrix in turn.
+    """One compiled call of ``chained(product)`` on the activations and every matrix in turn."""
+    run, floats = chained(product), jnp.asarray(x, jnp.float32)
+    return lambda: run(floats, matrices)
+
+
+def chained(product: Callable[..., Any]) -> Any:
+    """A jitted function of activations f32 [M, K] and a list of matrices, which multiplies them one after the other.
 
     They are quantised anew before each product, and depend on the result before (which changes nothing), so that XLA
     can neither share nor reorder the work.
@@ -245,8 +250,7 @@ def chain(product: Callable[..., Any], x: np.ndarray, matrices: list[Any]) -> Ca
             x = x + 0 * y[:, :1]
         return y
 
-    floats = jnp.asarray(x, jnp.float32)
-    return lambda: run(floats, matrices)
+    return run
 
 
 def median_seconds(call: Callable[[], Any], repeats: int) -> float:

@@ -13,20 +13,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int8, Int32, Num
 
-from pallas_kernels import layout, reference, xla
+from pallas_kernels import layout, measured, reference, xla
 from pallas_kernels.layout import AnyArray, Packed, PackingError
 
 CodeProduct = Callable[[Array, Array], Array]
-Backend = Literal["reference", "xla", "triton", "mosaic"]
+Backend = Literal["reference", "xla", "bf16", "f32", "triton", "mosaic", "turing"]
 BACKENDS: tuple[Backend, ...] = get_args(Backend)
-# Least and largest compute capability; Mosaic's wgmma is Hopper's alone.
-_CAPABILITIES: dict[Backend, tuple[float, float]] = {"triton": (8.0, 99.0), "mosaic": (9.0, 9.9)}
-# (platform, least compute capability, most rows of activations, backend); the first line that holds counts. Only what
-# has been measured on the device stands here: the Pallas kernels compile for 8.0 and 9.0 and have run on neither.
-_DISPATCH: tuple[tuple[str, float, int | None, Backend], ...] = (
-    ("gpu", 0.0, None, "xla"),
-    ("cpu", 0.0, None, "xla"),
-)
+# Least and largest compute capability; Mosaic's wgmma is Hopper's alone, the PTX of Turing runs on what came after.
+_CAPABILITIES: dict[Backend, tuple[float, float]] = {"triton": (8.0, 99.0), "mosaic": (9.0, 9.9), "turing": (7.5, 99.0)}
+MOST_ROWS: dict[Backend, int] = {"turing": 8}  # of activations that a backend can take; the others take any number
 
 
 def backends() -> dict[str, str]:
@@ -41,6 +36,7 @@ def backends() -> dict[str, str]:
     return states
 
 
+@functools.cache
 def _code_product_of(backend: Backend) -> CodeProduct:
     """The backend's function. Pallas is imported where it is used: that takes a second, and most runs never need it."""
     match backend:
@@ -48,6 +44,10 @@ def _code_product_of(backend: Backend) -> CodeProduct:
             return reference.code_product
         case "xla":
             return xla.code_product
+        case "bf16":
+            return functools.partial(xla.float_code_product, dtype=jnp.bfloat16)
+        case "f32":
+            return functools.partial(xla.float_code_product, dtype=jnp.float32)
         case "triton":
             from pallas_kernels import triton_gpu
 
@@ -56,15 +56,22 @@ def _code_product_of(backend: Backend) -> CodeProduct:
             from pallas_kernels import mosaic_gpu
 
             return mosaic_gpu.code_product
+        case "turing":
+            from pallas_kernels import turing
+
+            return turing.code_product
     assert_never(backend)
 
 
-def choose_backend(m: int) -> Backend:
-    """The backend that ``auto`` stands for, for M rows of activations on the default device."""
-    platform, capability = _device()
-    for where, least, most, name in _DISPATCH:
-        if where == platform and capability >= least and (most is None or m <= most):
-            return name
+def choose_backend(m: int, n: int, k: int) -> Backend:
+    """What ``auto`` stands for, for M activations and an N × K matrix on the default device.
+
+    The fastest one measured on that card (``measured.py``), and plain XLA where none was or it cannot do this.
+    """
+    fastest = measured.fastest_backend(measured.this_card(), m, n, k)
+    for known in BACKENDS:
+        if known == fastest and m <= MOST_ROWS.get(known, m) and backends()[known] == "available":
+            return known
     return "xla"
 
 
@@ -95,13 +102,20 @@ def packed_matmul(
     _check_arguments(x, packed, x_scale, jnp.dtype(out_dtype))
     if not x.shape[0]:
         return jnp.zeros((0, packed.shape[0]), out_dtype)
-    chosen = choose_backend(x.shape[0]) if backend == "auto" else _available(backend)
+    chosen = choose_backend(x.shape[0], *packed.shape) if backend == "auto" else _available(backend)
     product = _code_product_of(chosen)
     if chosen == "reference":
         if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((x, packed, x_scale))):
             raise PackingError("the reference backend runs outside jit and grad; xla does the same inside jit")
         return _scaled(_accumulate(x, packed, product), packed, x_scale, out_dtype)
     return _undifferentiable_product(x, packed, x_scale, product, jnp.dtype(out_dtype))
+
+
+def product_by(
+    product: CodeProduct, x: Int8[Array, "M K"], packed: Packed, x_scale: Float[Array, " M"]
+) -> Float[Array, "M N"]:
+    """What ``packed_matmul`` returns by a given ``product``, such as one with a tile of its own, to be measured."""
+    return _undifferentiable_product(x, packed, x_scale, product, jnp.dtype(jnp.float32))
 
 
 def _available(backend: str) -> Backend:

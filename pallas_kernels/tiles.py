@@ -1,15 +1,12 @@
-"""How the tensor-core product is cut: a tile measured on this kind of GPU (``tuned.json``), or a default one."""
+"""How the tensor-core product is cut: a tile measured on this kind of GPU (``measured.py``), or a default one."""
 
 import dataclasses
-import functools
-import json
-import pathlib
 
 import jax
 
+from pallas_kernels import measured
 from pallas_kernels.layout import BLOCK_K, round_up
 
-TABLE_FILE = pathlib.Path(__file__).with_name("tuned.json")
 _PROCESSORS = 132  # an H200's; taken where the device does not say
 
 
@@ -26,8 +23,8 @@ class Tile:
 
 def choose_tile(m: int, rows: int, k: int) -> Tile:
     """The measured tile of the shape on the default device, or the default one."""
-    measured = measured_tile(jax.devices()[0].device_kind, m, rows, k)
-    return Tile(**measured) if measured else default_tile(m, rows, k)
+    fields = measured.fastest_tile(measured.this_card(), shape_key(m, rows, k))
+    return Tile(**fields) if fields else default_tile(m, rows, k)
 
 
 def default_tile(m: int, rows: int, k: int) -> Tile:
@@ -56,14 +53,3 @@ def bucket(m: int) -> int:
 def shape_key(m: int, rows: int, k: int) -> str:
     """Name of a shape in the table."""
     return f"{bucket(m)}x{rows}x{k}"
-
-
-@functools.cache
-def measured_tiles() -> dict[str, dict[str, dict[str, int]]]:
-    """Device kind → name of a shape → the fields of a ``Tile``."""
-    return json.loads(TABLE_FILE.read_text())
-
-
-def measured_tile(kind: str, m: int, rows: int, k: int) -> dict[str, int] | None:
-    """The measured tile of a shape on a kind of device, or None."""
-    return measured_tiles().get(kind, {}).get(shape_key(m, rows, k))

@@ -3,7 +3,7 @@
 Pallas needs compute capability 8.0, so this kernel is written in PTX and launched by the call that JAX itself uses for
 compiled Triton kernels. Bytes and dp4a are those of ``decode_gpu.py``. A warp computes one row of the matrix: it reads
 32 words of 16 codes at a time and multiplies each with all M rows of activations. The tests assemble it for sm_75 and
-execute it lane by lane in NumPy; **it has run on no card yet**, so no dispatch chooses it.
+execute it lane by lane in NumPy; **it has run on no card yet**: it is chosen only where it was measured.
 """
 
 import zlib
@@ -104,7 +104,7 @@ def _sum_over_lanes(accs: list[str]) -> Iterator[str]:
 def code_product(x: Int8[AnyArray, "M K"], data: UInt8[AnyArray, "R K4"]) -> Int32[Array, "M R"]:
     """Σ_k code·x for packed codes 0…3 and M ≤ 8; R a multiple of 4, K of 256. Raises ``PackingError`` for more rows.
 
-    Needs the CUDA plugin of JAX 0.10, whose kernel call it borrows.
+    Needs JAX's CUDA plugin, whose kernel call it borrows (the same one in 0.10 and 0.11).
     """
     (m, k), rows = x.shape, data.shape[0]
     if not 1 <= m <= MAX_ROWS or rows % WARPS or k % 256:

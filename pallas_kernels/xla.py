@@ -1,7 +1,8 @@
 """Packed products in plain XLA: for every device, and the only way on a GPU below compute capability 8.0.
 
 For one row of activations (a few on a GPU) it is one fused multiply-reduce, which reads the packed bytes and writes no
-unpacked ones. For more rows the codes are unpacked to int8 once and multiplied by the library's int8 product.
+unpacked ones. For more rows the codes are unpacked to int8 once and multiplied by the library's int8 product; or, where
+that is the faster of the two, by its product of floating-point numbers (``float_code_product``).
 """
 
 import jax
@@ -15,6 +16,7 @@ from pallas_kernels.layout import BLOCK_K, QUARTER, AnyArray
 
 _REDUCE_ROWS = {"cpu": 1}  # rows of activations up to which the multiply-reduce is the faster of the two, measured
 _UNMEASURED = 4  # the same on other platforms, a guess: unpacked codes cost them a way through memory
+_FLOAT_K = 170 * BLOCK_K  # elements of K whose products an f32 sum holds exactly: 43,520 · 3 · 128 < 2²⁴
 _INT16_BLOCKS = 21  # blocks of K whose products fit one int16 sum: 21 blocks · 4 quarters · 3 · 128 < 2¹⁵
 
 
@@ -56,10 +58,32 @@ def _unpack_and_dot(x: Int8[AnyArray, "M K"], data: UInt8[AnyArray, "R K4"]) -> 
     In the format's own order the unpacking would write runs of 64 bytes, a scalar loop on a CPU; runs of K/4 become a
     vector loop, several times faster. As the left operand the codes are used as they lie; the library reorders x.
     """
-    m, k = x.shape
-    codes = jnp.stack([_codes_of_quarter(data, j).astype(jnp.int8) for j in range(4)], axis=1).reshape(-1, k)
-    ordered = x.reshape(m, k // BLOCK_K, 4, QUARTER).transpose(0, 2, 1, 3).reshape(m, k)
+    codes, ordered = _unpacked(x, data, jnp.int8)
     return lax.dot_general(codes, ordered, (((1,), (1,)), ((), ())), preferred_element_type=jnp.int32).T
+
+
+def float_code_product(
+    x: Int8[AnyArray, "M K"], data: UInt8[AnyArray, "R K4"], dtype: jnp.dtype | type
+) -> Int32[Array, "M R"]:
+    """Σ_k code·x for packed codes 0…3 by products in ``dtype`` (bf16 or f32) with f32 sums, exact for any K.
+
+    Integers to ±128 and to 3 are exact in bf16, their products and sums in f32 below 2²⁴; a longer K is cut.
+    """
+    codes, ordered = _unpacked(x, data, dtype)
+    total = jnp.zeros((x.shape[0], data.shape[0]), jnp.int32)
+    for start in range(0, x.shape[1], _FLOAT_K):
+        weights, activations = (a[:, start : start + _FLOAT_K] for a in (codes, ordered))
+        part = lax.dot_general(weights, activations, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
+        total += part.T.astype(jnp.int32)
+    return total
+
+
+def _unpacked(x: Int8[AnyArray, "M K"], data: UInt8[AnyArray, "R K4"], dtype: jnp.dtype | type) -> tuple[Array, Array]:
+    """Codes [R, K] and activations [M, K] in ``dtype``, both with the quarters of all blocks one after the other."""
+    m, k = x.shape
+    codes = jnp.stack([_codes_of_quarter(data, j).astype(dtype) for j in range(4)], axis=1).reshape(-1, k)
+    ordered = jnp.asarray(x).reshape(m, k // BLOCK_K, 4, QUARTER).transpose(0, 2, 1, 3).reshape(m, k)
+    return codes, ordered.astype(dtype)
 
 
 def _codes_of_quarter(data: UInt8[AnyArray, "*S"], quarter: int) -> UInt8[AnyArray, "*S"]:

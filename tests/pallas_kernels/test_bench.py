@@ -43,7 +43,7 @@ def test_a_chain_multiplies_with_every_matrix_and_ends_with_the_last():
     rng = np.random.default_rng(0)
     packed = [bench.random_packed(rng, 64, 256) for _ in range(2)]
     x = rng.integers(-127, 128, (3, 256)).astype(np.int8)
-    found = bench.chain(bench._packed_product("xla"), x, packed)()
+    found = bench.chain(bench.packed_product("xla"), x, packed)()
     np.testing.assert_array_equal(found, x.astype(np.int64) @ np.asarray(layout.unpack(packed[-1]), np.int64).T)
 
 

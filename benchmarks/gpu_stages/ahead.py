@@ -1,0 +1,48 @@
+"""Compiles many programs at once, as far as a share of the box allows; nothing is timed meanwhile.
+
+Compiling takes most of the minutes on a GPU and leaves it idle, so it is spread over the cores. On a small card two at
+a time: what the compiler tries out there needs memory of its own.
+"""
+
+import concurrent.futures
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from benchmarks.gpu_stages.record import Box
+
+
+class NotInTime(Exception):
+    """The box left no time to compile this."""
+
+
+def compile_all(
+    jobs: Sequence[Callable[[], Any]], box: Box, share: float, pool_bytes: int | None
+) -> list[Any | Exception]:
+    """What each job returns, or its exception; ``NotInTime`` after ``share`` of what is left of the box."""
+    ends = time.monotonic() + share * box.left()
+    pool = concurrent.futures.ThreadPoolExecutor(max_workers(pool_bytes))
+    futures = [pool.submit(job) for job in jobs]
+    found: list[Any | Exception] = []
+    for future in futures:
+        try:
+            found.append(future.result(timeout=max(ends - time.monotonic(), 0)))
+        except concurrent.futures.TimeoutError:
+            found.append(NotInTime("no time to compile it"))
+        except Exception as error:  # a compiler refuses in many types
+            found.append(error)
+    pool.shutdown(wait=False, cancel_futures=True)
+    return found
+
+
+def max_workers(pool_bytes: int | None) -> int:
+    """Compilers at once: as many as cores, up to 8; 2 on a card of less than 12 GB."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, 2 if (pool_bytes or 0) < 12 << 30 else 8)
+
+
+def first_line(error: BaseException) -> str:
+    """An exception in one short line."""
+    text = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {text}"[:200]
