@@ -9,6 +9,10 @@ from bitzero.generator.scope import DeadDraw, Expression, Scope, Variable
 from bitzero.generator.statements import Helper, Statement, draw_update, mark_used, statement_of
 from bitzero.generator.templates import ATOM, BUILTINS, ValueType
 
+# Of a helper, on any input of the pool: the next statement may run a range over it inside a built-in, where nothing
+# counts. (Runs bound variables further; a lower bound here would make other test programs.)
+MAX_RESULT = 10**7
+
 
 def draw_helper(scope: Scope) -> tuple[Helper, ValueType, ValueType, Callable[..., object]]:
     """A helper: its source, the types of its parameter and result, and the function itself. Raises `DeadDraw`."""
@@ -85,6 +89,8 @@ def with_helper(scope: Scope) -> tuple[list[Helper], list[Statement]]:
     except FAILURES:
         raise DeadDraw from None
     if all(value == vals[0] for value in vals) or vals == given.vals:
+        raise DeadDraw
+    if any(type(value) is int and abs(value) > MAX_RESULT for value in vals):
         raise DeadDraw
     passed = f"E({given.traced})" if given.ops else given.text
     call = Expression(f"{name}({given.text})", f"{name}({passed})", ATOM, vals, given.ops + 1, 3)
