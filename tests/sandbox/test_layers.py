@@ -1,5 +1,6 @@
 """What is left of the layers where a machine offers fewer of them: each case is made by denying the calls for real."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -111,6 +112,18 @@ def test_the_override_runs_and_says_unsafe() -> None:
     assert answer["report"]["layers"]["seccomp"].startswith("unavailable (EINVAL")
 
 
+def view_of(zygote: int, child: str) -> dict[str, Any]:
+    """What /proc tells of a child that has closed itself in; nothing before."""
+    status = Path(f"/proc/{child}/status").read_text()
+    if "\nSeccomp:\t2\n" not in status:
+        return {}
+    return dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line) | {
+        "fd": os.listdir(f"/proc/{child}/fd"),
+        "limits": Path(f"/proc/{child}/limits").read_text(),
+        "environ": Path(f"/proc/{zygote}/environ").read_bytes().split(b"\0")[0],
+    }
+
+
 def test_the_kernels_own_view_of_a_child() -> None:
     """While a program runs: one descriptor, no privileges, no environment but the hash seed, an empty root."""
     with Sandbox(seeds=(7,), workers=1, cache=0) as box:
@@ -121,12 +134,8 @@ def test_the_kernels_own_view_of_a_child() -> None:
             pid = process.inner or process.popen.pid
             while not seen:
                 for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-                    status = Path(f"/proc/{child}/status").read_text()
-                    if "\nSeccomp:\t2\n" in status:  # it has closed itself in
-                        seen.update(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
-                        seen["fd"] = os.listdir(f"/proc/{child}/fd")
-                        seen["limits"] = Path(f"/proc/{child}/limits").read_text()
-                        seen["environ"] = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")[0]
+                    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the reader, which has ended
+                        seen.update(view_of(pid, child))
 
         thread = threading.Thread(target=look)
         thread.start()
