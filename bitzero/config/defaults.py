@@ -83,9 +83,7 @@ class SelfPlay:
     steps: int = 160
     num_tasks: int = 16  # N, proposals and solver slots a step
     group_size: int = 8  # G, solver rollouts a slot
-    rollout_parts: int = (
-        0  # equal parts of the N × G rollouts, one after the other: less memory; 0: as many as it takes
-    )
+    rollout_parts: int = 0  # equal parts of the N × G rollouts, in turn: less memory; 0: as many as it takes
     supervised_batch: int = 48  # generator sequences in every update
     lr: float = 1e-4  # latents move discretely: α/2 to a flip
     temperature: float = 1.0

@@ -1,4 +1,4 @@
-"""The generator's worker processes and the stream the trainer reads: the same batches from any number of workers.
+"""The stream that the trainer reads from the generator: the same batches from any number of worker processes.
 
 On the trainer's side an order is cut into slices. Each worker gets one slice at a time, the most urgent first, and the
 answers are put together in the order of the slices. A worker that dies is started again with the slice it had.
@@ -9,12 +9,7 @@ import dataclasses
 import heapq
 import itertools
 import json
-import os
-import pathlib
-import resource
-import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,12 +17,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bitzero import config as configuration
 from bitzero.config import Config
-from bitzero.generator import orders
 from bitzero.generator.orders import BatchOrder
 from bitzero.generator.programs import Program, Split, as_asked
-from bitzero.generator.wire import receive_answer, send_answer
+from bitzero.generator.wire import receive_answer
+from bitzero.generator.worker import spawn_worker
 from bitzero.generator.workforce import usable_cores, workers_without_wait
 from bitzero.sandbox import Job
 from bitzero.tasks.kinds import Task
@@ -35,13 +29,11 @@ from bitzero.tasks.levels import NUM_LEVELS
 
 __all__ = ["Batch", "BatchOrder", "GeneratorFailed", "Stream"]
 
-MEMORY = 2 << 30  # bytes of address space a worker may have
 SLICE_ITEMS = 16  # tasks or held-out candidates of one slice; a slice of a batch order is one step
 GUARDED_SPLITS: tuple[Split, ...] = ("dev", "test")
 MAX_DEATHS = 5  # of workers on one slice, after which the generator gives up
 What = Literal["rows", "tasks", "heldout"]  # what a slice asks for
 URGENCY: dict[What, int] = {"rows": 0, "tasks": 1, "heldout": 2}  # lower first
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 class GeneratorFailed(RuntimeError):
@@ -64,7 +56,7 @@ class Slice:
 
     urgency: int
     serial: int
-    question: dict[str, Any] = dataclasses.field(compare=False)  # what crosses the wire, see `answer_question`
+    question: dict[str, Any] = dataclasses.field(compare=False)  # what crosses the wire, see `worker.answer_question`
     key: Any = dataclasses.field(compare=False)  # of the answer among the stream's answers
 
 
@@ -83,7 +75,6 @@ class Stream:
         self._queue: list[Slice] = []
         self._results: dict[Any, Any] = {}
         self._requested: set[Any] = set()
-        self._heldout: dict[tuple[str, int], list[Program]] = {}
         self._changed = threading.Condition()
         self._failure: str | None = None
         self.closed = False
@@ -357,52 +348,3 @@ def _ranges(n: int) -> list[tuple[int, int]]:
 def _lists_to_tuples(item: dict[str, Any]) -> dict[str, Any]:
     """Fields of a program or task as JSON gives them, made hashable again."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in item.items()}
-
-
-def spawn_worker(cfg: Config) -> subprocess.Popen[bytes]:
-    """A worker process that has its configuration and waits for questions."""
-    path = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH", "")) if part)
-    environment = {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bitzero.generator.stream"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environment,
-    )
-    assert process.stdin
-    process.stdin.write(json.dumps(dataclasses.asdict(cfg)).encode() + b"\n")
-    process.stdin.flush()
-    return process
-
-
-def answer_question(cfg: Config, question: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What a worker computes for one slice. Raises ValueError for a question it does not know."""
-    match question.pop("what"):
-        case "rows":
-            return orders.pack_step(cfg, BatchOrder(**question.pop("unit")), **question)
-        case "tasks":
-            return {"items": orders.draw_tasks(cfg, **question)}, {}
-        case "heldout":
-            return orders.heldout_slice(cfg, **question), {}
-        case what:
-            raise ValueError(f"no answer to {what!r}")
-
-
-def serve() -> None:
-    """The worker process: questions on standard input until it ends. Ctrl-C is for the trainer, not for it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    questions, answers = sys.stdin.buffer, sys.stdout.buffer
-    sys.stdout = sys.stderr
-    cfg = configuration.freeze(json.loads(questions.readline()))
-    os.nice(cfg.tasks.nice)
-    for line in questions:
-        try:
-            head, arrays = answer_question(cfg, json.loads(line))
-        except (ValueError, RuntimeError) as error:  # cannot be filled with this configuration: asking again is no use
-            head, arrays = {"error": f"{type(error).__name__}: {error}"}, {}
-        send_answer(answers, head, arrays)
-
-
-if __name__ == "__main__":
-    serve()

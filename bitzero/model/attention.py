@@ -30,8 +30,8 @@ def rotate(x: Float[Array, "B T H K"], angles: Float[Array, "B T half"]) -> Floa
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 
 
-def unit_rms(x: Float[Array, "B T H K"]) -> Float[Array, "B T H K"]:
-    """x/RMS(x) of every head: QK-norm (arXiv 2010.04245), whose learned gain the caller applies to the queries."""
+def unit_rms(x: Float[Array, "*B K"]) -> Float[Array, "*B K"]:
+    """x/RMS(x): of a head it is QK-norm (arXiv 2010.04245), whose learned gain the caller applies to the queries."""
     return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + _EPS)
 
 

@@ -28,7 +28,6 @@ _REMAT = {
     False: jax.checkpoint_policies.save_only_these_names("qkv", "attended", "gate_up"),
     True: jax.checkpoint_policies.nothing_saveable,
 }
-_EPS = 1e-6
 _SAMPLE_EVERY = 4  # one row of the batch in so many is enough for mean(x²)
 
 
@@ -61,8 +60,7 @@ class RMSNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
         gain = self.param("gain", nn.initializers.ones, (x.shape[-1],))
-        x = x.astype(jnp.float32)
-        x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + _EPS)
+        x = unit_rms(x.astype(jnp.float32))
         return x * jnp.broadcast_to(gain, x.shape)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bitzero.config import Config
-from bitzero.generator import orders, programs
+from bitzero.generator import orders, programs, wire
 from bitzero.generator import stream as streams
 from bitzero.generator.stream import Batch, BatchOrder, GeneratorFailed, Stream
 from bitzero.sandbox import Sandbox
@@ -214,9 +214,9 @@ def test_the_sandbox_confirms_one_program_in_a_hundred():
 def test_an_answer_comes_back_over_the_wire_as_it_was_sent():
     pipe = io.BytesIO()
     arrays = {"a": np.arange(6, dtype=np.uint16).reshape(2, 3), "b": np.zeros((0, 4), bool)}
-    streams.send_answer(pipe, {"items": ["x"]}, arrays)
+    wire.send_answer(pipe, {"items": ["x"]}, arrays)
     pipe.seek(0)
-    head, back = streams.receive_answer(pipe)
+    head, back = wire.receive_answer(pipe)
     assert head == {"items": ["x"]}
     assert all(np.array_equal(back[name], arrays[name]) and back[name].dtype == arrays[name].dtype for name in arrays)
 
@@ -224,6 +224,6 @@ def test_an_answer_comes_back_over_the_wire_as_it_was_sent():
 @pytest.mark.parametrize("kept", (slice(None, -1), slice(None, 5)), ids=("arrays", "line"))
 def test_an_answer_that_is_cut_off_is_noticed(kept):
     pipe = io.BytesIO()
-    streams.send_answer(pipe, {"items": []}, {"a": np.arange(6)})
+    wire.send_answer(pipe, {"items": []}, {"a": np.arange(6)})
     with pytest.raises(EOFError):
-        streams.receive_answer(io.BytesIO(pipe.getvalue()[kept]))
+        wire.receive_answer(io.BytesIO(pipe.getvalue()[kept]))
