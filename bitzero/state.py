@@ -5,7 +5,7 @@ import typing
 from typing import Any, TypeVar
 
 import jax
-from jaxtyping import Array, Bool, Float, Int, Int8, Integer, PRNGKeyArray, UInt16, UInt32
+from jaxtyping import Array, Bool, Float, Int, Int8, Integer, PRNGKeyArray, UInt8, UInt16, UInt32
 
 T = TypeVar("T")
 
@@ -60,6 +60,15 @@ class Allocation:
 
 
 @pytree
+class Mix:
+    """What training batches are drawn by: how often examples were exactly right lately, and the weights in force."""
+
+    seen: Float[Array, " cells"]  # examples with each production, then of each level; a moving sum
+    right: Float[Array, " cells"]  # those of them whose every target was the greedy token
+    weights: Int[Array, " cells"]  # in the orders of batches; all 0: none yet
+
+
+@pytree
 class TrainState:
     """All that a run carries from step to step; a checkpoint is this and a small JSON."""
 
@@ -76,6 +85,7 @@ class TrainState:
     frontier: Int[Array, ""]  # lowest level not yet mastered
     mastery: Float[Array, ""]  # last dev accuracy of the frontier ÷ the accuracy that counts as mastered, at most 1
     open_levels: Int[Array, ""]  # levels 0 … open_levels − 1 are trained on
+    mix: Mix | None  # None where neither productions nor levels go by what training gets right
     trace_mode: Int[Array, ""]  # deduction answers in self-play: 1 trace, 0 direct; chosen on dev
     retries: Int[Array, ""]  # restores after non-finite steps
     bad_steps: Int[Array, ""]  # non-finite steps in a row
@@ -108,6 +118,7 @@ class Supervised:
     mask: Bool[Array, "*k B T"]  # True: this token is a target
     kind: Int8[Array, "*k B E"]  # of each packed example: number of its kind, −2 propose; −1 none
     level: Int8[Array, "*k B E"]
+    productions: UInt8[Array, "*k B E bytes"] | None = None  # of each example's program, a bit each; None: not told
 
 
 @pytree

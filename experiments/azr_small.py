@@ -19,7 +19,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.model.update(smear=2, remat=True, max_tier=0)
     config.model.update(value_embeddings=True, input_skips=True, qk_norm=True)
     config.optimiser.lr = 4.5e-3
-    config.tasks.update(context=128, prompt=80, completion=48)
+    config.tasks.update(context=128, prompt=112, completion=64, productions="learnable", levels="learnable")
     config.warmup.update(steps=11_200, batch_size=16)
     config.selfplay.update(steps=160, supervised_batch=48)
     if variant == "hour":

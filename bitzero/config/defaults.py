@@ -15,6 +15,8 @@ Signal = Literal["fisher", "activation", "attention", "magnitude", "static", "ra
 Scope = Literal["model", "kind"]
 Grain = Literal["block", "matrix"]
 Policy = Literal["fixed", "refresh", "progressive", "by_level"]
+Preference = Literal["even", "errors", "learnable"]
+LevelMix = Literal["frontier", "even", "errors", "learnable"]
 
 
 class ConfigError(ValueError):
@@ -136,9 +138,12 @@ class Tasks:
     packed: int = 2  # pairs of one program in a training example; more would be answered by analogy
     shown: int = 3  # pairs an induction task shows; the others are hidden
     open_levels: int = 3  # L0 … are open from the start
-    unlock_every: int = 400  # steps between dev measurements
+    productions: Preference = "even"  # of the grammar, in training programs: alike, or by what training gets right
+    levels: LevelMix = "frontier"  # of training programs: half at the frontier, or by what training gets right
+    unlock_every: int = 400  # steps between dev measurements, and from one mix to the next
     unlock_at: float = 0.7  # dev accuracy of the frontier that opens the next level
-    dev_items: int = 64  # programs a dev measurement asks
+    dev_items: int = 64  # programs a dev measurement asks below λ = 1
+    mastery_items: int = 200  # and at λ = 1, where it decides what is mastered
     guarded: int = 400  # held-out programs of a level and split that no proposal may behave like
     workers: int = 0  # generator processes; 0: one, and more while the trainer waits for them, within the cores
     nice: int = 5  # their niceness

@@ -9,6 +9,7 @@ from bitzero.config.defaults import Config, Model, Operand, TierBits
 
 OPERANDS: tuple[Operand, ...] = get_args(Operand)
 NUM_LEVELS = 6  # of the curriculum
+NUM_PRODUCTIONS = 234  # of the generator's grammar
 VOCAB_SIZE = 512  # token ids
 PAD = 0  # the id that fills sequences up
 BLOCK_ROWS = 16  # output rows that share a tier

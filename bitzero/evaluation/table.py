@@ -83,6 +83,7 @@ def measure_row(
         "kind": group.kind.name,
         "mode": "trace" if now.trace and group.kind.traced else "direct",
         "n": len(tasks),
+        "cut": too_long_to_ask(tasks, now),
         "accuracy": share_correct(greedy),
         "ci_low": round(low, 4),
         "ci_high": round(high, 4),
@@ -98,6 +99,12 @@ def measure_row(
         row[f"pass@{cfg.eval.passk}"] = share_correct(np.asarray(right.any(axis=1)))
         row[f"majority@{cfg.eval.passk}"] = share_correct(majority_right(drawn, right))
     return row, greedy, earlier
+
+
+def too_long_to_ask(tasks: Sequence[Task], solver: Solver) -> int:
+    """How many of the tasks do not fit a prompt; they count as wrong."""
+    prompts = (solver.kinds[task.kind].solver_prompt(task, solver.trace) for task in tasks)
+    return sum(len(prompt) > solver.cfg.tasks.prompt for prompt in prompts)
 
 
 def majority_right(drawn: Sequence[Sequence[str | None]], right: Bool[np.ndarray, "n s"]) -> Correct:

@@ -127,7 +127,9 @@ def apply_production(scope: Scope, production: Production, operands: list[Expres
     if production.conditional:
         features |= CONDITIONAL
     vocabulary = max(production.vocabulary, *(operand.vocabulary for operand in operands))
-    return Expression(text, traced, production.prec, vals, 1 + sum(o.ops for o in operands), vocabulary, features)
+    ops = 1 + sum(operand.ops for operand in operands)
+    made_of = frozenset((production.number,)).union(*(operand.productions for operand in operands))
+    return Expression(text, traced, production.prec, vals, ops, vocabulary, features, productions=made_of)
 
 
 def _name_binders(scope: Scope, text: str, traced: str, features: int) -> tuple[str, str, int]:
@@ -150,7 +152,7 @@ def draw_expression(scope: Scope, value_type: ValueType, ops: int, slot: str = "
     if not choices:
         raise DeadDraw
     for _ in range(3):
-        production, sizes = scope.rng.choice(choices), scope.sizes()
+        production, sizes = scope.choose(choices), scope.sizes()
         try:
             return apply_production(scope, production, draw_operands(scope, production, ops - 1))
         except DeadDraw:
@@ -276,4 +278,5 @@ def _comprehension_of(
     vocabulary = max(2, result.vocabulary, source.vocabulary, condition.vocabulary if condition else 1)
     ops = 1 + result.ops + (condition.ops if condition else 0)
     features = COMPREHENSION | result.features | (condition.features if condition else 0)
-    return Expression(text, text, ATOM, vals, ops, vocabulary, features)
+    made_of = frozenset[int]().union(*(part.productions for part in (source, result, condition) if part))
+    return Expression(text, text, ATOM, vals, ops, vocabulary, features, productions=made_of)

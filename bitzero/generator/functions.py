@@ -19,7 +19,7 @@ def draw_helper(scope: Scope) -> tuple[Helper, ValueType, ValueType, Callable[..
     rng = scope.rng
     name = scope.new_name()
     param_type: ValueType = rng.choice(("int", "list", "str"))
-    own = Scope(rng, scope.vocabulary)
+    own = Scope(rng, scope.vocabulary, weights=scope.weights)
     own.outer, own.input_of, own.max_args = None, None, 0
     own.names_given = scope.root().names_given
     param = draw_parameter(own, param_type)
@@ -93,7 +93,8 @@ def with_helper(scope: Scope) -> tuple[list[Helper], list[Statement]]:
     if any(type(value) is int and abs(value) > MAX_RESULT for value in vals):
         raise DeadDraw
     passed = f"E({given.traced})" if given.ops else given.text
-    call = Expression(f"{name}({given.text})", f"{name}({passed})", ATOM, vals, given.ops + 1, 3)
+    text, traced = f"{name}({given.text})", f"{name}({passed})"
+    call = Expression(text, traced, ATOM, vals, given.ops + 1, 3, productions=given.productions)
     shape = rng.random()
     if shape < 0.25:
         return [helper], [statement_of(f"return {call.text}", call, traced=f"return {call.traced}")]

@@ -2,11 +2,13 @@
 
 They follow Python's own reference (`dir(str)`, `dir(list)`, `dir(dict)`, the expression grammar). A vocabulary holds
 those below it; L0-L1 have the first, L2-L3 the second, L4-L5 the third (`levels.VOCABULARIES`). No weights are stored:
-a production is chosen uniformly among those that fit. How a line is read stands in `templates.py`.
+a production is chosen uniformly among those that fit, or by the weights that a training batch is ordered with. How a
+line is read stands in `templates.py`.
 """
 
 from collections.abc import Callable
 
+from bitzero.config import NUM_PRODUCTIONS
 from bitzero.generator.templates import TYPES, Production, ValueType, parse_expression, parse_statement
 
 EXPRESSIONS_1 = """
@@ -258,21 +260,19 @@ rows  {rows}.append({list})
 """
 
 
-def _read_table(text: str, vocabulary: int, parse: Callable[[str, int], Production]) -> tuple[Production, ...]:
-    """The productions of a table, one a line."""
-    return tuple(parse(line, vocabulary) for line in text.strip().splitlines())
+Parse = Callable[[str, int, int], Production]  # line, vocabulary, number
 
 
-EXPRESSIONS = (
-    _read_table(EXPRESSIONS_1, 1, parse_expression)
-    + _read_table(EXPRESSIONS_2, 2, parse_expression)
-    + _read_table(EXPRESSIONS_3, 3, parse_expression)
-)
-STATEMENTS = (
-    _read_table(STATEMENTS_1, 1, parse_statement)
-    + _read_table(STATEMENTS_2, 2, parse_statement)
-    + _read_table(STATEMENTS_3, 3, parse_statement)
-)
+def _read_tables(texts: tuple[str, ...], parse: Parse, first: int) -> tuple[Production, ...]:
+    """The productions of the three vocabularies' tables, one a line, numbered from `first`."""
+    lines = [(line, i) for i, text in enumerate(texts, 1) for line in text.strip().splitlines()]
+    return tuple(parse(*line, number) for number, line in enumerate(lines, first))
+
+
+EXPRESSIONS = _read_tables((EXPRESSIONS_1, EXPRESSIONS_2, EXPRESSIONS_3), parse_expression, 0)
+STATEMENTS = _read_tables((STATEMENTS_1, STATEMENTS_2, STATEMENTS_3), parse_statement, len(EXPRESSIONS))
+assert len(EXPRESSIONS) + len(STATEMENTS) == NUM_PRODUCTIONS
+PRODUCTION_NAMES = tuple(f"{item.result}: {item.template}" for item in (*EXPRESSIONS, *STATEMENTS))  # by number
 
 
 def by_result_type(table: tuple[Production, ...], vocabulary: int) -> dict[ValueType, tuple[Production, ...]]:

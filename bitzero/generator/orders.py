@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from bitzero.config import Config
+from bitzero.config import NUM_PRODUCTIONS, Config
 from bitzero.generator import programs
 from bitzero.generator.behaviours import behaviours_of
 from bitzero.generator.programs import Program, Split
+from bitzero.generator.scope import Weights
 from bitzero.tasks import levels, tokens
 from bitzero.tasks.alpha import canonical
 from bitzero.tasks.kinds import DEDUCTION, PROPOSE, TASK_KINDS, Task, TooLong, usable_in_ring
@@ -43,7 +44,9 @@ class BatchOrder:
     batch_size: int  # sequences a step
     context: int  # tokens a sequence
     open_levels: int  # levels below this number
-    frontier: int  # half of the examples come from this level
+    frontier: int  # half of the examples come from this level, where no level has a weight
+    level_weights: tuple[int, ...] = ()  # of each level; none: by open levels and frontier
+    production_weights: tuple[int, ...] = ()  # of each production; none: all alike
     phase: Phase = "warmup"
 
 
@@ -90,8 +93,8 @@ def draw_example(cfg: Config, order: BatchOrder, step: int, index: int, seen: se
     """Example `index` of a step, at most `cfg.tasks.context` long; its program is none of those `seen`, by hash."""
     batch = PHASE_OFFSETS[order.phase] + step
     rng = random.Random(f"example/{cfg.seed}/{batch}/{index}")
-    level = levels.draw_level(rng, order.open_levels, order.frontier)
-    draw = _Draw(cfg, batch, index, draw_form(rng, cfg), rng, seen)
+    level = levels.draw_level(rng, order.open_levels, order.frontier, order.level_weights)
+    draw = _Draw(cfg, batch, index, draw_form(rng, cfg), rng, seen, order.production_weights or None)
     return _first_that_fits(draw, level) or _of_a_lower_level(draw, level, order.open_levels)
 
 
@@ -105,6 +108,13 @@ class _Draw:
     form: int  # a task kind, or PROPOSE
     rng: random.Random
     seen: set[int]  # hashes of the step's programs so far
+    weights: Weights | None  # of the productions
+
+    def program(self, index: int, level: int, inverse: bool = False) -> Program:
+        """Program ``index`` of the batch."""
+        return programs.generate(
+            self.cfg.seed, self.batch, index, level, pairs=self.cfg.tasks.pairs, inverse=inverse, weights=self.weights
+        )
 
 
 def _first_that_fits(draw: _Draw, level: int) -> PackedExample | None:
@@ -113,15 +123,12 @@ def _first_that_fits(draw: _Draw, level: int) -> PackedExample | None:
     while tries:
         index = draw.index + turn * RETRY_STRIDE
         turn += 1
-        program = programs.generate(
-            cfg.seed, draw.batch, index, level, pairs=cfg.tasks.pairs, inverse=_asks_inputs(draw.form)
-        )
+        program = draw.program(index, level, inverse=_asks_inputs(draw.form))
         if program.hash in draw.seen and turn < REDRAWS:
             continue
         reference = None
         if draw.form == PROPOSE:
-            shown = programs.generate(cfg.seed, draw.batch, index + REFERENCE_OFFSET, level, pairs=cfg.tasks.pairs)
-            reference = shown.code
+            reference = draw.program(index + REFERENCE_OFFSET, level).code
         try:
             ids, mask = training_example(draw.form, program, draw.rng, cfg, reference=reference)
         except TooLong:
@@ -160,6 +167,7 @@ def pack_step(cfg: Config, order: BatchOrder, step: int) -> tuple[dict[str, Any]
         "mask": np.zeros((size, order.context), bool),
         "kind": np.full((size, most), -1, np.int8),
         "level": np.full((size, most), -1, np.int8),
+        "productions": np.zeros((size, most, NUM_PRODUCTIONS), bool),
     }
     audit = []
     for i, examples in enumerate(fill_rows(cfg, order, step)):
@@ -169,9 +177,11 @@ def pack_step(cfg: Config, order: BatchOrder, step: int) -> tuple[dict[str, Any]
             arrays["tokens"][i, at:end] = example.ids
             arrays["mask"][i, at:end] = example.mask
             arrays["kind"][i, j], arrays["level"][i, j] = example.form, example.level
+            arrays["productions"][i, j, list(example.program.productions)] = True
             at = end
             if example.program.hash % AUDIT_EVERY == 0:
                 audit.append(dataclasses.asdict(example.program))
+    arrays["productions"] = np.packbits(arrays["productions"], axis=-1)
     return {"audit": audit}, arrays
 
 

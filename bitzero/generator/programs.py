@@ -27,7 +27,7 @@ from bitzero.generator.execute import (
     trace_text,
 )
 from bitzero.generator.expressions import COMPREHENSION, CONDITIONAL, MAX_WIDTH, uses_name
-from bitzero.generator.scope import POOL_SIZE, DeadDraw, Scope
+from bitzero.generator.scope import POOL_SIZE, DeadDraw, Scope, Weights
 from bitzero.generator.shapes import SHAPES, Shape, draw_candidate
 from bitzero.generator.statements import NAME_PATTERN, Candidate, Statement
 from bitzero.tasks import levels, trivial
@@ -53,6 +53,7 @@ class Program:
     level: int  # 0…5, measured
     split: Split
     hash: int  # 64 bits of the canonical source
+    productions: tuple[int, ...] = dataclasses.field(default=(), repr=False)  # their numbers, helpers aside
 
 
 @dataclass(slots=True)
@@ -79,6 +80,7 @@ class Specification:
     may_be_trivial: bool  # answered by a trivial rule
     inverse: bool  # its inputs must not be guessable from its outputs
     pairs: int
+    weights: Weights | None
 
     @property
     def width(self) -> int:
@@ -88,13 +90,14 @@ class Specification:
 
 def generate(
     seed: int, batch: int, index: int, level: int, split: Split = "train", *, pairs: int = PAIRS,
-    inverse: bool = False, counts: Counts | None = None,
+    inverse: bool = False, weights: Weights | None = None, counts: Counts | None = None,
 ) -> Program:  # fmt: skip
     """The program of these arguments: of that measured level and split.
 
     Each argument but `counts` is part of what names the program. `batch` and `index` number the programs of a seed.
     With `inverse`, for abduction, a program whose inputs a trivial rule mostly guesses from its outputs counts as
-    trivial too; at most `TRIVIAL_SHARE` are. `counts` is added to. Raises ValueError for a level outside 0…5, an
+    trivial too; at most `TRIVIAL_SHARE` are. `weights` are those of the productions, for training programs; without
+    any, all are chosen alike. `counts` is added to. Raises ValueError for a level outside 0…5, an
     unknown split, or more pairs than the pool gives.
     """
     if not 0 <= level < levels.NUM_LEVELS:
@@ -107,7 +110,7 @@ def generate(
     counts = counts or Counts()
     may_be_trivial = rng.random() < TRIVIAL_SHARE
     shape = rng.choice(SHAPES[level])  # once, so that shapes whose draws often die are not rarer
-    spec = Specification(level, split, shape, may_be_trivial, inverse, pairs)
+    spec = Specification(level, split, shape, may_be_trivial, inverse, pairs, weights)
     for _ in range(MAX_DRAWS):
         counts.drawn += 1
         try:
@@ -124,7 +127,7 @@ def generate(
 
 def _draw_program(rng: random.Random, spec: Specification) -> Program:
     """One candidate as a labelled program. Raises `DeadDraw`, or `Rejected` with the reason."""
-    scope = Scope(rng, levels.VOCABULARIES[spec.level], may_return_bool=spec.may_be_trivial)
+    scope = Scope(rng, levels.VOCABULARIES[spec.level], spec.may_be_trivial, spec.weights)
     candidate = draw_candidate(scope, spec.level, spec.shape)
     # The split comes first, before anything runs: 15 of 16 candidates for a held-out split end here.
     text, line_of, canonical_source = _source_in_split(candidate, spec.split)
@@ -153,6 +156,7 @@ def _draw_program(rng: random.Random, spec: Specification) -> Program:
         level=spec.level,
         split=spec.split,
         hash=hash_text(canonical_source),
+        productions=tuple(sorted({number for item in statements_of(candidate) for number in item.productions})),
     )
 
 
@@ -248,7 +252,7 @@ def inputs_are_guessable(program: InstrumentedProgram, inputs: list[tuple[Any, .
 def facts_of(candidate: Candidate, events: int) -> levels.Facts:
     """What the level of a program follows from; `events` is the largest number of changes over its runs."""
     nested = list(_with_loop_depth(candidate.body, 0))
-    statements = [item for item, _ in nested]
+    statements = statements_of(candidate)
     looped = [item for item, depth in nested if depth]
     return levels.Facts(
         statements=sum(item.form != "return" for item in statements),
@@ -263,6 +267,11 @@ def facts_of(candidate: Candidate, events: int) -> levels.Facts:
         helpers=len(candidate.helpers),
         events=events,
     )
+
+
+def statements_of(candidate: Candidate) -> list[Statement]:
+    """Every statement of the body, those of its blocks included."""
+    return [item for item, _ in _with_loop_depth(candidate.body, 0)]
 
 
 def _with_loop_depth(body: list[Statement], depth: int) -> Iterator[tuple[Statement, int]]:

@@ -10,10 +10,11 @@ import random
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from bitzero.generator.templates import ValueType, copy_value, slot_type
+from bitzero.generator.templates import Production, ValueType, copy_value, slot_type
 
 Drawn = TypeVar("Drawn")
 POOL_SIZE = 10  # inputs a candidate is drawn on; the program keeps some of them
+Weights = tuple[int, ...]  # of each production, by number: how often it is chosen among others that fit
 
 
 class DeadDraw(Exception):
@@ -32,6 +33,7 @@ class Expression:
     vocabulary: int = 1  # the largest that one of its operations needs
     features: int = 0  # expressions.COMPREHENSION | CONDITIONAL
     constant: bool = False  # a literal
+    productions: frozenset[int] = frozenset()  # numbers of those it is made of
 
 
 @dataclasses.dataclass(slots=True)
@@ -48,8 +50,11 @@ class Variable:
 class Scope:
     """Variables visible at one place, and the argument list, which may still grow."""
 
-    def __init__(self, rng: random.Random, vocabulary: int, may_return_bool: bool = False):
+    def __init__(
+        self, rng: random.Random, vocabulary: int, may_return_bool: bool = False, weights: Weights | None = None
+    ):
         self.rng = rng
+        self.weights = weights
         self.may_return_bool = may_return_bool
         self.vocabulary = vocabulary
         self.args: list[Variable] = []
@@ -70,6 +75,7 @@ class Scope:
         """The scope of a loop's or comprehension's body: one value for each iteration, given the input of each."""
         inner = object.__new__(Scope)  # not by __init__, which would draw
         inner.rng, inner.vocabulary, inner.args, inner.letters = self.rng, self.vocabulary, self.args, self.letters
+        inner.weights = self.weights
         inner.in_loop = self.in_loop
         inner.may_return_bool, inner.max_size = False, self.max_size
         inner.min_size, inner.max_args = self.min_size, self.max_args
@@ -84,6 +90,12 @@ class Scope:
     def random_int(self, low: int, high: int) -> int:
         """An int from `low` to `high`, both included; three times as fast as `randint` and as even at these sizes."""
         return low + int(self.rng.random() * (high - low + 1))
+
+    def choose(self, productions: tuple[Production, ...]) -> Production:
+        """One of the productions, by the weights, or evenly without any. Raises IndexError where there is none."""
+        if self.weights is None:
+            return self.rng.choice(productions)
+        return self.rng.choices(productions, [self.weights[production.number] for production in productions])[0]
 
     def sizes(self) -> list[int]:
         """How many arguments and variables there are, here and in the scopes around."""

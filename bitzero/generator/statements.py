@@ -15,17 +15,18 @@ from bitzero.generator.expressions import (
 )
 from bitzero.generator.grammar import EXPRESSIONS_BY_TYPE, STATEMENTS_BY_TYPE
 from bitzero.generator.scope import DeadDraw, Expression, Scope, Variable
-from bitzero.generator.templates import ATOM, TYPES, ValueType
+from bitzero.generator.templates import ATOM, TYPES, Production, ValueType
 
 Form = Literal["return", "for", "while", "if", "plain"]
 NAME_PATTERN = re.compile(r"_\d+")
-# Types of whole expressions by vocabulary, each as often as it has productions: a uniform choice of a type and then of
-# a production is one among all productions. No bool: the constant True answers half of such a program's questions, so
-# truth values are left to conditions and to the share of programs that may be trivial.
-ROOT_TYPES = {
-    vocabulary: tuple(item.result for value_type in TYPES if value_type != "bool" for item in table[value_type])
+# Productions of whole expressions by vocabulary. To choose one for its type and then one of that type is to choose
+# among all. No bool: the constant True answers half of such a program's questions, so truth values are left to
+# conditions and to the share of programs that may be trivial.
+ROOTS = {
+    vocabulary: tuple(item for value_type in TYPES if value_type != "bool" for item in table[value_type])
     for vocabulary, table in EXPRESSIONS_BY_TYPE.items()
 }
+ROOT_TYPES = {vocabulary: tuple(item.result for item in roots) for vocabulary, roots in ROOTS.items()}
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -41,6 +42,7 @@ class Statement:
     ops: int = 0  # operations
     features: int = 0  # COMPREHENSION | CONDITIONAL
     changes_dict: bool = False  # a dict, in place
+    productions: frozenset[int] = frozenset()  # numbers of those it is made of; blocks: of the head alone
 
     form: Form = dataclasses.field(init=False)
 
@@ -55,8 +57,9 @@ class Statement:
 def statement_of(text: str, expression: Expression, *changed: str, traced: str = "") -> Statement:
     """A statement whose operations are those of one expression."""
     return Statement(
-        text, changed, traced, vocabulary=expression.vocabulary, ops=expression.ops, features=expression.features
-    )
+        text, changed, traced, vocabulary=expression.vocabulary, ops=expression.ops, features=expression.features,
+        productions=expression.productions,
+    )  # fmt: skip
 
 
 @dataclasses.dataclass(slots=True)
@@ -90,22 +93,25 @@ def choose_type(scope: Scope, vocabulary: int, value_type: ValueType) -> ValueTy
     unused_types = frozenset(var.type for var in scope.variables if var.unused)
     if not unused_types:
         return value_type
-    usable = types_using(vocabulary, unused_types)
-    return scope.rng.choice(usable) if usable and value_type not in usable else value_type
+    usable = roots_using(vocabulary, unused_types)
+    fits = any(value_type == root.result for root in usable)
+    return scope.choose(usable).result if usable and not fits else value_type
 
 
 @functools.cache
-def types_using(vocabulary: int, types: frozenset[ValueType]) -> tuple[ValueType, ...]:
-    """Types of whole expressions that a production makes from an operand of one of `types`."""
-    return tuple(
-        value_type for value_type in ROOT_TYPES[vocabulary] if productions_using(vocabulary, value_type, types)
-    )
+def roots_using(vocabulary: int, types: frozenset[ValueType]) -> tuple[Production, ...]:
+    """Productions of whole expressions of a type that one makes from an operand of one of `types`."""
+    return tuple(root for root in ROOTS[vocabulary] if productions_using(vocabulary, root.result, types))
+
+
+def draw_type(scope: Scope) -> ValueType:
+    """The type of a whole expression."""
+    return scope.choose(ROOTS[scope.vocabulary]).result
 
 
 def draw_assignment(scope: Scope, ops: int) -> Statement:
     """`v = expression` with `ops` operations, to a new variable or to one that the expression uses."""
-    rng, vocabulary = scope.rng, scope.vocabulary
-    value_type = choose_type(scope, vocabulary, rng.choice(ROOT_TYPES[vocabulary]))
+    value_type = choose_type(scope, scope.vocabulary, draw_type(scope))
     expression = draw_expression(scope, value_type, ops)
     return assignment_of(scope, value_type, expression)
 
@@ -134,9 +140,8 @@ def draw_change(
 
     The variable is `target`, or one of `value_types`; `ops` operations are drawn for the other operands.
     """
-    rng, vocabulary = scope.rng, scope.vocabulary
     target = target or _choose_target(scope, value_types)
-    production = rng.choice(STATEMENTS_BY_TYPE[vocabulary][target.type])
+    production = scope.choose(STATEMENTS_BY_TYPE[scope.vocabulary][target.type])
     target_expression = Expression(target.name, target.name, ATOM, target.vals)
     expression = apply_production(scope, production, draw_operands(scope, production, ops, [target_expression]))
     target.vals = expression.vals
@@ -175,8 +180,8 @@ def draw_line(scope: Scope, ops: int = 1) -> Statement:
 def draw_return(scope: Scope, ops: int, value_types: tuple[ValueType, ...] | None = None) -> Statement:
     """`return expression`, which uses all variables that are still unused."""
     rng, vocabulary = scope.rng, scope.vocabulary
-    if value_types is None:
-        value_types = ("bool",) if scope.may_return_bool and rng.random() < 0.7 else ROOT_TYPES[vocabulary]
+    if value_types is None and scope.may_return_bool and rng.random() < 0.7:
+        value_types = ("bool",)
     unused = [var for var in scope.variables if var.unused]
 
     def draw() -> Expression:
@@ -185,7 +190,8 @@ def draw_return(scope: Scope, ops: int, value_types: tuple[ValueType, ...] | Non
         if ops == 0:
             expression = Expression(unused[-1].name, unused[-1].name, ATOM, unused[-1].vals)
         else:
-            expression = draw_expression(scope, choose_type(scope, vocabulary, rng.choice(value_types)), ops)
+            value_type = rng.choice(value_types) if value_types else draw_type(scope)
+            expression = draw_expression(scope, choose_type(scope, vocabulary, value_type), ops)
         if not all(uses_name(expression.text, var.name) for var in unused):
             raise DeadDraw
         return expression
@@ -210,7 +216,9 @@ def if_statement(scope: Scope, test: Expression, body: list[Statement] | None = 
     """`if` with this condition; a body that is not given is set later."""
     mark_used(scope, test.text)
     head = f"if {test.text}:"
-    return Statement(head, (), test.text, body or [], vocabulary=test.vocabulary, ops=test.ops, features=test.features)
+    block = statement_of(head, test, traced=test.text)
+    block.body = body or []
+    return block
 
 
 def draw_branch(scope: Scope, lines: int = 1) -> Statement:
@@ -274,7 +282,7 @@ def one_branch(scope: Scope) -> list[Statement]:
     body = [draw_line(scope) for _ in range(rng.randint(0, 1))]
     if rng.random() < 0.4:
         block = if_statement(scope, draw_condition(scope))
-        value_type = rng.choice(ROOT_TYPES[scope.vocabulary])
+        value_type = draw_type(scope)
         early = draw_expression(scope, value_type, rng.choice((1, 1, 2)))
         mark_used(scope, early.text)
         block.body = [statement_of(f"return {early.text}", early, traced=f"return {early.traced}")]

@@ -48,6 +48,7 @@ class Batch:
     mask: np.ndarray  # bool [k, B, T] True: this token is a target
     kind: np.ndarray  # int8 [k, B, E] of each example: number of its kind, −2 propose; −1 none
     level: np.ndarray  # int8 [k, B, E] measured level of each example's program
+    productions: np.ndarray  # uint8 [k, B, E, ⌈P/8⌉] bit p of an example: its program has production p (np.packbits)
 
 
 @dataclasses.dataclass(order=True, slots=True)

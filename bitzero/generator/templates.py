@@ -54,6 +54,7 @@ Texts = tuple[str, ...]
 class Production:
     """One operation: the source around its operands, and the function of the operands' values."""
 
+    number: int  # its place in the grammar's tables
     result: ValueType  # of the value; of the changed variable for a statement
     vocabulary: int  # 1…3, the first that holds it
     slots: tuple[str, ...]  # operands, left to right
@@ -65,6 +66,11 @@ class Production:
     operand_precs: tuple[int, ...]  # an operand of a lower precedence gets parentheses
     repeated: tuple[bool, ...]  # True: evaluated many times, inside a lambda or a comprehension
     call: Callable[..., Any]  # operand values → value
+
+    @property
+    def template(self) -> str:
+        """The source with its slots in braces."""
+        return _filled_in(self.pieces, [f"{{{slot}}}" for slot in self.slots])
 
 
 def slot_type(slot: str) -> ValueType:
@@ -142,17 +148,17 @@ def _repeated_operands(tree: ast.AST, names: list[str]) -> tuple[bool, ...]:
     return tuple(name in found for name in names)
 
 
-def parse_expression(line: str, vocabulary: int) -> Production:
-    """The production of one line of a table of expressions: `type  template`."""
+def parse_expression(line: str, vocabulary: int, number: int) -> Production:
+    """The production of one line of a table of expressions, `type  template`; `number` is its place in the tables."""
     result, template = _split_line(line)
     slots, pieces = _split_template(template)
     names = _placeholders(slots)
     body = ast.parse(_filled_in(pieces, names), mode="eval").body
     call = eval(f"lambda {', '.join(names)}: {_filled_in(pieces, names)}", {"__builtins__": BUILTINS})
-    return _production(result, vocabulary, slots, pieces, precedence_of(body), body, call)
+    return _production(number, (result, vocabulary), (slots, pieces), precedence_of(body), body, call)
 
 
-def parse_statement(line: str, vocabulary: int) -> Production:
+def parse_statement(line: str, vocabulary: int, number: int) -> Production:
     """The production of one line of a table of statements.
 
     Its `call` returns the changed value of the variable in the first slot and changes none of its operands.
@@ -164,15 +170,18 @@ def parse_statement(line: str, vocabulary: int) -> Production:
     source = f"def change({', '.join(names)}):\n    s0_ = copy(s0_)\n    {_filled_in(pieces, names)}\n    return s0_\n"
     space: dict[str, Any] = {"__builtins__": BUILTINS, "copy": copy_value}
     exec(source, space)
-    return _production(result, vocabulary, slots, pieces, TEST, tree, space["change"])
+    return _production(number, (result, vocabulary), (slots, pieces), TEST, tree, space["change"])
 
 
 def _production(
-    result: ValueType, vocabulary: int, slots: Texts, pieces: Texts, prec: int, tree: ast.AST, call: Callable[..., Any]
-) -> Production:
-    """What is common to expressions and statements. Seven arguments: each is a part of the production or its source."""
+    number: int, head: tuple[ValueType, int], template: tuple[Texts, Texts], prec: int, tree: ast.AST,
+    call: Callable[..., Any],
+) -> Production:  # fmt: skip
+    """What is common to expressions and statements; ``head`` is type and vocabulary, ``template`` slots and pieces."""
+    (result, vocabulary), (slots, pieces) = head, template
     needs, names, text = _operand_precedences(tree), _placeholders(slots), "".join(pieces)
     return Production(
+        number=number,
         result=result,
         vocabulary=vocabulary,
         slots=slots,

@@ -205,6 +205,8 @@ def summary_sentences(result: dict[str, Any]) -> list[str]:
         different.setdefault(f"L{row['level']}", []).append(f"{row['kind']} {_percent_text(row['different'])}")
     shares = "; ".join(f"{level} {', '.join(by)}" for level, by in different.items())
     lines = [f"each program once, %: {shares}"] if different else []
+    cut = [f"L{row['level']} {row['kind']} {row['cut']}" for row in result.get("rows", []) if row["cut"]]
+    lines += [f"too long to ask, counted wrong: {', '.join(cut)}"] if cut else []
     lines += [
         f"proposer: {_percent_text(p['valid'])} % of {p['n']} proposals pass every gate; of these "
         f"{_percent_text(p['novel'])} % are new programs and {_percent_text(p['learnable'])} % learnable"

@@ -1,6 +1,6 @@
 """TensorBoard: scalars by group, task samples as text, a custom-scalars layout, and one hparams row a run.
 
-Groups: ``selfplay/ eval/ quant/ precision/ gates/ executor/ perf/ loss/``.
+Groups: ``selfplay/ eval/ quant/ precision/ gates/ executor/ perf/ loss/ mix/``.
 """
 
 import pathlib
@@ -16,7 +16,7 @@ from jaxtyping import UInt8
 from bitzero.config import Config, Model, kernel_shapes
 from bitzero.run.workdir import RunError
 
-GROUPS = ("selfplay", "eval", "quant", "precision", "gates", "executor", "perf", "loss")
+GROUPS = ("selfplay", "eval", "quant", "precision", "gates", "executor", "perf", "loss", "mix")
 _NONE = -1.0  # what a step reports where a mean has nothing to be the mean of
 _MAY_BE_ABSENT = ("loss/token_accuracy",)  # tags for which −1 means that
 _MIN_FREE = 4 << 20  # bytes; below, the writer's thread could stall the run
@@ -25,6 +25,8 @@ _LAYOUT = {
     "learning": {
         "loss": ["Multiline", ["loss/total", "loss/supervised", "loss/solve", "loss/propose"]],
         "held-out accuracy by level": ["Multiline", [r"eval/dev_L\d"]],
+        "examples exactly right by level": ["Multiline", [r"mix/right_L\d"]],
+        "share of the examples by level": ["Multiline", [r"mix/share_L\d"]],
         "token accuracy by form": ["Multiline", [r"loss/token_accuracy_(deduction|abduction|induction|propose)"]],
     },
     "self-play": {

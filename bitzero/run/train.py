@@ -168,9 +168,10 @@ def cross_boundary(sitting: Sitting, state: TrainState) -> TrainState:
     cfg, step = sitting.cfg, int(state.step)
     with timed_as(sitting, "dev"):
         if curriculum.is_dev_step(step, cfg):
+            state = reweigh(sitting, state)
             for guess in upcoming_orders(cfg, state, chunks=1):  # right wherever no level opens
                 sitting.stream.request_batch(guess)
-            state, measured = curriculum.unlock_levels(state, cfg, sitting.stream.heldout, sitting.sandbox)
+            state, measured = curriculum.unlock_levels(state, cfg, sitting.stream.heldout_draws, sitting.sandbox)
             sitting.meters.ledger.accuracy |= {str(level): share for level, share in measured.items()}
             sitting.metrics.scalars(step, {f"eval/dev_L{level}": share for level, share in measured.items()})
     if refresh.is_due(step, cfg):
@@ -187,6 +188,15 @@ def cross_boundary(sitting: Sitting, state: TrainState) -> TrainState:
     if step in schedule.phase_boundaries(cfg):
         sitting.meters.compiles_next = True
     return device.on_first_device(state)
+
+
+def reweigh(sitting: Sitting, state: TrainState) -> TrainState:
+    """The state with the mix of batches that training asks for, where it goes by one; the mix is written."""
+    state, step = curriculum.reweigh(state, sitting.cfg), int(state.step)
+    sitting.metrics.scalars(step, curriculum.mix_figures(state))
+    if table := curriculum.mix_table(state):
+        sitting.metrics.text(step, "mix/productions", table)
+    return state
 
 
 def allocate_bits(sitting: Sitting, state: TrainState) -> TrainState:
@@ -216,7 +226,7 @@ def allocate_bits(sitting: Sitting, state: TrainState) -> TrainState:
 def settle_answer_mode(sitting: Sitting, state: TrainState) -> TrainState:
     """The state at the end of warm-up with the better way of answering deductions, trace or direct, on dev."""
     with timed_as(sitting, "dev"):
-        state, shares = curriculum.choose_answer_mode(state, sitting.cfg, sitting.stream.heldout, sitting.sandbox)
+        state, shares = curriculum.choose_answer_mode(state, sitting.cfg, sitting.stream.heldout_draws, sitting.sandbox)
     sitting.metrics.scalars(int(state.step), {f"eval/dev_{name}": share for name, share in shares.items()})
     sitting.progress.say(
         f"deduction answers: {'trace' if int(state.trace_mode) else 'direct'} "
@@ -259,6 +269,8 @@ def order_at(cfg: Config, state: TrainState, start: int) -> BatchOrder:
         context=cfg.tasks.context,
         open_levels=int(state.open_levels),
         frontier=int(state.frontier),
+        level_weights=curriculum.level_weights(state),
+        production_weights=curriculum.production_weights(state),
         phase="selfplay" if playing else "warmup",
     )
 
@@ -284,6 +296,7 @@ def take_sequences(sitting: Sitting, state: TrainState) -> Supervised:
         mask=jnp.asarray(batch.mask),
         kind=jnp.asarray(batch.kind),
         level=jnp.asarray(batch.level),
+        productions=None if state.mix is None else jnp.asarray(batch.productions),
     )
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from bitzero.config import Config, update_parts
 from bitzero.model import precision, quant, transformer
-from bitzero.selfplay import buffer, objective, schedule
+from bitzero.selfplay import buffer, mix, objective, schedule
 from bitzero.selfplay.dispatch import Span, run_span
 from bitzero.selfplay.gradients import gradients_in_parts, mean_divisor
 from bitzero.selfplay.update import optimiser, update
@@ -38,6 +38,7 @@ def init_state(cfg: Config, num_kinds: int = len(TASK_KINDS)) -> TrainState:
         frontier=zero,
         mastery=jnp.float32(0),
         open_levels=jnp.int32(cfg.tasks.open_levels),
+        mix=mix.empty_mix(cfg),
         trace_mode=jnp.int32(1),
         retries=zero,
         bad_steps=zero,
@@ -73,6 +74,8 @@ def run_chunk(
         if phase == "integer":
             tiers = precision.advance_ramps(state.precision, cfg.precision.ramp_steps)
             state = dataclasses.replace(state, precision=tiers)
+        if state.mix is not None:
+            state = dataclasses.replace(state, mix=mix.observe(state.mix, hits, target, items))
         metrics["quant/lambda"] = lam
         return state, jnp.bool_(False), {**metrics, **_token_accuracy(hits, target, items)}
 

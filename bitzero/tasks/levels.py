@@ -9,6 +9,7 @@ dicts built in loops, helper functions, at most 40 events, vocabulary 3. A vocab
 import dataclasses
 import random
 import re
+from collections.abc import Sequence
 
 from bitzero.config import NUM_LEVELS
 from bitzero.sandbox import Parsed
@@ -95,9 +96,12 @@ def level_of_text(program: Parsed) -> int:
     return max(level_of_structure(facts), VOCABULARY_LEVEL[facts.vocabulary])
 
 
-def draw_level(rng: random.Random, open_levels: int, frontier: int) -> int:
-    """A level for one item: half uniform over the open ones, half at the frontier.
+def draw_level(rng: random.Random, open_levels: int, frontier: int, weights: Sequence[int] = ()) -> int:
+    """A level for one item: by the open levels' weights, or half uniform over the open ones and half at the frontier.
 
-    The mixed curriculum of Zaremba & Sutskever (1410.4615), which they found better than a merely rising difficulty.
+    The latter is the mixed curriculum of Zaremba & Sutskever (1410.4615), which they found better than a merely rising
+    difficulty.
     """
+    if weights:
+        return rng.choices(range(open_levels), weights[:open_levels])[0]
     return frontier if rng.random() < 0.5 else rng.randrange(open_levels)

@@ -55,7 +55,10 @@ def test_a_model_of_random_weights_is_asked_freely_and_scores_nothing(sandbox, t
     tasks = [TASK_KINDS[DEDUCTION].task_of_program(program, CFG) for program in test_programs]
     group = Group(level=0, kind=TASK_KINDS[DEDUCTION], tasks=tasks, training=tasks)
     row, now, before = table.measure_row(group, solver, solver, sandbox)
-    assert row["mode"] == "trace" and row["n"] == 6
+    assert row["mode"] == "trace" and row["n"] == 6 and row["cut"] == 0
+    lengths = sorted(len(solver.kinds[DEDUCTION].solver_prompt(task, True)) for task in tasks)
+    narrow = dataclasses.replace(CFG, tasks=dataclasses.replace(CFG.tasks, prompt=lengths[-1] - 1))
+    assert table.too_long_to_ask(tasks, dataclasses.replace(solver, cfg=narrow)) == lengths.count(lengths[-1])
     assert row["accuracy"] == row["before_selfplay"] == row["pass@2"] == 0.0
     assert now.tolist() == before.tolist() == [False] * 6
 

@@ -24,7 +24,7 @@ def test_the_first_vocabulary_has_at_least_25_operations():
 
 
 def test_a_template_is_read_into_slots_pieces_and_needs():
-    item = parse_expression("int   {int} - {list}[{idx}]", 1)
+    item = parse_expression("int   {int} - {list}[{idx}]", 1, 0)
     assert item.slots == ("int", "list", "idx")
     assert item.pieces == ("", " - ", "[", "]")
     assert item.operand_precs == (templates.ARITH, templates.ATOM, templates.TEST - 1)
@@ -32,14 +32,14 @@ def test_a_template_is_read_into_slots_pieces_and_needs():
 
 
 def test_braces_are_undoubled_and_binders_left_open():
-    item = parse_expression("dict  {{{x}: {y} + {int} for {x}, {y} in {dict}.items()}}", 3)
+    item = parse_expression("dict  {{{x}: {y} + {int} for {x}, {y} in {dict}.items()}}", 3, 0)
     assert item.pieces == ("{{x}: {y} + ", " for {x}, {y} in ", ".items()}")
     assert item.repeated == (True, False)
     assert item.call(2, {"a": 1}) == {"a": 3}
 
 
 def test_a_statement_leaves_its_operands_alone():
-    item = parse_statement("list  {list}.append({int})", 1)
+    item = parse_statement("list  {list}.append({int})", 1, 0)
     given_list = [1]
     assert item.call(given_list, 2) == [1, 2]
     assert given_list == [1]
@@ -62,9 +62,9 @@ def test_parentheses_are_those_of_ast_unparse(outer, inner, text):
     value_type = inner.split()[0]
     vals = [bool(i % 3) if value_type == "bool" else i for i in range(POOL_SIZE)]
     leaf = Expression("_1", "_1", templates.ATOM, vals)
-    operator = parse_expression(inner, 1)
+    operator = parse_expression(inner, 1, 0)
     operand = expressions.apply_production(scope, operator, [leaf] * len(operator.slots))
-    whole = parse_expression(outer, 1)
+    whole = parse_expression(outer, 1, 0)
     expression = operand
     for _ in range(50):  # a constant result is dropped nearly always
         try:

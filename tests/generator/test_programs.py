@@ -6,12 +6,15 @@ import copy
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
+from bitzero.config import NUM_PRODUCTIONS
 from bitzero.generator import programs
+from bitzero.generator.grammar import EXPRESSIONS, STATEMENTS
 from bitzero.generator.programs import Counts, Program, as_asked, generate, heldout
 from bitzero.generator.templates import BUILTINS
 from bitzero.sandbox.values import canonical, read
@@ -263,6 +266,31 @@ def test_the_programs_are_the_same_on_every_machine(level):
     """Changed only on purpose: a run resumed across such a change does not agree with one that was not interrupted."""
     found = repr([generate(3, 0, index, level, inverse=index % 2 == 0) for index in range(10)])
     assert hashlib.md5(found.encode()).hexdigest()[:8] == GOLDEN[level]
+
+
+@pytest.mark.parametrize("level", (0, 1, 2, 3))
+def test_the_productions_of_a_program_stand_in_its_text(level):
+    """Each one's source between its operands, in order; what minimising took away is not among them."""
+    tables = (*EXPRESSIONS, *STATEMENTS)
+    assert [item.number for item in tables] == list(range(len(tables)))
+    for index in range(60):
+        program = generate(4, 0, index, level)
+        assert program.productions
+        for production in (tables[number] for number in program.productions):
+            pieces = [re.escape(piece) for piece in production.pieces]
+            pattern = ".+".join(pieces).replace(r"\{x\}", r"\w+").replace(r"\{y\}", r"\w+")
+            assert re.search(pattern, program.code), (production.template, program.code)
+    names = {tables[number].template for index in range(60) for number in generate(4, 0, index, 0).productions}
+    assert len(names) > 25
+
+
+def test_weights_decide_what_is_drawn_and_none_leaves_it_alike():
+    holding = lambda weights: sum("sum(" in generate(5, 0, i, 0, weights=weights).code for i in range(150))
+    number = next(item.number for item in EXPRESSIONS if item.template == "sum({list})")
+    more = [64] * NUM_PRODUCTIONS
+    more[number] = 640
+    assert holding(tuple(more)) > 3 * holding(None) > 0
+    assert generate(5, 0, 1, 0, weights=tuple(more)) == generate(5, 0, 1, 0, weights=tuple(more))
 
 
 @pytest.mark.parametrize("level", (2, 4, 5))

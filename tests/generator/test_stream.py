@@ -12,9 +12,10 @@ import time
 import numpy as np
 import pytest
 
-from bitzero.config import Config
+from bitzero.config import NUM_PRODUCTIONS, Config
 from bitzero.generator import orders, programs, wire
 from bitzero.generator import stream as streams
+from bitzero.generator.grammar import EXPRESSIONS
 from bitzero.generator.stream import Batch, BatchOrder, GeneratorFailed, Stream
 from bitzero.sandbox import Sandbox
 from bitzero.tasks import kinds, tokens
@@ -35,7 +36,8 @@ def stream():
 
 
 def same(a: Batch, b: Batch) -> bool:
-    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in ("tokens", "mask", "kind", "level"))
+    fields = ("tokens", "mask", "kind", "level", "productions")
+    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in fields)
 
 
 def test_a_batch_has_the_shape_of_its_order(stream):
@@ -51,6 +53,19 @@ def test_a_batch_has_the_shape_of_its_order(stream):
     assert set(np.unique(batch.level)) == {-1, 0, 1, 2}
     assert set(np.unique(batch.kind)) == {-1, 0, 1, 2, PROPOSE}
     assert np.array_equal(batch.kind == -1, batch.level == -1)
+
+
+def test_an_order_may_weigh_levels_and_productions(stream):
+    only = [1] * NUM_PRODUCTIONS
+    number = next(item.number for item in EXPRESSIONS if item.template == "{int} - {int}")
+    only[number] = 200
+    order = dataclasses.replace(ORDER, step=60, level_weights=(1, 0, 9, 9, 9, 9), production_weights=tuple(only))
+    batch = stream.take_batch(order)
+    assert same(batch, stream.take_batch(order))
+    levels = batch.level[batch.level >= 0]
+    assert set(levels.tolist()) <= {0, 1, 2} and (levels == 2).mean() > 0.5  # the shorter take what the longest leave
+    held = lambda found: np.unpackbits(found.productions, axis=-1)[..., number][found.level >= 0].mean()
+    assert held(batch) > 3 * held(stream.take_batch(dataclasses.replace(ORDER, step=60)))
 
 
 def test_the_number_of_workers_does_not_matter(stream):
