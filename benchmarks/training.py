@@ -139,7 +139,7 @@ def play(cfg: Config, stream: Stream, sandbox: Sandbox, repeats: int) -> dict[st
     """Wall seconds of each stage of one self-play step, and of the step as a whole."""
     cfg = with_operand(cfg, quant.measure_operand(cfg.model))
     door = verify.Door(sandbox, cfg)
-    tasks = stream.tasks(cfg.selfplay.seed_tasks, 0, open_levels=3)
+    tasks = [task for task, _ in stream.tasks(cfg.selfplay.seed_tasks, 0, open_levels=3)]
     state = loop.start_selfplay(warmup.init_state(cfg), verify.ring_rows(tasks, True, cfg), cfg)
     chunk = batch_of(stream, cfg, "selfplay", 1, cfg.selfplay.supervised_batch)
     items = jax.tree.map(lambda a: jnp.asarray(a[0]), chunk)

@@ -78,6 +78,7 @@ class TrainState:
     allocation: Allocation | None  # signals, ages and budget of the tiers; None where the model may hold none
     opt_state: Any  # Adam moments
     ring: Ring
+    skeletons: Bool[Array, " places"]  # by hash, those of the generator's programs trained on; see `selfplay.skeletons`
     history: HashSet  # (kind, program, input) and program hashes of all proposals
     baselines: Baselines
     reference: Any  # Dense integers frozen at self-play start, or None when the KL weight is 0
@@ -97,7 +98,7 @@ class Rollout:
     """Sampled completions; positions after the first EOS are PAD and masked."""
 
     tokens: Int[Array, "B C"]
-    logprobs: Float[Array, "B C"]  # of the sampler, at temperature 1
+    logprobs: Float[Array, "B C"]  # of the distribution that was drawn from
     mask: Bool[Array, "B C"]  # True up to and including EOS
 
 
@@ -118,6 +119,7 @@ class Supervised:
     mask: Bool[Array, "*k B T"]  # True: this token is a target
     kind: Int8[Array, "*k B E"]  # of each packed example: number of its kind, −2 propose; −1 none
     level: Int8[Array, "*k B E"]
+    skeleton: UInt32[Array, "*k B E"] | None = None  # of each example's program, 0 where there is none; None: not told
     productions: UInt8[Array, "*k B E bytes"] | None = None  # of each example's program, a bit each; None: not told
 
 
@@ -138,6 +140,7 @@ class Slots:
     prompt: Integer[Array, "N P"]
     record: Integer[Array, "N R"]
     kind: Int[Array, " N"]
+    asked_kind: Int[Array, " N"]  # of the proposal; another than `kind` where that is a ring's task of another kind
     own: Bool[Array, " N"]  # the slot holds this step's proposal
     gate: Int[Array, " N"]  # what became of the proposal: index into ``tasks.gates.GATES``
     level: Int[Array, " N"]  # measured level of an accepted proposal

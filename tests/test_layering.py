@@ -29,7 +29,7 @@ DOOR = "bitzero/selfplay/verify.py"  # the one file of self-play that may reach 
 # Rooms that may know only some modules of another.
 NARROW = {
     ("evaluation", "generator"): {"programs"},  # which programs, never how they are ordered or made ahead
-    ("evaluation", "selfplay"): {"buffer", "objective", "rollout", "schedule", "warmup"},
+    ("evaluation", "selfplay"): {"buffer", "objective", "rollout", "schedule", "skeletons", "warmup"},
 }
 EFFECTS = {"fcntl", "io", "os", "pathlib", "shutil", "signal", "socket", "subprocess", "tempfile", "threading", "time"}
 THIRD_PARTIES = {

@@ -34,7 +34,8 @@ def run(part: str, box: Box, record: Record, told: Told) -> None:
     limits = Limits(value_bytes=cfg.sandbox.value_bytes, fuel=cfg.sandbox.fuel)
     with Sandbox(limits, workers=cfg.sandbox.workers) as sandbox, Stream(cfg) as stream:
         record.doing("generator tasks")
-        tasks = stream.tasks(max(cfg.selfplay.seed_tasks, cfg.selfplay.num_tasks), 0, open_levels=OPEN_LEVELS)
+        seeds = stream.tasks(max(cfg.selfplay.seed_tasks, cfg.selfplay.num_tasks), 0, open_levels=OPEN_LEVELS)
+        tasks = [task for task, _ in seeds]
         record.doing("the host's part on generated programs")
         host = host_seconds(sandbox, tasks, cfg)
         record.note(host_seconds=host, workers=cfg.sandbox.workers)

@@ -22,8 +22,8 @@ from bitzero.config.derived import (
 _MAY_BE_ZERO = frozenset({
     "seed", "model.max_tier", "optimiser.lr_warmup", "selfplay.steps", "selfplay.seed_tasks", "tasks.nice", "run.nice",
     "eval.items", "eval.locked_items", "eval.passk_items", "eval.shuffled_items", "eval.precision_items", "model.smear",
-    "run.until", "tasks.guarded", "model.conv", "eval.operation_items", "tasks.workers", "sandbox.workers",
-    "optimiser.microbatches", "selfplay.rollout_parts", "eval.parts",
+    "run.until", "selfplay.dev_every", "tasks.guarded", "model.conv", "eval.operation_items", "tasks.workers",
+    "sandbox.workers", "optimiser.microbatches", "selfplay.rollout_parts", "eval.parts",
 })  # fmt: skip
 
 
@@ -74,6 +74,11 @@ def _shape_problems(cfg: Config) -> Iterator[str]:
         yield f"config.selfplay.rollout_parts={play.rollout_parts} must divide num_tasks × group_size={rollouts}"
     if cfg.eval.batch_size % max(cfg.eval.parts, 1):
         yield f"config.eval.parts={cfg.eval.parts} must divide batch_size={cfg.eval.batch_size}"
+    if play.steps and not (play.min_sigma > 0 and play.temperature > 0):
+        yield (
+            f"config.selfplay.min_sigma={play.min_sigma} and temperature={play.temperature} must be above 0: "
+            "rewards are divided by one, and rollouts are drawn at the other"
+        )
     if play.seed_tasks > play.ring:
         yield f"config.selfplay.seed_tasks={play.seed_tasks} must fit selfplay.ring={play.ring}"
     if play.history & (play.history - 1):
@@ -144,6 +149,7 @@ def _schedule_problems(cfg: Config) -> Iterator[str]:
         ("warmup.ramp_start × warmup.steps", ramp_steps(cfg)[0]),
         ("warmup.ramp_end × warmup.steps", ramp_steps(cfg)[1]),
         ("selfplay.steps", cfg.selfplay.steps),
+        ("selfplay.dev_every", cfg.selfplay.dev_every if cfg.selfplay.steps else 0),
         ("run.until", run.until),
         ("precision.phase_steps", cfg.precision.phase_steps if cfg.model.max_tier else 0),
     ):

@@ -16,7 +16,7 @@ Scope = Literal["model", "kind"]
 Grain = Literal["block", "matrix"]
 Policy = Literal["fixed", "refresh", "progressive", "by_level"]
 Preference = Literal["even", "errors", "learnable"]
-LevelMix = Literal["frontier", "even", "errors", "learnable"]
+LevelMix = Literal["frontier", "errors", "learnable"]
 
 
 class ConfigError(ValueError):
@@ -87,6 +87,8 @@ class SelfPlay:
     group_size: int = 8  # G, solver rollouts a slot
     rollout_parts: int = 0  # equal parts of the N × G rollouts, in turn: less memory; 0: as many as it takes
     supervised_batch: int = 48  # generator sequences in every update
+    dev_every: int = 40  # steps between dev readings of all kinds; 0: none
+    dev_items: int = 99  # dev questions a kind in such a reading
     lr: float = 1e-4  # latents move discretely: α/2 to a flip
     temperature: float = 1.0
     entropy: float = 1e-3

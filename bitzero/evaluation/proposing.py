@@ -31,18 +31,20 @@ def measure_proposer(
 ) -> dict[str, Any]:
     """Shares, counts by gate and kind, and a histogram of levels, of proposals sampled as self-play samples them.
 
-    ``valid`` counts all proposals; ``novel`` (behaviour unseen in history and distinct here), ``distinct`` and
-    ``learnable`` (0 < r̄ < 1 over a group of solver rollouts) are shares of the valid ones, None where there is none.
+    ``valid`` counts all proposals. Shares of the valid ones, None where there is none: ``novel`` (behaviour unseen in
+    history and distinct here) and ``distinct`` of those that wrote their program, ``learnable`` (0 < r̄ < 1 over a group
+    of solver rollouts) of all.
     """
     asked, prompts = draw_prompts(references, int(state.open_levels), PROPOSALS, solver)
     verdicts = judge.validate(sandbox, sample_proposals(solver, asked, prompts), solver.cfg, solver.kinds, guarded)
     accepted = [verdict for verdict in verdicts if verdict.task is not None]
+    wrote = [verdict for verdict in accepted if verdict.task and solver.kinds[verdict.task.kind].writes_program]
     gates = collections.Counter(GATES[verdict.gate] for verdict in verdicts)
     return {
         "n": len(verdicts),
         "valid": round(len(accepted) / max(len(verdicts), 1), 4),
-        "novel": _share(_is_novel(state, accepted)),
-        "distinct": round(len({v.program_hash for v in accepted}) / len(accepted), 4) if accepted else None,
+        "novel": _share(_is_novel(state, wrote)),
+        "distinct": round(len({v.program_hash for v in wrote}) / len(wrote), 4) if wrote else None,
         "learnable": _share(_is_learnable(solver, accepted, sandbox)),
         "gates": dict(sorted(gates.items(), key=lambda item: GATES.index(item[0]))),
         "kinds": {
@@ -56,14 +58,17 @@ def measure_proposer(
 def draw_prompts(
     references: Sequence[Program], open_levels: int, n: int, solver: Solver
 ) -> tuple[list[int], list[list[int]]]:
-    """Kinds and proposer prompts: kinds evenly, levels uniform over the open ones, half with a reference program."""
+    """Kinds and proposer prompts: kinds evenly, levels uniform over the open ones, half with a program of it."""
     rng = random.Random(0)
     asked: list[int] = []
     prompts: list[list[int]] = []
     while len(prompts) < n:
         kind = solver.kinds[len(prompts) % len(solver.kinds)]
-        code = rng.choice(references).code if not kind.writes_program or rng.random() < 0.5 else None
-        prompt = kind.proposer_prompt(rng.randrange(open_levels), code)
+        level = rng.randrange(open_levels)
+        shown: Program | None = None
+        if not kind.writes_program or rng.random() < 0.5:
+            shown = rng.choice([program for program in references if program.level == level] or references)
+        prompt = kind.proposer_prompt(shown.level if shown else level, shown.code if shown else None)
         if len(prompt) <= solver.cfg.tasks.prompt:
             asked.append(kind.number)
             prompts.append(prompt)

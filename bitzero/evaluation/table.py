@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Array, Bool
 
 from bitzero.config import Config
 from bitzero.evaluation import questions
 from bitzero.evaluation.questions import Heldout, Solver
 from bitzero.evaluation.statistics import paired_gain, wilson
 from bitzero.sandbox import Sandbox
+from bitzero.selfplay.skeletons import never_trained_on
 from bitzero.tasks.kinds import TASK_KINDS, Kinds, Task, TaskKind, split_args
 from bitzero.tasks.levels import NUM_LEVELS
 
@@ -34,6 +35,7 @@ class Group:
     training: list[Task]  # for choosing the trivial rule
     further: list[Task] = dataclasses.field(default_factory=list)  # draws after them, up to as many different programs
     firsts: list[int] = dataclasses.field(default_factory=list)  # of tasks and further, those of a new program
+    skeletons: list[int] = dataclasses.field(default_factory=list)  # of the program of each of tasks and further
     open: bool = True  # the level was trained on; pass@k is not asked of the others
 
 
@@ -60,7 +62,8 @@ def table_questions(heldout: Heldout, cfg: Config, open_levels: int, kinds: Kind
             rule_tasks = [kind.task_of_program(program, cfg) for program in training]
             group = Group(
                 level=level, kind=kind, tasks=tasks[:n], training=rule_tasks, further=tasks[n:],
-                firsts=sorted(places.values()), open=level < open_levels,
+                firsts=sorted(places.values()), skeletons=[program.skeleton for program in test],
+                open=level < open_levels,
             )  # fmt: skip
             groups.append(group)
     return groups
@@ -105,6 +108,12 @@ def too_long_to_ask(tasks: Sequence[Task], solver: Solver) -> int:
     """How many of the tasks do not fit a prompt; they count as wrong."""
     prompts = (solver.kinds[task.kind].solver_prompt(task, solver.trace) for task in tasks)
     return sum(len(prompt) > solver.cfg.tasks.prompt for prompt in prompts)
+
+
+def unseen_row(group: Group, right: Correct, trained_on: Bool[Array, " places"]) -> dict[str, Any]:
+    """Accuracy on the items whose program, without its constants, is like none that was trained on; and how many."""
+    unseen = np.array(never_trained_on(trained_on, group.skeletons[: len(right)]), bool)
+    return {"unseen": share_correct(right[unseen]), "unseen_n": int(unseen.sum())}
 
 
 def majority_right(drawn: Sequence[Sequence[str | None]], right: Bool[np.ndarray, "n s"]) -> Correct:

@@ -15,8 +15,7 @@ from typing import Any, NoReturn
 from bitzero.generator.templates import BUILTINS
 from bitzero.sandbox import fuel
 from bitzero.sandbox.values import Oversize, Unsupported, canonical
-from bitzero.tasks import behaviour
-from bitzero.tasks.kinds import LabelledProgram
+from bitzero.tasks import alpha, behaviour
 
 FUEL = 20_000  # of a part, as ``config.sandbox.fuel`` has it
 CPU_S = 0.5  # of a part, as ``config.sandbox.cpu_s`` has it
@@ -27,11 +26,11 @@ class _OutOfFuel(BaseException):
     """Not an Exception: no row of a program may swallow it."""
 
 
-def behaviours_of(program: LabelledProgram, canonical_source: str, value_bytes: int) -> set[int]:
-    """The behaviour hash for each combination of argument types among the program's inputs."""
-    source = behaviour.rows_program(program.code)
+def behaviours_of(code: str, given: Sequence[str], value_bytes: int) -> set[int]:
+    """The behaviour hash of a program for each combination of argument types among the inputs ``given``."""
+    source, canonical_source = behaviour.rows_program(code), alpha.canonical(code)
     found = set()
-    for signature in sorted({behaviour.signature_of(given) for given in program.inputs}):
+    for signature in sorted({behaviour.signature_of(each) for each in given}):
         parts = run_parts(source, behaviour.fixed_inputs(signature), value_bytes)
         found.add(behaviour.behaviour_hash(signature, parts, canonical_source))
     return found

@@ -19,7 +19,6 @@ from bitzero.generator.behaviours import behaviours_of
 from bitzero.generator.programs import Program, Split
 from bitzero.generator.scope import Weights
 from bitzero.tasks import levels, tokens
-from bitzero.tasks.alpha import canonical
 from bitzero.tasks.kinds import DEDUCTION, PROPOSE, TASK_KINDS, Task, TooLong, usable_in_ring
 from bitzero.tasks.sequences import training_example
 
@@ -167,6 +166,7 @@ def pack_step(cfg: Config, order: BatchOrder, step: int) -> tuple[dict[str, Any]
         "mask": np.zeros((size, order.context), bool),
         "kind": np.full((size, most), -1, np.int8),
         "level": np.full((size, most), -1, np.int8),
+        "skeleton": np.zeros((size, most), np.uint32),
         "productions": np.zeros((size, most, NUM_PRODUCTIONS), bool),
     }
     audit = []
@@ -177,6 +177,7 @@ def pack_step(cfg: Config, order: BatchOrder, step: int) -> tuple[dict[str, Any]
             arrays["tokens"][i, at:end] = example.ids
             arrays["mask"][i, at:end] = example.mask
             arrays["kind"][i, j], arrays["level"][i, j] = example.form, example.level
+            arrays["skeleton"][i, j] = example.program.skeleton
             arrays["productions"][i, j, list(example.program.productions)] = True
             at = end
             if example.program.hash % AUDIT_EVERY == 0:
@@ -194,7 +195,7 @@ def heldout_candidates(cfg: Config, split: Split, level: int, start: int, stop: 
 def heldout_slice(cfg: Config, split: Split, level: int, start: int, stop: int) -> dict[str, Any]:
     """``heldout_candidates`` as dicts, and of dev and test programs what they do (``behaviours_of``)."""
     found = heldout_candidates(cfg, split, level, start, stop)
-    done = lambda program: sorted(behaviours_of(program, canonical(program.code), cfg.sandbox.value_bytes))
+    done = lambda program: sorted(behaviours_of(program.code, program.inputs, cfg.sandbox.value_bytes))
     behaviours = [[] if split == "train" else done(program) for program in found]
     return {"items": [dataclasses.asdict(program) for program in found], "behaviours": behaviours}
 
@@ -220,6 +221,8 @@ def draw_task(cfg: Config, step: int, place: int, open_levels: int) -> Task:
             raise TooLong("config.tasks.prompt or config.tasks.record holds no generated task; make them larger")
 
 
-def draw_tasks(cfg: Config, step: int, open_levels: int, start: int, stop: int) -> list[dict[str, Any]]:
-    """Tasks `start` … `stop` − 1 for self-play's ring, as dicts."""
-    return [dataclasses.asdict(draw_task(cfg, step, place, open_levels)) for place in range(start, stop)]
+def draw_tasks(cfg: Config, step: int, open_levels: int, start: int, stop: int) -> dict[str, Any]:
+    """Tasks `start` … `stop` − 1 for self-play's ring, as dicts, and what the program of each does."""
+    tasks = [draw_task(cfg, step, place, open_levels) for place in range(start, stop)]
+    done = [sorted(behaviours_of(task.code, task.inputs, cfg.sandbox.value_bytes)) for task in tasks]
+    return {"items": [dataclasses.asdict(task) for task in tasks], "behaviours": done}

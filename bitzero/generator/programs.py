@@ -31,7 +31,7 @@ from bitzero.generator.scope import POOL_SIZE, DeadDraw, Scope, Weights
 from bitzero.generator.shapes import SHAPES, Shape, draw_candidate
 from bitzero.generator.statements import NAME_PATTERN, Candidate, Statement
 from bitzero.tasks import levels, trivial
-from bitzero.tasks.alpha import canonical, hash_text, split_text
+from bitzero.tasks.alpha import canonical, hash_text, skeleton_of_text, split_text
 
 Split = Literal["train", "dev", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -54,6 +54,7 @@ class Program:
     split: Split
     hash: int  # 64 bits of the canonical source
     productions: tuple[int, ...] = dataclasses.field(default=(), repr=False)  # their numbers, helpers aside
+    skeleton: int = dataclasses.field(default=0, repr=False)  # 32 bits of the source without its constants
 
 
 @dataclass(slots=True)
@@ -156,6 +157,7 @@ def _draw_program(rng: random.Random, spec: Specification) -> Program:
         level=spec.level,
         split=spec.split,
         hash=hash_text(canonical_source),
+        skeleton=skeleton_of_text(canonical_source),
         productions=tuple(sorted({number for item in statements_of(candidate) for number in item.productions})),
     )
 

@@ -48,6 +48,7 @@ class Batch:
     mask: np.ndarray  # bool [k, B, T] True: this token is a target
     kind: np.ndarray  # int8 [k, B, E] of each example: number of its kind, −2 propose; −1 none
     level: np.ndarray  # int8 [k, B, E] measured level of each example's program
+    skeleton: np.ndarray  # uint32 [k, B, E] of each example's program; 0 none
     productions: np.ndarray  # uint8 [k, B, E, ⌈P/8⌉] bit p of an example: its program has production p (np.packbits)
 
 
@@ -131,14 +132,19 @@ class Stream:
         """How many there are now."""
         return len(self._workers)
 
-    def tasks(self, n: int, step: int, open_levels: int | None = None) -> list[Task]:
-        """`n` generator tasks, kinds in turn, open levels evenly, train split. Raises `GeneratorFailed`."""
+    def tasks(self, n: int, step: int, open_levels: int | None = None) -> list[tuple[Task, list[int]]]:
+        """`n` generator tasks, kinds in turn, open levels evenly, train split, each with what its program does.
+
+        Raises `GeneratorFailed`.
+        """
         levels = self.cfg.tasks.open_levels if open_levels is None else open_levels
         keys = [("tasks", step, levels, start, stop) for start, stop in _ranges(n)]
         for key in keys:
             question = {"step": step, "open_levels": levels, "start": key[3], "stop": key[4]}
             self._enqueue("tasks", question, key)
-        return [Task(**_lists_to_tuples(item)) for key in keys for item in self._wait_for(key)[0]["items"]]
+        heads = [self._wait_for(key)[0] for key in keys]
+        pairs = [pair for head in heads for pair in zip(head["items"], head["behaviours"], strict=True)]
+        return [(Task(**_lists_to_tuples(item)), done) for item, done in pairs]
 
     def request_heldout(self, split: Split, level: int, n: int) -> None:
         """Begin a held-out set in the background."""

@@ -44,7 +44,7 @@ def answer_question(cfg: Config, question: dict[str, Any]) -> tuple[dict[str, An
         case "rows":
             return orders.pack_step(cfg, BatchOrder(**question.pop("unit")), **question)
         case "tasks":
-            return {"items": orders.draw_tasks(cfg, **question)}, {}
+            return orders.draw_tasks(cfg, **question), {}
         case "heldout":
             return orders.heldout_slice(cfg, **question), {}
         case what:

@@ -23,6 +23,7 @@ from bitzero.evaluation.table import (
     items_by_level,
     measure_row,
     table_questions,
+    unseen_row,
 )  # fmt: skip
 from bitzero.generator.stream import Stream
 from bitzero.run import device, fit, workdir
@@ -73,7 +74,8 @@ def evaluate_state(sitting: Sitting, state: TrainState) -> dict[str, Any] | None
         if sitting.stop.asked:
             return None
         sitting.progress.say(f"asking L{group.level} {group.kind.name} ({len(group.tasks)} items)")
-        answered.append((group, *measure_row(group, now, before, sitting.sandbox)))
+        row, right, earlier = measure_row(group, now, before, sitting.sandbox)
+        answered.append((group, row | unseen_row(group, right, state.skeletons), right, earlier))
     rows = [row for _, row, _, _ in answered]
     result: dict[str, Any] = {
         "commit": device.source_commit(),
@@ -205,6 +207,12 @@ def summary_sentences(result: dict[str, Any]) -> list[str]:
         different.setdefault(f"L{row['level']}", []).append(f"{row['kind']} {_percent_text(row['different'])}")
     shares = "; ".join(f"{level} {', '.join(by)}" for level, by in different.items())
     lines = [f"each program once, %: {shares}"] if different else []
+    unseen = [
+        f"L{row['level']} {row['kind']} {_percent_text(row['unseen'])} ({row['unseen_n']})"
+        for row in result.get("rows", [])
+        if row["unseen_n"]
+    ]
+    lines += [f"skeletons never trained on, % (questions): {', '.join(unseen)}"] if unseen else []
     cut = [f"L{row['level']} {row['kind']} {row['cut']}" for row in result.get("rows", []) if row["cut"]]
     lines += [f"too long to ask, counted wrong: {', '.join(cut)}"] if cut else []
     lines += [

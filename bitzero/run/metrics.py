@@ -34,6 +34,8 @@ _LAYOUT = {
         "proposals": ["Multiline", [r"selfplay/(valid|learnable|unique|novel).*"]],
         "rejections by gate": ["Multiline", [r"gates/.*"]],
         "entropy": ["Multiline", [r"selfplay/entropy.*"]],
+        "held-out accuracy by kind": ["Multiline", ["eval/dev_(deduction|abduction|induction|mean)"]],
+        "tasks by how many of their answers are right": ["Multiline", [r"selfplay/right_\d+"]],
     },
     "weights": {
         "ternary codes changed a step": ["Multiline", ["quant/flip_rate"]],

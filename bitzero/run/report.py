@@ -150,6 +150,7 @@ def write_run_json(sitting: Sitting, state: TrainState) -> None:
             "parameter_hash": digest(state.params),
             "operand": ledger.operand,
             "fitted": ledger.fitted,
+            "watched": ledger.watched,
             "generator_workers": sitting.stream.workers,
             "trace_mode": bool(state.trace_mode),
             "frontier": int(state.frontier),

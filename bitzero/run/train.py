@@ -25,7 +25,7 @@ from bitzero.evaluation import heldout
 from bitzero.evaluation.questions import checkpoint_structure
 from bitzero.generator.stream import BatchOrder, GeneratorFailed, Stream
 from bitzero.model import precision, weight_figures
-from bitzero.run import curriculum, device, evaluate, fit, pace, refresh, workdir
+from bitzero.run import curriculum, device, evaluate, fit, pace, refresh, watch, workdir
 from bitzero.run.checkpoint import Checkpoints, digest
 from bitzero.run.metrics import Metrics
 from bitzero.run.progress import Progress, clock_text
@@ -152,12 +152,16 @@ def finish_run(sitting: Sitting, state: TrainState) -> int:
             if int(settled.trace_mode) != int(state.trace_mode):  # evaluation and export read it in the checkpoint
                 save_checkpoint(sitting, settled)
             state = settled
+        if watch.is_due(int(state.step), cfg):
+            watch.read_dev(sitting, state)
         result = evaluate.evaluate_state(sitting, state)
     if result is None:
         sitting.progress.say(f"{sitting.stop.asked}: training is done and saved; the same command evaluates it")
         return 0
     sitting.meters.ledger.add_seconds("evaluation", result["seconds"])
     write_run_json(sitting, state)
+    if sentence := watch.best_sentence(sitting.meters.ledger.watched, sitting.home):
+        sitting.progress.say(sentence)
     sitting.progress.say(f"parameter hash {digest(state.params)}")
     sitting.progress.say(f"{clock_text(sitting.meters.ledger.seconds)} in all · {sitting.home}")
     return 0
@@ -179,12 +183,14 @@ def cross_boundary(sitting: Sitting, state: TrainState) -> TrainState:
             state = allocate_bits(sitting, state)
     if step == cfg.warmup.steps:
         state = settle_answer_mode(sitting, state)
-        tasks = sitting.stream.tasks(cfg.selfplay.seed_tasks, step, open_levels=int(state.open_levels))
-        rows = verify.ring_rows(tasks, bool(state.trace_mode), cfg)
-        state = loop.start_selfplay(state, rows, cfg)
+        seeds = sitting.stream.tasks(cfg.selfplay.seed_tasks, step, open_levels=int(state.open_levels))
+        rows = verify.ring_rows([task for task, _ in seeds], bool(state.trace_mode), cfg)
+        state = loop.start_selfplay(state, rows, cfg, jnp.asarray(verify.hashes_of(seeds)))
         # Here, for self-play leaves the workers time.
         evaluate.request_heldout_programs(sitting.stream, cfg, int(state.open_levels))
         sitting.meters.compiles_next = True
+    if watch.is_due(step, cfg):
+        watch.read_dev(sitting, state)
     if step in schedule.phase_boundaries(cfg):
         sitting.meters.compiles_next = True
     return device.on_first_device(state)
@@ -296,6 +302,7 @@ def take_sequences(sitting: Sitting, state: TrainState) -> Supervised:
         mask=jnp.asarray(batch.mask),
         kind=jnp.asarray(batch.kind),
         level=jnp.asarray(batch.level),
+        skeleton=jnp.asarray(batch.skeleton),
         productions=None if state.mix is None else jnp.asarray(batch.productions),
     )
 

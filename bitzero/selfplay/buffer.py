@@ -54,12 +54,21 @@ def push_tasks(
     )
 
 
-def pick_slots(ring: Ring, key: PRNGKeyArray, kind: Integer[Array, " N"]) -> Int[Array, " N"]:
-    """A random filled slot of the wanted kind for each row; any filled slot where the ring holds none of that kind."""
+def pick_slots(
+    ring: Ring, key: PRNGKeyArray, kind: Integer[Array, " N"], level: Integer[Array, " N"] | None = None
+) -> Int[Array, " N"]:
+    """A random filled slot of the wanted kind, and level if one is asked for, for each row.
+
+    Where the ring holds none, one of that kind; where it holds none of that either, any filled slot.
+    """
     filled = jnp.arange(ring.kind.shape[0]) < ring.count
-    fits = filled[None] & (ring.kind[None].astype(jnp.int32) == kind[:, None].astype(jnp.int32))
-    some = jnp.any(fits, axis=1, keepdims=True)
-    allowed = jnp.where(some, fits, filled[None])
+    same = lambda held, wanted: held[None].astype(jnp.int32) == wanted[:, None].astype(jnp.int32)
+    choices = [filled[None] & same(ring.kind, kind)]
+    if level is not None:
+        choices.append(choices[0] & same(ring.level, level))
+    allowed = jnp.broadcast_to(filled[None], choices[0].shape)
+    for narrower in choices:
+        allowed = jnp.where(jnp.any(narrower, axis=1, keepdims=True), narrower, allowed)
     return jax.random.categorical(key, jnp.where(allowed, 0.0, -jnp.inf), axis=-1)
 
 

@@ -11,18 +11,18 @@ from typing import Any, assert_never
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray, UInt32
 
 from bitzero.config import Config, rollout_parts, update_parts
 from bitzero.model import precision, quant
-from bitzero.selfplay import buffer, objective, rollout, verify
+from bitzero.selfplay import buffer, objective, rollout, skeletons, verify
 from bitzero.selfplay.dispatch import Span, run_span
 from bitzero.selfplay.gradients import gradients_in_parts
 from bitzero.selfplay.measure import step_metrics
 from bitzero.selfplay.update import optimiser, update
 from bitzero.state import Credit, Judged, Played, Proposals, Rollout, Slots, Supervised, TrainState
 from bitzero.tasks import judge, tokens
-from bitzero.tasks.gates import DUPLICATE, OK
+from bitzero.tasks.gates import DUPLICATE, HELDOUT, OK
 from bitzero.tasks.gates import INFRA as INFRA_GATE
 from bitzero.tasks.kinds import TASK_KINDS, Kinds, tags_of
 
@@ -57,36 +57,55 @@ def step(state: TrainState, items: Supervised, cfg: Config, door: verify.Door) -
     )
     state, credit = advantage(state, slots, judged, cfg)
     state, metrics = learn(state, proposals, slots, answers, judged, credit, items, cfg)
-    state = dataclasses.replace(state, precision=precision.advance_ramps(state.precision, cfg.precision.ramp_steps))
+    state = dataclasses.replace(
+        state, precision=precision.advance_ramps(state.precision, cfg.precision.ramp_steps),
+        skeletons=skeletons.remember(state.skeletons, items),
+    )  # fmt: skip
     metrics |= step_metrics(state, proposals, slots, answers, judged, credit, door.kinds)
     metrics["selfplay/ran"] = jnp.float32(1)
     return state, verdict["stop"] | answer_verdict["stop"], metrics
 
 
-def start_selfplay(state: TrainState, tasks: dict[str, Any], cfg: Config) -> TrainState:
-    """The state at the first self-play step: fresh moments, the ring seeded with generator tasks (``verify.pack``)."""
+def start_selfplay(
+    state: TrainState, tasks: dict[str, Any], cfg: Config, known: UInt32[Array, "K 2"] | None = None
+) -> TrainState:
+    """The state at the first self-play step: fresh moments, the ring seeded with generator tasks.
+
+    ``tasks`` are those of ``verify.ring_rows``. ``known`` are hashes of these tasks and of their programs
+    (``verify.hashes_of``): what copies a task shown from the ring is nothing new.
+    """
     rows = {name: jnp.asarray(array) for name, array in tasks.items()}
     keep = jnp.ones(rows["kind"].shape, bool)
     ring = buffer.push_tasks(state.ring, rows["prompt"], rows["record"], rows["kind"], rows["level"], state.step, keep)
     reference = quant.materialise(state.params, state.precision, cfg.model) if cfg.selfplay.kl > 0 else None
-    fresh = dataclasses.replace(state, opt_state=optimiser(cfg).init(state.params), ring=ring, reference=reference)
+    history = state.history
+    if known is not None:
+        history = buffer.insert(history, known, jnp.ones(known.shape[0], bool))
+    moments = optimiser(cfg).init(state.params)
+    fresh = dataclasses.replace(state, opt_state=moments, ring=ring, history=history, reference=reference)
     return jax.tree.map(jnp.copy, fresh)
 
 
 def propose(
     key: PRNGKeyArray, state: TrainState, weights: dict[str, Any], cfg: Config, kinds: Kinds = TASK_KINDS
 ) -> Proposals:
-    """N proposals, kinds in turn, half of them at the frontier level and half at any open one."""
+    """N proposals, kinds in turn, half of them at the frontier level and half at any open one.
+
+    A program that is shown is of the level asked for, where the ring has one, and otherwise the level is its own: so
+    level and program belong together, as in training.
+    """
     count = cfg.selfplay.num_tasks
     pick_key, level_key, half_key, ref_key, sample_key = jax.random.split(key, 5)
     kind = (jnp.arange(count) + state.step) % len(kinds)
     any_level = jax.random.randint(level_key, (count,), 0, state.open_levels)
     level = jnp.where(jax.random.bernoulli(half_key, 0.5, (count,)), state.frontier, any_level)
     lender = jnp.asarray([k.lender for k in kinds])[kind]
-    reference = state.ring.record[buffer.pick_slots(state.ring, pick_key, lender)]
+    at = buffer.pick_slots(state.ring, pick_key, lender, level)
     needed = jnp.asarray([not k.writes_program for k in kinds])[kind]  # the proposal is about the program shown
     shown = jax.random.bernoulli(ref_key, 0.5, (count,)) | needed
-    prompt = proposal_prompts(kind, level, reference, shown, cfg.tasks.prompt, kinds)
+    shown &= programs_fit(state.ring.record[at], cfg.tasks.prompt)
+    level = jnp.where(shown, state.ring.level[at].astype(level.dtype), level)
+    prompt = proposal_prompts(kind, level, state.ring.record[at], shown, cfg.tasks.prompt, kinds)
     rows = cfg.selfplay.num_tasks * cfg.selfplay.group_size // rollout_parts(cfg)  # as many at once as in `solve`
     sampled = rollout.sample(
         sample_key, weights, prompt, cfg.model,
@@ -106,9 +125,7 @@ def proposal_prompts(
     """`<propose><kind><level> [<prog> CODE] <prog|in>`, left-padded; CODE is that of the record (`kinds.record`)."""
     n = kind.shape[0]
     record = record.astype(jnp.int32)
-    code_length = jnp.argmax(record == tokens.IN, axis=1) - 2  # a record is <kind><level> CODE <in> …
-    fits = code_length <= width - 5
-    body = jnp.where(shown & fits, code_length + 1, 0)  # <prog> and CODE
+    body = jnp.where(shown & programs_fit(record, width), _code_lengths(record) + 1, 0)  # <prog> and CODE
     tags = jnp.stack(
         [jnp.full((n,), tokens.PROPOSE), jnp.asarray(tags_of(kinds))[kind], jnp.asarray(tokens.LEVELS)[level]], axis=1
     )
@@ -119,6 +136,16 @@ def proposal_prompts(
     prompt = jnp.where(at < 3, jnp.take_along_axis(tags, jnp.clip(at, 0, 2), axis=1), middle)
     prompt = jnp.where(at == 3 + body[:, None], last[:, None], prompt)
     return jnp.where(at < 0, tokens.PAD, prompt)
+
+
+def programs_fit(record: Integer[Array, "N R"], width: int) -> Bool[Array, " N"]:
+    """Whether a proposer's prompt of so many tokens can show the record's program."""
+    return _code_lengths(record) <= width - 5  # <propose><kind><level> <prog> CODE <prog>
+
+
+def _code_lengths(record: Integer[Array, "N R"]) -> Int[Array, " N"]:
+    """Tokens of each record's program: a record is <kind><level> CODE <in> …"""
+    return jnp.argmax(record == tokens.IN, axis=1) - 2
 
 
 def admit(
@@ -140,6 +167,7 @@ def admit(
         prompt=fill(verdict["prompt"], state.ring.prompt),
         record=fill(verdict["record"], state.ring.record),
         kind=jnp.where(own, proposals.kind, state.ring.kind[at].astype(jnp.int32)),
+        asked_kind=proposals.kind,
         own=own,
         gate=gate,
         level=verdict["level"],
@@ -168,20 +196,23 @@ def advantage(state: TrainState, slots: Slots, judged: Judged, cfg: Config) -> t
     sp = cfg.selfplay
     rate = objective.success_rate(judged.reward, judged.counted)
     paid = objective.proposer_reward(rate, slots.own, judged.trivial, sp.reward)
-    proposer_counts = (slots.gate != INFRA_GATE) & (jnp.any(judged.counted, axis=1) | ~slots.own)
+    # Neither a fault of the machine's nor a program that a hash puts into a held-out split is the proposer's doing.
+    blameless = (slots.gate == INFRA_GATE) | (slots.gate == HELDOUT)
+    proposer_counts = ~blameless & (jnp.any(judged.counted, axis=1) | ~slots.own)
     flat = lambda a: a.reshape(-1)
     rows = jnp.repeat(slots.kind, sp.group_size)
-    base = objective.update_baselines(state.baselines, paid, slots.kind, PROPOSER, proposer_counts, sp.ema)
+    asked = slots.asked_kind  # a rejected proposal's slot holds another task, perhaps of another kind
+    base = objective.update_baselines(state.baselines, paid, asked, PROPOSER, proposer_counts, sp.ema)
     base = objective.update_baselines(base, flat(judged.reward), rows, SOLVER, flat(judged.counted), sp.ema)
     match sp.advantage:
         case "task_relative":
             relative = functools.partial(
                 objective.task_relative_advantage, num_kinds=base.mean.shape[0], floor=sp.min_sigma
             )
-            propose_advantage = relative(paid, slots.kind, proposer_counts)
+            propose_advantage = relative(paid, asked, proposer_counts)
             solve_advantage = relative(flat(judged.reward), rows, flat(judged.counted))
         case "group":
-            mean, sigma = objective.mean_and_sigma(base, slots.kind, PROPOSER, sp.min_sigma)
+            mean, sigma = objective.mean_and_sigma(base, asked, PROPOSER, sp.min_sigma)
             propose_advantage = jnp.where(proposer_counts, (paid - mean) / sigma, 0.0)
             _, sigma = objective.mean_and_sigma(base, rows, SOLVER, sp.min_sigma)
             solve_advantage = flat(objective.leave_one_out_advantage(judged.reward, judged.counted)) / sigma

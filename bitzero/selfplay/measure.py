@@ -45,6 +45,7 @@ def step_metrics(
 
 def _task_metrics(slots: Slots, judged: Judged, credit: Credit, kinds: Kinds) -> dict[str, Array]:
     own, rate = slots.own, credit.rate
+    wrote = own & jnp.asarray([kind.writes_program for kind in kinds])[slots.kind]  # the others propose about one
     everyone = jnp.ones_like(own)
     spread = jnp.max(judged.reward, axis=1) > jnp.min(judged.reward, axis=1)
     metrics = {
@@ -56,12 +57,15 @@ def _task_metrics(slots: Slots, judged: Judged, credit: Credit, kinds: Kinds) ->
         "selfplay/learnable": share_where((rate > 0) & (rate < 1) & ~judged.trivial, own),
         "selfplay/trivial": share_where(judged.trivial, everyone),
         "selfplay/zero_sigma_groups": jnp.mean(1.0 - spread),
-        "selfplay/unique_batch": share_where(slots.first, own),
-        "selfplay/unique_history": share_where(slots.novel, own),
+        "selfplay/unique_batch": share_where(slots.first, wrote),
+        "selfplay/unique_history": share_where(slots.novel, wrote),
         "selfplay/confidence": mean_where(slots.confidence, own),
         "selfplay/reward_propose": jnp.mean(credit.propose_reward),
         "selfplay/reward_solve": mean_where(judged.reward, judged.counted),
     }
+    right = jnp.sum(judged.reward * judged.counted, axis=1)
+    for count in range(judged.reward.shape[1] + 1):
+        metrics[f"selfplay/right_{count}"] = jnp.mean((right == count).astype(jnp.float32))
     for i, kind in enumerate(names_of(kinds)):
         metrics[f"selfplay/solve_{kind}"] = mean_where(rate, slots.kind == i)
         metrics[f"selfplay/valid_{kind}"] = share_where(own, slots.kind == i)

@@ -5,6 +5,7 @@ program holds several productions, so the shares are factorised: each production
 examples that hold it. Learnability as in SFL (arXiv 2408.15099): neither what is always right nor what never is.
 """
 
+import dataclasses
 from typing import assert_never
 
 import jax
@@ -52,9 +53,8 @@ def observe(mix: Mix, hits: Bool[Array, "B T"], target: Bool[Array, "B T"], item
     cells = jnp.concatenate([bits, jax.nn.one_hot(items.level, NUM_LEVELS, dtype=bits.dtype)], axis=-1)
     cells = cells.astype(jnp.float32)
     total = lambda of: jnp.einsum("BE,BEC->C", of, cells)
-    return Mix(
-        seen=DECAY * mix.seen + total(counted), right=DECAY * mix.right + total(counted * ~wrong), weights=mix.weights
-    )
+    seen, right = DECAY * mix.seen + total(counted), DECAY * mix.right + total(counted * ~wrong)
+    return dataclasses.replace(mix, seen=seen, right=right)
 
 
 def rates(mix: Mix) -> Float[Array, " cells"]:
@@ -71,13 +71,11 @@ def reweigh(mix: Mix, open_levels: Int[Array, ""], cfg: Config) -> Mix:
     productions = jnp.clip(of_productions / jnp.maximum(mean, 1e-6), *EXTREMES)
     levels = level_shares(rate[NUM_PRODUCTIONS:], cfg.tasks.levels, open_levels) * open_levels
     whole = lambda weights: jnp.maximum(jnp.round(SCALE * weights).astype(jnp.int32), 1)
-    return Mix(
-        seen=mix.seen, right=mix.right,
-        weights=jnp.concatenate([
-            whole(productions) if cfg.tasks.productions != "even" else jnp.zeros(NUM_PRODUCTIONS, jnp.int32),
-            whole(levels) if cfg.tasks.levels != "frontier" else jnp.zeros(NUM_LEVELS, jnp.int32),
-        ]),
-    )  # fmt: skip
+    of_cells = [
+        whole(productions) * (cfg.tasks.productions != "even"),
+        whole(levels) * (cfg.tasks.levels != "frontier"),
+    ]
+    return dataclasses.replace(mix, weights=jnp.concatenate(of_cells))
 
 
 def preference(rate: Float[Array, " n"], form: Preference | LevelMix) -> Float[Array, " n"]:

@@ -14,6 +14,7 @@ from bitzero.selfplay import gradients
 from bitzero.state import Baselines, Played, Rollout, Supervised, TrainState
 from bitzero.tasks.tokens import PAD, PROPOSE, SOLVE, TEXT
 
+_NEVER = -1e9  # a logit whose probability is 0 in f32, and 0 × it still 0
 Batch = tuple[Played, Played, Supervised]  # of a self-play update: proposer, solver, generator
 
 
@@ -21,6 +22,11 @@ def token_logprobs(logits: Float[Array, "B T V"], tokens: Int[Array, "B T"]) -> 
     """log p of token t + 1 given the ones before, at index t; the last index is 0."""
     logp = jnp.take_along_axis(jax.nn.log_softmax(logits[:, :-1]), tokens[:, 1:, None], axis=-1)[..., 0]
     return jnp.pad(logp, ((0, 0), (0, 1)))
+
+
+def without_pad(logits: Float[Array, "*B V"]) -> Float[Array, "*B V"]:
+    """Logits that give PAD no chance: it fills rows up and is no token of a completion."""
+    return logits.at[..., PAD].set(_NEVER)
 
 
 def segments_of(tokens: Int[Array, "B T"]) -> Int[Array, "B T"]:
@@ -196,7 +202,7 @@ def selfplay_loss(
     window = lambda logits: logits[:, prompt.shape[1] - 1 : -1]  # the logits that drew the completion
     answers = jnp.pad(rows.mask, ((0, 0), (prompt.shape[1] - 1, 1)))
     read = forward(params, state.precision, taps=taps, answers=answers, sources=sources_of(tokens, answers))
-    logits = jax.nn.log_softmax(window(read))
+    logits = jax.nn.log_softmax(without_pad(window(read)))
     logp = jnp.take_along_axis(logits, rows.tokens[..., None], axis=-1)[..., 0]
     loss = functools.partial(policy_loss, max_weight=sp.max_weight)
     propose, weight_p = loss(logp[:n], rows.logprobs[:n], rows.mask[:n], gain[:n])
@@ -217,7 +223,7 @@ def selfplay_loss(
         **_sampler_mismatch(logp, rows, jnp.concatenate([weight_p, weight_s]) >= sp.max_weight, counts["played"]),
     }
     if sp.kl > 0:
-        frozen = jax.nn.log_softmax(window(forward(state.reference, state.precision)))
+        frozen = jax.nn.log_softmax(without_pad(window(forward(state.reference, state.precision))))
         kl = _masked_mean(jnp.sum(jnp.exp(logits) * (logits - frozen), axis=-1), rows.mask, counts["played"])
         total, metrics["loss/kl"] = total + sp.kl * kl, kl
     return total, metrics

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray
 from bitzero.config import Model
 from bitzero.model import transformer
 from bitzero.model.transformer import Cache
+from bitzero.selfplay import objective
 from bitzero.state import Rollout
 from bitzero.tasks.tokens import EOS, PAD
 
@@ -23,11 +24,11 @@ def sample(
     temperature: Float[Array, ""] | float,
     parts: int = 1,
 ) -> Rollout:
-    """Completions of left-padded prompts, at most ``max_new`` tokens; temperature 0 is greedy.
+    """Completions of left-padded prompts, at most ``max_new`` tokens; temperature 0 is greedy. PAD is never drawn.
 
-    ``weights`` come from ``quant.materialise``. The log-probs are those of temperature 1, to compare with training.
-    In ``parts``, a number that divides the rows, one after the other: a cache for one part, and the same samples but
-    for rounding.
+    ``weights`` come from ``quant.materialise``. The log-probs are those of the distribution drawn from (of greedy
+    tokens, at temperature 1), so that exp(train − sampler) corrects for a temperature too. In ``parts``, a number that
+    divides the rows, one after the other: a cache for one part, and the same samples but for rounding.
     """
     if parts == 1:
         logits, cache = prefill(weights, prompts, model, max_new=max_new)
@@ -87,11 +88,14 @@ def decode(
     max_new = slots - p
     valid, positions = _valid_and_positions(prompts, max_new)
 
+    tempered = jnp.where(temperature > 0, temperature, 1.0)
+
     def draw(i: Array, logits: Array, done: Array) -> tuple[Array, Array]:
+        logits = objective.without_pad(logits)
         noise = jax.random.gumbel(jax.random.fold_in(key, i), (whole, logits.shape[1]))
         noise = noise if whole == b else jax.lax.dynamic_slice_in_dim(noise, first, b)
         token = jnp.argmax(logits + temperature * noise, axis=-1)
-        logp = jnp.take_along_axis(jax.nn.log_softmax(logits), token[:, None], axis=-1)[:, 0]
+        logp = jnp.take_along_axis(jax.nn.log_softmax(logits / tempered), token[:, None], axis=-1)[:, 0]
         return jnp.where(done, PAD, token), jnp.where(done, 0.0, logp)
 
     def more(carry: Any) -> Array:

@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import io_callback
-from jaxtyping import Array, Int, Integer, UInt16
+from jaxtyping import Array, Int, Integer, UInt16, UInt32
 
 from bitzero.config import Config
 from bitzero.sandbox import Sandbox
-from bitzero.tasks.gates import GATES, Proposal, Verdict, validate
+from bitzero.tasks.gates import GATES, Proposal, Verdict, task_hash, validate
 from bitzero.tasks.gates import INFRA as INFRA_GATE
 from bitzero.tasks.judge import INFRA, OUTCOMES, Judgement, judge
 from bitzero.tasks.kinds import TASK_KINDS, Kinds, Task, TaskKind, TooLong, names_of, record, task_of
@@ -198,6 +198,12 @@ def ring_rows(tasks: Sequence[Task], trace: bool, cfg: Config, kinds: Kinds = TA
         "kind": np.array([task.kind for task, _, _ in rows], np.int32),
         "level": np.array([task.level for task, _, _ in rows], np.int32),
     }
+
+
+def hashes_of(tasks: Sequence[tuple[Task, Sequence[int]]]) -> UInt32[np.ndarray, "K 2"]:
+    """Hashes (high, low) of tasks and of their programs, given each with what its program does."""
+    found = [value for task, done in tasks for b in done for value in (b, task_hash(task.kind, b, task.inputs))]
+    return np.array([_hash_words(value) for value in found], np.uint32).reshape(-1, 2)
 
 
 def _unjudged_answers(count: int, group: int) -> Arrays:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from bitzero.config import Config, update_parts
 from bitzero.model import precision, quant, transformer
-from bitzero.selfplay import buffer, mix, objective, schedule
+from bitzero.selfplay import buffer, mix, objective, schedule, skeletons
 from bitzero.selfplay.dispatch import Span, run_span
 from bitzero.selfplay.gradients import gradients_in_parts, mean_divisor
 from bitzero.selfplay.update import optimiser, update
@@ -31,6 +31,7 @@ def init_state(cfg: Config, num_kinds: int = len(TASK_KINDS)) -> TrainState:
         allocation=precision.init(cfg),
         opt_state=optimiser(cfg).init(params),
         ring=buffer.empty_ring(cfg),
+        skeletons=skeletons.empty_record(),
         history=buffer.empty_hash_set(cfg.selfplay.history),
         baselines=objective.empty_baselines(num_kinds),
         reference=None,
@@ -74,6 +75,7 @@ def run_chunk(
         if phase == "integer":
             tiers = precision.advance_ramps(state.precision, cfg.precision.ramp_steps)
             state = dataclasses.replace(state, precision=tiers)
+        state = dataclasses.replace(state, skeletons=skeletons.remember(state.skeletons, items))
         if state.mix is not None:
             state = dataclasses.replace(state, mix=mix.observe(state.mix, hits, target, items))
         metrics["quant/lambda"] = lam

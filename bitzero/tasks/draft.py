@@ -13,7 +13,7 @@ GATES = (
     *("trivial", "duplicate", "heldout", "infra", "confidence"),
 )
 OWNERS = 2  # proposals whose processor time is on nobody's account are run as those of so many (``Job.owner``)
-OK, DUPLICATE, INFRA = GATES.index("ok"), GATES.index("duplicate"), GATES.index("infra")
+OK, DUPLICATE, HELDOUT, INFRA = (GATES.index(name) for name in ("ok", "duplicate", "heldout", "infra"))
 
 
 @dataclass(frozen=True, kw_only=True)

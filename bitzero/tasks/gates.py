@@ -13,7 +13,7 @@ from bitzero.config import Config
 from bitzero.sandbox import Job, Outcome, Parsed, Sandbox, literal_job, loosely_equal
 from bitzero.tasks import behaviour
 from bitzero.tasks.alpha import hash_text, split_text
-from bitzero.tasks.draft import DUPLICATE, GATES, INFRA, OK, OWNERS, Draft, Proposal, alive
+from bitzero.tasks.draft import DUPLICATE, GATES, HELDOUT, INFRA, OK, OWNERS, Draft, Proposal, alive
 from bitzero.tasks.kinds import TASK_KINDS, Kinds, Task, split_args
 from bitzero.tasks.kinds.task import write_record
 from bitzero.tasks.levels import level_of_text as level_of
@@ -24,7 +24,8 @@ from bitzero.tasks.telling import check_probes
 from bitzero.tasks.tokens import encode
 
 __all__ = [
-    "DUPLICATE", "GATES", "INFRA", "MAX_ARGS", "OK", "Proposal", "Verdict", "hash64", "level_of", "validate",
+    "DUPLICATE", "GATES", "HELDOUT", "INFRA", "MAX_ARGS", "OK", "Proposal", "Verdict", "hash64", "level_of",
+    "task_hash", "validate",
 ]  # fmt: skip
 
 MAX_ARGS = 4
@@ -74,7 +75,7 @@ def _verdict(draft: Draft) -> Verdict:
         gate=OK,
         task=draft.task,
         program_hash=draft.behaviour,
-        task_hash=_task_hash(draft),
+        task_hash=_hash_of(draft),
         confidence=draft.confidence,
         level=draft.task.level,
     )
@@ -85,8 +86,13 @@ def hash64(text: str) -> int:
     return hash_text(text) or 1
 
 
-def _task_hash(draft: Draft) -> int:
-    return hash64("\0".join((str(draft.proposal.kind), f"{draft.behaviour:x}", *draft.inputs)))
+def task_hash(kind: int, done: int, inputs: Sequence[str]) -> int:
+    """64 bits of a task: its kind, what its program does (a behaviour hash), the inputs it is about."""
+    return hash64("\0".join((str(kind), f"{done:x}", *inputs)))
+
+
+def _hash_of(draft: Draft) -> int:
+    return task_hash(draft.proposal.kind, draft.behaviour, draft.inputs)
 
 
 # ---- the stages ----
@@ -239,7 +245,7 @@ def _novel(_: Sandbox, drafts: list[Draft], __: Config, heldout: Collection[int]
     """No task twice in a batch (history is checked on the device), nothing of the test or dev split, however spelt."""
     seen: set[int] = set()
     for draft in drafts:
-        key = _task_hash(draft)
+        key = _hash_of(draft)
         if key in seen:
             draft.reject("duplicate")
         elif split_text(draft.program.canonical) != "train" or draft.behaviour in heldout:

@@ -25,10 +25,10 @@ def state():
 def test_proposer_prompts_take_kinds_in_turn_and_show_a_program_to_induction(state, test_programs):
     asked, prompts = proposing.draw_prompts(test_programs, 3, 12, questions.solver_of(state, CFG))
     assert asked == [0, 1, 2] * 4
-    codes = [tokens.encode(program.code) for program in test_programs]
+    level_of = {tuple(tokens.encode(program.code)): program.level for program in test_programs}
     for kind, prompt in zip(asked, prompts, strict=True):
-        if kind == INDUCTION:
-            assert any(prompt[4:-1] == code for code in codes)
+        if kind == INDUCTION or len(prompt) > 4:
+            assert tokens.LEVELS[level_of[tuple(prompt[4:-1])]] == prompt[2]
 
 
 def test_a_programs_novelty_is_asked_of_history(state):

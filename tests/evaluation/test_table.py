@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from bitzero.config import Config, Eval, Model
@@ -75,6 +76,16 @@ def test_a_row_is_of_draws_and_of_each_program_once(sandbox, test_programs):
     solver = questions.solver_of(jax.jit(warmup.init_state, static_argnums=0)(CFG), CFG)
     row, now, _ = table.measure_row(group, solver, None, sandbox)
     assert (row["n"], len(now), row["different"]) == (4, 4, 0.0)
+
+
+def test_items_of_unseen_skeletons_are_a_row_of_their_own():
+    skeletons = jnp.zeros(1 << 8, bool).at[jnp.array([5, 7])].set(True)
+    group = Group(
+        level=0, kind=TASK_KINDS[DEDUCTION], tasks=[FIRST, SECOND, FIRST], training=[], skeletons=[5, 6, 256 + 8, 9]
+    )
+    row = table.unseen_row(group, np.array([True, True, False]), skeletons)
+    assert row == {"unseen": 0.5, "unseen_n": 2}
+    assert table.unseen_row(group, np.array([True]), skeletons) == {"unseen": None, "unseen_n": 0}
 
 
 def test_shares():

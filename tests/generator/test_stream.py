@@ -18,7 +18,7 @@ from bitzero.generator import stream as streams
 from bitzero.generator.grammar import EXPRESSIONS
 from bitzero.generator.stream import Batch, BatchOrder, GeneratorFailed, Stream
 from bitzero.sandbox import Sandbox
-from bitzero.tasks import kinds, tokens
+from bitzero.tasks import behaviour, kinds, tokens
 from bitzero.tasks.kinds import KINDS, PROPOSE, TASK_KINDS
 
 CFG = Config(seed=11)
@@ -182,7 +182,8 @@ def test_no_program_comes_twice_in_a_step():
 
 
 def test_tasks_come_in_all_kinds_and_fit_the_ring(stream):
-    found = stream.tasks(24, step=7)
+    told = stream.tasks(24, step=7)
+    found = [task for task, _ in told]
     assert [task.kind for task in found] == [i % 3 for i in range(24)]
     assert {task.level for task in found} == {0, 1, 2}
     for task in found:
@@ -191,8 +192,10 @@ def test_tasks_come_in_all_kinds_and_fit_the_ring(stream):
         assert len(kinds.solve_prompt(task, True)) <= CFG.tasks.prompt
         assert not TASK_KINDS[task.kind].is_trivial(task)
         assert len(task.inputs) == (CFG.tasks.pairs if KINDS[task.kind] == "induction" else 1)
-    assert found == stream.tasks(24, step=7)
-    assert {task.level for task in stream.tasks(12, step=7, open_levels=1)} == {0}
+    assert told == stream.tasks(24, step=7)
+    assert {task.level for task, _ in stream.tasks(12, step=7, open_levels=1)} == {0}
+    for task, done in told:  # `test_behaviour` compares these hashes with the sandbox's
+        assert len(done) == len({behaviour.signature_of(given) for given in task.inputs}) and all(done)
 
 
 @pytest.mark.parametrize("split", ("dev", "train"))

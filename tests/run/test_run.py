@@ -28,7 +28,7 @@ def last_state(launch):
 
 def test_a_run_leaves_its_files(finished):
     names = {path.name for path in finished.workdir.iterdir()}
-    assert names == {"config.json", "checkpoints", "tb", "eval.json", "items.json", "run.json", "lock"}
+    assert names == {"config.json", "checkpoints", "best", "tb", "eval.json", "items.json", "run.json", "lock"}
     steps = {path.name for path in (finished.workdir / "checkpoints").iterdir()}
     assert steps == {"20", "24", "28"}
 
@@ -44,6 +44,10 @@ def test_run_json_says_what_it_cost_and_on_what(finished):
     assert run["tokens"] > 20 * 8 * 10 and run["tokens_per_second"] > 0
     assert {"full", "integer", "compile selfplay", "selfplay", "generator", "dev", "save"} <= set(run["seconds"])
     assert 0 < run["verify_share_of_selfplay"] < 1
+    assert set(run["watched"]) == {"20", "24", "28"}  # before self-play, on the way, at its end
+    best = max(run["watched"], key=lambda at: (run["watched"][at]["mean"], -int(at)))
+    assert (finished.workdir / "best" / best / "state").is_dir()
+    assert f"best on dev in self-play: step {best}," in finished.text
     assert run["audit_disagreements"] == 0
     assert run["sandbox"]["layers"]["seccomp"] == "active"
     assert run["operand"] == "f32" and run["machine"]["versions"]["jax"] == jax.__version__

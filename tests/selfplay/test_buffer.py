@@ -54,6 +54,16 @@ def test_a_pick_is_of_the_wanted_kind_and_filled():
     assert set(np.asarray(buffer.pick_slots(none_of_it, jax.random.key(1), jnp.array([2] * 32))).tolist()) == {0, 1}
 
 
+def test_a_pick_keeps_to_the_level_where_there_is_one_of_it():
+    ring = dataclasses.replace(
+        pushed(buffer.empty_ring(CFG), [1, 2, 3, 4], kinds=[1, 1, 1, 2]), level=jnp.array([0, 1, 1, 0, *[0] * 4])
+    )
+    many = lambda kind, level: buffer.pick_slots(ring, jax.random.key(2), jnp.full(40, kind), jnp.full(40, level))
+    assert set(np.asarray(many(1, 1)).tolist()) == {1, 2}
+    assert set(np.asarray(many(1, 5)).tolist()) == {0, 1, 2}
+    assert set(np.asarray(many(0, 1)).tolist()) == {0, 1, 2, 3}
+
+
 def hashes(*values):
     return jnp.array([[value >> 32, value & 0xFFFFFFFF] for value in values], jnp.uint32)
 

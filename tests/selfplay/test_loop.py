@@ -14,12 +14,13 @@ import pytest
 
 from bitzero.config import Config, Model, Run, SelfPlay, Tasks, Warmup
 from bitzero.generator import programs
+from bitzero.model import quant
 from bitzero.run.checkpoint import digest
 from bitzero.sandbox import Sandbox
 from bitzero.selfplay import loop, objective, verify, warmup
 from bitzero.state import Judged, Played, Proposals, Rollout, Supervised
-from bitzero.tasks import kinds, tokens
-from bitzero.tasks.gates import DUPLICATE, GATES, OK
+from bitzero.tasks import gates, kinds, tokens
+from bitzero.tasks.gates import DUPLICATE, GATES, HELDOUT, OK
 from bitzero.tasks.gates import INFRA as INFRA_GATE
 
 CFG = Config(
@@ -204,6 +205,60 @@ def test_only_the_own_slot_pays_a_proposer(form):
     np.testing.assert_allclose(credit.propose_reward, [0.5, -1.0, -1.0])
     assert float(credit.propose_advantage[2]) == 0.0  # a fault of the machine teaches nothing
     assert (np.asarray(credit.solve_advantage[:, 0]) > 0).all() and (np.asarray(credit.solve_advantage[:, 1]) < 0).all()
+
+
+@pytest.mark.parametrize("form", ["group", "task_relative"])
+def test_a_program_that_a_hash_holds_out_is_nobodys_fault(form):
+    cfg = dataclasses.replace(CFG, selfplay=dataclasses.replace(CFG.selfplay, advantage=form))
+    state, proposals, verdict = slots_and_verdict([OK, HELDOUT, 1])
+    state, slots = admit(jax.random.key(0), state, proposals, verdict)
+    before = state.baselines.weight[1, loop.PROPOSER]
+    state, credit = advantage(state, slots, judged([[1, 0], [1, 0], [1, 0]]), cfg)
+    assert float(credit.propose_advantage[1]) == 0.0
+    assert float(state.baselines.weight[1, loop.PROPOSER]) == float(before)
+
+
+def test_a_rejected_proposal_is_compared_with_its_own_kind():
+    """The ring holds no abduction, so the slot of a rejected one is another kind's; its baseline is not."""
+    deductions = [task for task in generator_tasks(18) if task.kind == kinds.DEDUCTION]
+    state, proposals, verdict = slots_and_verdict([1, 1, 1])
+    state = loop.start_selfplay(init_state(CFG), verify.ring_rows(deductions, True, CFG), CFG)
+    state, slots = admit(jax.random.key(0), state, proposals, verdict)
+    assert slots.kind.tolist() == [0, 0, 0] and slots.asked_kind.tolist() == [0, 1, 2]
+    state, _ = advantage(state, slots, judged([[1, 0], [1, 0], [1, 0]]), CFG)
+    np.testing.assert_array_less(0, state.baselines.weight[:, loop.PROPOSER])
+    assert state.baselines.weight[1:, loop.SOLVER].tolist() == [0, 0]
+
+
+def test_a_copy_of_a_seed_is_no_novelty():
+    task = generator_tasks(18)[0]
+    done = 0x1234_5678_9ABC_DEF0
+    hashes = verify.hashes_of([(task, [done])])
+    state = loop.start_selfplay(init_state(CFG), verify.ring_rows([task], True, CFG), CFG, jnp.asarray(hashes))
+    _, proposals, verdict = slots_and_verdict([OK, OK, OK])
+    program = jnp.asarray([[done >> 32, done & 0xFFFF_FFFF], [7, 7], [8, 8]], jnp.uint32)
+    task_hash = gates.task_hash(task.kind, done, task.inputs)
+    same = jnp.asarray([[1, 1], [2, 2], [task_hash >> 32, task_hash & 0xFFFF_FFFF]], jnp.uint32)
+    _, slots = admit(jax.random.key(0), state, proposals, verdict | {"program_hash": program, "task_hash": same})
+    assert slots.novel.tolist() == [False, True, False]
+    assert slots.gate.tolist() == [OK, OK, DUPLICATE]
+
+
+def test_level_and_program_shown_belong_together(door):
+    state = dataclasses.replace(fresh(), open_levels=jnp.int32(5), frontier=jnp.int32(4))
+    weights = quant.materialise(state.params, state.precision, CFG.model)
+    proposals = jax.jit(loop.propose, static_argnums=3)(jax.random.key(1), state, weights, CFG)
+    held = {level: set() for level in range(6)}
+    for record, level in zip(state.ring.record[: int(state.ring.count)], state.ring.level, strict=False):
+        held[int(level)].add(kinds.task_of(np.asarray(record).tolist()).code)
+    shown = 0
+    for prompt, level in zip(np.asarray(proposals.prompt), proposals.level.tolist(), strict=True):
+        ids = prompt[prompt != tokens.PAD].tolist()
+        assert ids[2] == tokens.LEVELS[level]
+        if len(ids) > 4:
+            shown += 1
+            assert tokens.decode(ids[4:-1]) in held[level]
+    assert shown >= 2  # both inductions at least
 
 
 def test_faults_are_masked_out_of_the_solver():

@@ -7,7 +7,7 @@ import pytest
 
 from bitzero.config import Model
 from bitzero.model import quant, transformer
-from bitzero.selfplay import rollout
+from bitzero.selfplay import objective, rollout
 
 CFG = Model(
     num_layers=2, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=48, max_tier=0, smear=2, compute="f32"
@@ -35,7 +35,8 @@ def test_sampler_and_training_forward_agree_on_logprobs(model):
     drawn = sample(model, 0, 1.0)
     tokens = jnp.concatenate([PROMPTS, drawn.tokens], axis=1)
     logits = apply(*model, tokens, jnp.int32(tokens != 0), CFG)[:, PROMPTS.shape[1] - 1 : -1]
-    logp = jnp.take_along_axis(jax.nn.log_softmax(logits), drawn.tokens[..., None], axis=-1)[..., 0]
+    logp = jax.nn.log_softmax(objective.without_pad(logits))
+    logp = jnp.take_along_axis(logp, drawn.tokens[..., None], axis=-1)[..., 0]
     gap = jnp.abs(logp - drawn.logprobs) * drawn.mask
     assert float(gap.max()) <= 0.05
     assert float(gap.sum() / drawn.mask.sum()) <= 1e-3
@@ -68,6 +69,26 @@ def test_greedy_takes_the_most_probable_token(model):
     drawn = sample(model, 0, 0.0, max_new=1)
     logits = apply(*model, PROMPTS, jnp.int32(PROMPTS != 0), CFG)[:, -1]
     np.testing.assert_array_equal(drawn.tokens[:, 0], jnp.argmax(logits, axis=-1))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_padding_is_never_drawn_however_likely_it_is(model, temperature):
+    params, tiers = model
+    likely = {**params, "embedding": params["embedding"].at[rollout.PAD].set(40 * params["embedding"][300])}
+    weights = jax.jit(quant.materialise, static_argnums=2)(likely, tiers, CFG)
+    logits, _ = rollout.prefill(weights, PROMPTS, CFG, max_new=1)
+    assert (jnp.argmax(logits, axis=-1) == rollout.PAD).any(), "the test needs a row that wants it"
+    drawn = sample((likely, tiers), 0, temperature, max_new=6)
+    before_end = jnp.cumsum(drawn.tokens == rollout.EOS, axis=1) == 0
+    assert (drawn.tokens[before_end] != rollout.PAD).all()
+    assert drawn.mask[before_end].all() and (drawn.logprobs[before_end] > -30).all()
+
+
+def test_log_probs_are_of_what_was_drawn_from(model):
+    drawn = sample(model, 7, 0.5, max_new=1)
+    logits = objective.without_pad(apply(*model, PROMPTS, jnp.int32(PROMPTS != 0), CFG)[:, -1])
+    expected = jax.nn.log_softmax(logits / 0.5)[jnp.arange(len(PROMPTS)), drawn.tokens[:, 0]]
+    np.testing.assert_allclose(drawn.logprobs[:, 0], expected, atol=0.05)
 
 
 @pytest.mark.parametrize("parts", [2, 4])

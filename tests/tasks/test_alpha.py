@@ -43,3 +43,11 @@ def test_splits_have_their_shares():
 def test_no_program_is_a_syntax_error():
     with pytest.raises(SyntaxError):
         alpha.split_of("def f(:")
+
+
+def test_a_skeleton_is_a_source_without_its_constants():
+    skeleton = lambda code: alpha.skeleton_of_text(alpha.canonical(code))
+    one = skeleton("def f(a, b):\n    return a + [b, 12] + ['x']")
+    assert one == skeleton("def f(q, r):\n    return q + [r, 3] + ['']")
+    assert one != skeleton("def f(a, b):\n    return a + [12, b] + ['x']")
+    assert one != skeleton("def f(a, b):\n    return b + [b, 12] + ['x']")

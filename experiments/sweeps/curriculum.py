@@ -1,0 +1,31 @@
+"""What training batches should be drawn by: productions and levels alike, by errors, or by what is half known.
+
+    python launch.py --config=experiments/azr_small.py --mode=sweep --sweep=experiments/sweeps/curriculum.py --seeds=3
+
+Expected: about 100 minutes on 2 cores, 18 runs; not yet measured as a sweep (single runs: the log). Each point is the
+main job at 2,800 warm-up steps, its whole schedule in them, without self-play; judged on dev programs.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+BASE = {
+    "warmup.steps": 2800,
+    "selfplay.steps": 0,
+    "eval.items": 0,
+    "eval.locked_items": 0,
+    "eval.operation_items": 600,
+    "eval.precision_items": 600,
+}
+REFERENCE = "even"
+BRANCH = 0  # the mix is another from step 400 on
+
+
+def points() -> Iterator[tuple[str, str, float, dict[str, Any]]]:
+    """Neither (the control), each alone, both, and both by errors alone."""
+    even: dict[str, Any] = {"tasks.productions": "even", "tasks.levels": "frontier"}
+    yield "even", "control", 2.0, even
+    for form in ("learnable", "errors"):
+        yield f"productions-{form}", "productions", 2.0, even | {"tasks.productions": form}
+        yield f"levels-{form}", "levels", 2.0, even | {"tasks.levels": form}
+    yield "both-learnable", "both", 2.0, {}
