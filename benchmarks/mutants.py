@@ -2,8 +2,8 @@
 
 Each mutant is one mistake, made alone in a copy of the tree in a temporary folder; the tests that could see it run
 there until the first fails. Prints a line a mutant and writes ``benchmarks/results/mutants.json`` with machine and
-commit; ``--only=entropy`` takes those with the word in their name. Exit code 1 if one survives or cannot be judged. A
-mutant whose text no longer occurs exactly once is an error that says so, before anything runs.
+commit; ``--only=entropy`` takes those whose name the pattern is found in. Exit code 1 if one survives or cannot be
+judged. A mutant whose text no longer occurs exactly once is an error that says so, before anything runs.
 """
 
 import argparse
@@ -122,15 +122,16 @@ def misfits(mutants: tuple[Mutant, ...], root: pathlib.Path) -> list[str]:
     return wrong
 
 
-def copy_tree(to: pathlib.Path, cache: pathlib.Path) -> None:
-    """What the tests need, in ``to``; compiled programs in ``cache``, which all copies share."""
+def copy_tree(to: pathlib.Path) -> None:
+    """What the tests need, in ``to``; what they compile goes where the project's own tests keep it."""
     unwanted = shutil.ignore_patterns("__pycache__", "*.pyc")
     for name in COPIED:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, to / name, ignore=unwanted)
         else:
             shutil.copy(ROOT / name, to / name)
-    cache.mkdir(exist_ok=True)
+    cache = ROOT / "build" / "test-cache"
+    cache.mkdir(parents=True, exist_ok=True)
     (to / "build").mkdir()
     (to / "build" / "test-cache").symlink_to(cache)
 
@@ -176,7 +177,7 @@ def sweep(mutants: tuple[Mutant, ...], folder: pathlib.Path, jobs: int, box_s: f
     for number in range(jobs):
         tree = folder / f"tree{number}"
         tree.mkdir()
-        copy_tree(tree, folder / "cache")
+        copy_tree(tree)
         trees.put(tree)
     everything = tuple(dict.fromkeys(test for mutant in mutants for test in mutant.tests))
     came, why = run_tests(folder / "tree0", everything, 3 * box_s)
@@ -201,14 +202,14 @@ def line_of(row: dict[str, object]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="mutants with this in their name")
+    parser.add_argument("--only", default="", help="a pattern for the names of mutants")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at once")
     parser.add_argument("--box", type=float, default=BOX_S, help="seconds that one mutant's tests may take")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "benchmarks" / "results" / "mutants.json")
     flags = parser.parse_args()
     if wrong := misfits(MUTANTS, ROOT):
         sys.exit("\n".join(wrong))
-    chosen = tuple(mutant for mutant in MUTANTS if flags.only in mutant.name)
+    chosen = tuple(mutant for mutant in MUTANTS if re.search(flags.only, mutant.name))
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         rows = sweep(chosen, pathlib.Path(folder), flags.jobs, flags.box)
