@@ -30,6 +30,7 @@ GRADIENT = ("tests/selfplay/test_policy_gradient.py",)
 PURE = ("tests/selfplay/test_objective.py",)
 RING = ("tests/selfplay/test_buffer.py",)
 ADMITTED = ("tests/selfplay/test_loop.py::test_a_rejected_proposal_gives_its_slot_to_a_task_of_the_ring",)
+PLAYED = ("tests/selfplay/test_loop.py",)
 RAMP = ("tests/selfplay/test_warmup.py",)
 
 
@@ -95,7 +96,17 @@ MUTANTS = (
     Mutant("baselines of the wrong role", LOOP,
            "base, flat(judged.reward), rows, SOLVER,", "base, flat(judged.reward), rows, PROPOSER,"),
     Mutant("the solver's reward for the proposer", LOOP, "(paid - mean) / sigma", "(rate - mean) / sigma"),
-    Mutant("faults cost their proposer", LOOP, "proposer_counts = (slots.gate != INFRA_GATE) & ", "proposer_counts = "),
+    Mutant("faults cost their proposer", LOOP, "proposer_counts = ~blameless(slots) & ", "proposer_counts = "),
+    Mutant("held-out programs cost their proposer", LOOP,
+           "(slots.gate == INFRA_GATE) | (slots.gate == HELDOUT)", "slots.gate == INFRA_GATE", PLAYED),
+    Mutant("a rejected proposal compared with its substitute's kind", LOOP,
+           "asked = slots.asked_kind", "asked = slots.kind", PLAYED),
+    Mutant("level asked apart from the program shown", LOOP,
+           "jnp.where(shown, state.ring.level[at].astype(level.dtype), level)", "level", PLAYED),
+    Mutant("seeds of the ring are news", LOOP,
+           "buffer.insert(history, known, jnp.ones(known.shape[0], bool))", "history", PLAYED),
+    Mutant("padding may be drawn", "bitzero/selfplay/rollout.py",
+           "logits = objective.without_pad(logits)", "logits = logits", ("tests/selfplay/test_rollout.py",)),
     Mutant("rejected proposals are paid", LOOP,
            "proposer_reward(rate, slots.own,", "proposer_reward(rate, slots.gate == slots.gate,"),
     Mutant("ring index off by one", BUFFER,

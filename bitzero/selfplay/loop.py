@@ -196,9 +196,7 @@ def advantage(state: TrainState, slots: Slots, judged: Judged, cfg: Config) -> t
     sp = cfg.selfplay
     rate = objective.success_rate(judged.reward, judged.counted)
     paid = objective.proposer_reward(rate, slots.own, judged.trivial, sp.reward)
-    # Neither a fault of the machine's nor a program that a hash puts into a held-out split is the proposer's doing.
-    blameless = (slots.gate == INFRA_GATE) | (slots.gate == HELDOUT)
-    proposer_counts = ~blameless & (jnp.any(judged.counted, axis=1) | ~slots.own)
+    proposer_counts = ~blameless(slots) & (jnp.any(judged.counted, axis=1) | ~slots.own)
     flat = lambda a: a.reshape(-1)
     rows = jnp.repeat(slots.kind, sp.group_size)
     asked = slots.asked_kind  # a rejected proposal's slot holds another task, perhaps of another kind
@@ -227,6 +225,11 @@ def advantage(state: TrainState, slots: Slots, judged: Judged, cfg: Config) -> t
     return dataclasses.replace(state, baselines=base), credit
 
 
+def blameless(slots: Slots) -> Bool[Array, " N"]:
+    """Proposals that met a fault of the machine, or that a hash holds out: nothing is learned from them."""
+    return (slots.gate == INFRA_GATE) | (slots.gate == HELDOUT)
+
+
 def learn(
     state: TrainState,
     proposals: Proposals,
@@ -244,7 +247,8 @@ def learn(
     group, parts = cfg.selfplay.group_size, update_parts(cfg)
     counted = dataclasses.replace(answers, mask=answers.mask & judged.counted.reshape(-1, 1))
     prompts = jnp.repeat(slots.prompt, group, axis=0).astype(jnp.int32)
-    proposed = Played(prompt=proposals.prompt, rollout=proposals.rollout, advantage=credit.propose_advantage)
+    written = dataclasses.replace(proposals.rollout, mask=proposals.rollout.mask & ~blameless(slots)[:, None])
+    proposed = Played(prompt=proposals.prompt, rollout=written, advantage=credit.propose_advantage)
     solved = Played(prompt=prompts, rollout=counted, advantage=credit.solve_advantage.reshape(-1))
     batch = proposed, solved, items
     loss = functools.partial(objective.selfplay_loss, state=state, counts=objective.token_counts(batch, parts), cfg=cfg)

@@ -80,7 +80,8 @@ def by_hand(logits, reference):
     """The terms of the loss and the gradient of their sum with respect to the logits of the unpadded sequences."""
     sp, steep = GOLDEN.selfplay, np.zeros(logits.shape)
     one_hot = np.eye(logits.shape[-1])
-    lp, lq = log_softmax(logits[:4])[ROWS, AT], log_softmax(reference[:4])[ROWS, AT]
+    no_pad = lambda rows: np.where(np.arange(rows.shape[-1]) == PAD, -1e9, rows)  # which is never drawn
+    lp, lq = (log_softmax(no_pad(np.asarray(rows[:4], np.float64)))[ROWS, AT] for rows in (logits, reference))
     p, logp = np.exp(lp), np.take_along_axis(lp, WRITTEN[..., None], axis=-1)[..., 0]
     entropy, kl = -np.sum(p * lp, axis=-1), np.sum(p * (lp - lq), axis=-1)
     weight = np.minimum(RATIO, 2.0)
@@ -198,8 +199,8 @@ def slots_of(gates, kinds):
     n, gate = len(gates), jnp.array(gates)
     prompt = jnp.array([[PAD, 350 + i, 360 + i, 370 + i, 380 + i] for i in range(n)])
     return Slots(
-        prompt=prompt, record=prompt, kind=jnp.array(kinds), own=gate == OK, gate=gate, level=jnp.zeros(n, jnp.int32),
-        novel=gate == OK, first=gate == OK, confidence=jnp.ones(n),
+        prompt=prompt, record=prompt, kind=jnp.array(kinds), asked_kind=jnp.array(kinds), own=gate == OK, gate=gate,
+        level=jnp.zeros(n, jnp.int32), novel=gate == OK, first=gate == OK, confidence=jnp.ones(n),
     )  # fmt: skip
 
 
@@ -297,7 +298,7 @@ def test_unjudged_answers_move_nothing(start):
 
 
 def test_what_is_masked_is_not_read(start):
-    """Other tokens after the end and in the place of unjudged answers give the same update."""
+    """Other tokens after the end and in the place of unjudged answers and proposals give the same update."""
     proposals, answers = stage(start)
     credit = credit_of(1.0, [1.0, -1.0, 0.5])
 
@@ -310,7 +311,7 @@ def test_what_is_masked_is_not_read(start):
             rollout, tokens=jnp.where(masked, 400, rollout.tokens), logprobs=jnp.where(masked, -3.0, rollout.logprobs)
         )
 
-    other = dataclasses.replace(proposals, rollout=disturbed(proposals.rollout, 3))
+    other = dataclasses.replace(proposals, rollout=disturbed(proposals.rollout, 2))
     once, again = update(proposals, answers), update(other, disturbed(answers, 4))
     for one, two in zip(jax.tree.leaves(once), jax.tree.leaves(again), strict=True):
         np.testing.assert_allclose(one, two, atol=1e-7)
