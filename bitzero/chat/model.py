@@ -1,0 +1,75 @@
+"""The model that is asked: read from its file, at the precisions it has, a few rows of an answer at a time."""
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+from bitzero.evaluation.questions import Solver
+from bitzero.evaluation.streaming import stream_rows
+from bitzero.model import packing
+from bitzero.run import packed_file
+
+ROWS = 8  # answers decoded side by side; one shape, so that little is compiled
+Bits = Literal["ternary", "all"]
+
+
+@dataclasses.dataclass
+class AskedModel:
+    """A packed model and what has been drawn from it."""
+
+    path: pathlib.Path
+    solver: Solver
+    weights: dict[Bits, dict[str, Any]]  # by precision; the same tree where the model has no tiers
+    tokens: int = 0  # drawn so far, of all rows
+    seconds: float = 0.0  # that this took
+    asked: int = 0  # draws so far: the seed of the next
+
+    @property
+    def has_tiers(self) -> bool:
+        """Whether there are residual bits beyond the ternary base."""
+        return self.weights["ternary"] is not self.weights["all"]
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens of the longest question."""
+        return self.solver.cfg.tasks.prompt
+
+
+def load(path: pathlib.Path, say: Callable[[str], None]) -> AskedModel:
+    """The model in a packed file. Raises ``RunError`` with one line for what is none."""
+    solver = packed_file.load(path, batch_size=ROWS, say=say)
+    tiers = packing.stored_bits(solver.weights) > 2.0
+    ternary = packing.without_tiers(solver.weights) if tiers else solver.weights
+    return AskedModel(path=path, solver=solver, weights={"ternary": ternary, "all": solver.weights})
+
+
+def draw(
+    model: AskedModel, prompt: Sequence[int], temperatures: Sequence[float], bits: Bits
+) -> Iterator[list[list[int]]]:
+    """The ids of every row so far, once after each new token; ends when all rows have."""
+    solver = dataclasses.replace(model.solver, weights=model.weights[bits])
+    rows: list[list[int]] = [[] for _ in temperatures]
+    model.asked += 1
+    started = time.perf_counter()
+    try:
+        for new in stream_rows(
+            solver, prompt, temperatures, max_new=solver.cfg.tasks.answer, seed=model.asked
+        ):
+            for row, token in zip(rows, new, strict=True):
+                row.append(token)
+            model.tokens += sum(token != 0 for token in new)
+            yield rows
+    finally:
+        model.seconds += time.perf_counter() - started
+
+
+def warm_up(model: AskedModel) -> None:
+    """Compiles what every answer needs, or fetches it from the cache."""
+    for _ in draw(model, model.solver.kinds[0].proposer_prompt(0, None), [0.0] * ROWS, "all"):
+        break
+    if model.has_tiers:
+        for _ in draw(model, model.solver.kinds[0].proposer_prompt(0, None), [0.0] * ROWS, "ternary"):
+            break
+    model.tokens, model.seconds, model.asked = 0, 0.0, 0
