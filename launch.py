@@ -1,12 +1,10 @@
 """The one command: ``python launch.py --config=experiments/azr_small.py``. Flags → config → one mode."""
 
-import functools
 import os
 import pathlib
 import platform
 import re
 import sys
-from collections.abc import Callable
 
 # Read by JAX when it is first imported, and by every process started from here. The size of its thread pool decides the
 # bits of a result, so `run.json` records it; more threads than cores would cost a third of the speed, and a single one
@@ -82,7 +80,7 @@ def _run(mode: str, cfg: Config, workdir: pathlib.Path) -> int:
 def _chat() -> int:
     if not (FLAGS.model or FLAGS.workdir):
         raise ConfigError("--mode=chat needs --model=FILE; --mode=export makes one of a run")
-    _settle_device(say=lambda line: None)
+    _settle_device(quiet=True)
     from bitzero.chat import main as chat
     from bitzero.run.workdir import RunError
 
@@ -97,7 +95,7 @@ def _chat() -> int:
         return 1
 
 
-def _settle_device(say: Callable[[str], None] = functools.partial(print, flush=True)) -> None:
+def _settle_device(*, quiet: bool = False) -> None:
     """Sets what JAX reads when it is imported, and says which device that will be; raises ``ConfigError``."""
     asked = os.environ.get("JAX_PLATFORMS", "").strip().lower()
     driver = accelerator.Driver(trouble="not asked") if asked == "cpu" else accelerator.ask_driver()
@@ -105,7 +103,8 @@ def _settle_device(say: Callable[[str], None] = functools.partial(print, flush=T
     if choice.refusal:
         raise ConfigError(choice.refusal)
     os.environ.update(choice.settings)
-    say(choice.line)
+    if not quiet:
+        print(choice.line, flush=True)
 
 
 def _sweep() -> int:

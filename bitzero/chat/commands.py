@@ -44,7 +44,11 @@ def run(session: Session, text: str) -> Iterator[Said]:
         return
     try:
         for said in COMMANDS[name][0](session, words):
-            yield Answer(kind="command", question=text, answer=said) if isinstance(said, str) and name != "/puzzle" else said
+            yield (
+                Answer(kind="command", question=text, answer=said)
+                if isinstance(said, str) and name != "/puzzle"
+                else said
+            )
     except (CommandError, ProfileError, PersonaError) as error:
         yield Answer(kind="error", question=text, note=str(error))
 
@@ -86,7 +90,9 @@ def _persona(session: Session, words: list[str]) -> Iterator[str]:
     match words:
         case [] | ["show"]:
             adapted, chosen = session.adapted(), session.persona()
-            why = [f"  {reason}" for reason in adapted.reasons] or ["  nothing yet: it takes some questions and puzzles"]
+            why = [f"  {reason}" for reason in adapted.reasons] or [
+                "  nothing yet: it takes some questions and puzzles"
+            ]
             yield "\n".join([
                 f"persona {chosen.name}; answers are {session.verbosity()}, puzzles of level {adapted.level}, "
                 f"{', '.join(adapted.puzzles)}",
@@ -158,7 +164,9 @@ def _line_of(record: dict[str, Any]) -> str:
 
 def _history(session: Session, words: list[str]) -> Iterator[str]:
     questions = [record for record in session.records if isinstance(record.get("question"), str)]
-    lines = [f"{' '.join(r['question'].split())[:70]}  →  {str(r.get('answer', '?'))[:40]}" for r in questions[-_SHOWN:]]
+    lines = [
+        f"{' '.join(r['question'].split())[:70]}  →  {str(r.get('answer', '?'))[:40]}" for r in questions[-_SHOWN:]
+    ]
     yield "\n".join(lines) or "nothing was asked yet"
 
 
@@ -252,7 +260,11 @@ COMMANDS: dict[str, tuple[Callable[[Session, list[str]], Iterator[Any]], str, st
     "/help": (_help, "/help", "this"),
     "/set": (_set, "/set NAME VALUE", "tries, bits (auto, ternary, all), verbosity, level, persona"),
     "/show": (_show, "/show", "the settings and the functions that can be called by name"),
-    "/persona": (_persona, "/persona [NAME | show | reset]", "how answers are put, and what was adapted to you and why"),
+    "/persona": (
+        _persona,
+        "/persona [NAME | show | reset]",
+        "how answers are put, and what was adapted to you and why",
+    ),
     "/memory": (_memory, "/memory [list | find | forget | export]", "what is remembered of you, on this machine alone"),
     "/history": (_history, "/history", "the last questions and answers"),
     "/save": (_save, "/save NAME", "keeps this conversation's settings and functions"),

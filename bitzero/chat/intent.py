@@ -91,7 +91,9 @@ def understand(text: str) -> Question:
     if not text.strip():
         return NotUnderstood(hint="nothing was asked; /help shows what can be")
     if len(text) > MAX_CHARS:
-        return NotUnderstood(hint=f"{len(text):,} characters are too many, {MAX_CHARS:,} are the most; ask a part of it")
+        return NotUnderstood(
+            hint=f"{len(text):,} characters are too many, {MAX_CHARS:,} are the most; ask a part of it"
+        )
     if broken := _unwritable(text):
         return NotUnderstood(hint=broken)
     if _DEF.search(text):
@@ -103,7 +105,7 @@ def is_complete(text: str) -> bool:
     """Whether Enter ends the question: not inside a function's body, nor inside brackets that one line opened."""
     lines = text.split("\n")
     if not _FIRST_LINE.match(lines[0]):
-        return cut_outside(text, "\n") is not None or len(lines) > 1 and not lines[-1].strip()
+        return cut_outside(text, "\n") is not None or (len(lines) > 1 and not lines[-1].strip())
     last = lines[-1]
     if not last.strip():
         return True
@@ -194,7 +196,9 @@ def _without_functions(text: str) -> Question:
 
 def _wanted(name: str, value: str) -> Question:
     if _literal(value) is None:
-        return NotUnderstood(hint=f"{_short(value)} is not a plain value such as 4, 'ab' or [1, 2]; write {name}(?) == 4")
+        return NotUnderstood(
+            hint=f"{_short(value)} is not a plain value such as 4, 'ab' or [1, 2]; write {name}(?) == 4"
+        )
     return Abduction(source="", name=name, value=value.strip())
 
 
@@ -268,7 +272,9 @@ def _expression(asked: str, text: str) -> Question:
     if _FIRST_LINE.match(text):
         return NotUnderstood(hint="statements stand in a function: def f(a): … return …, and on the next line f(3)")
     if _ARROW.search(text):
-        return NotUnderstood(hint="examples are written 1 -> 2, 5 -> 10 with Python's values; texts in quotes: 'ab' -> 'ba'")
+        return NotUnderstood(
+            hint="examples are written 1 -> 2, 5 -> 10 with Python's values; texts in quotes: 'ab' -> 'ba'"
+        )
     if "?" in text:
         return NotUnderstood(hint="? stands for what is not known: f(3) == ?, or f(?) == 4; define f first")
     if len(text.split()) > 2 and re.fullmatch(r"[\w\s,.'!?-]+", text):

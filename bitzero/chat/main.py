@@ -1,7 +1,7 @@
 """``--mode=chat``: a conversation with a packed model, at a terminal, from a pipe, or about one ``--prompt``.
 
-    python launch.py --mode=chat --model=runs/azr_small/packed.npz
-    python launch.py --mode=chat --model=FILE --prompt="def f(a): return a + 1; f(3)" --json
+python launch.py --mode=chat --model=runs/azr_small/packed.npz
+python launch.py --mode=chat --model=FILE --prompt="def f(a): return a + 1; f(3)" --json
 """
 
 import contextlib

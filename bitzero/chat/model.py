@@ -1,5 +1,6 @@
 """The model that is asked: read from its file, at the precisions it has, a few rows of an answer at a time."""
 
+import collections
 import dataclasses
 import pathlib
 import time
@@ -54,15 +55,19 @@ def draw(
     model.asked += 1
     started = time.perf_counter()
     try:
-        for new in stream_rows(
-            solver, prompt, temperatures, max_new=solver.cfg.tasks.answer, seed=model.asked
-        ):
+        for new in stream_rows(solver, prompt, temperatures, max_new=solver.cfg.tasks.answer, seed=model.asked):
             for row, token in zip(rows, new, strict=True):
                 row.append(token)
             model.tokens += sum(token != 0 for token in new)
             yield rows
     finally:
         model.seconds += time.perf_counter() - started
+
+
+def drawn(model: AskedModel, prompt: Sequence[int], temperatures: Sequence[float], bits: Bits) -> list[list[int]]:
+    """The ids of every row, whole."""
+    [rows] = collections.deque(draw(model, prompt, temperatures, bits), maxlen=1)
+    return rows
 
 
 def warm_up(model: AskedModel) -> None:

@@ -1,8 +1,8 @@
 """A person's folder: history a line each, preferences, personas and saved sessions; apart from the model.
 
 Nothing of it leaves the machine, and files are readable by their owner alone. A line is written by one call under a
-lock and synced, so that a kill loses at most the line in hand; a torn or foreign line is skipped and reported, and stays
-in the file. Two chats may use one folder.
+lock and synced, so that a kill loses at most the line in hand; a torn or foreign line is skipped and reported, and
+stays in the file. Two chats may use one folder.
 """
 
 import contextlib
@@ -115,7 +115,9 @@ class Profile:
         try:
             found = json.loads(file.read_bytes())
         except OSError:
-            raise ProfileError(f"no session {name!r} is saved; there are: {', '.join(self.sessions()) or 'none'}") from None
+            raise ProfileError(
+                f"no session {name!r} is saved; there are: {', '.join(self.sessions()) or 'none'}"
+            ) from None
         except ValueError:
             raise ProfileError(f"{file} is not a session; remove it") from None
         if not isinstance(found, dict):
@@ -170,7 +172,9 @@ class Profile:
             finally:
                 os.close(descriptor)
         except OSError as error:
-            raise ProfileError(f"not kept, {self.folder} cannot be written: {error.strerror}; --profile_dir names another") from None
+            raise ProfileError(
+                f"not kept, {self.folder} cannot be written: {error.strerror}; --profile_dir names another"
+            ) from None
 
 
 def _is_still(file: pathlib.Path, descriptor: int) -> bool:

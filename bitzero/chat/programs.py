@@ -194,9 +194,9 @@ class _Parts(ast.NodeTransformer):
 def _reports(lineno: int, names: Iterable[str]) -> list[ast.stmt]:
     call = ast.Name("report_change", ast.Load())
     return [
-        ast.Expr(ast.Call(func=call, args=[ast.Constant(lineno - 1), ast.Constant(n), ast.Name(n, ast.Load())], keywords=[]))
-        for n in names
-    ]  # fmt: skip
+        ast.Expr(ast.Call(call, [ast.Constant(lineno - 1), ast.Constant(name), ast.Name(name, ast.Load())], []))
+        for name in names
+    ]
 
 
 def _changed(item: ast.stmt) -> list[str]:

@@ -1,10 +1,10 @@
 """Puzzles: the model proposes a task that passes the gates of self-play, the person answers, the executor judges."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bitzero.chat import intent, judging, programs
-from bitzero.chat.model import ROWS, draw
+from bitzero.chat.model import ROWS, drawn
 from bitzero.chat.solving import WARMTH, Asked
 from bitzero.sandbox import Sandbox
 from bitzero.tasks import judge
@@ -47,7 +47,9 @@ class Puzzle:
         args = asked.args if isinstance(asked, intent.Deduction) and asked.name == "f" else answer
         outcome = judging.value_of(sandbox, self.task.code, args)
         right = outcome.kind == "ok" and outcome.value == self.task.outputs[0]
-        return right, f"f({args}) {'is' if outcome.kind == 'ok' else ''} {judging.explained(outcome)}".replace("  ", " ")
+        return right, f"f({args}) {'is' if outcome.kind == 'ok' else ''} {judging.explained(outcome)}".replace(
+            "  ", " "
+        )
 
     def _judged_program(self, sandbox: Sandbox, answer: str) -> tuple[bool, str]:
         asked = intent.understand(answer)
@@ -62,7 +64,7 @@ class Puzzle:
 
 
 def propose(asked: Asked, kind: str, level: int) -> Iterator[str | Puzzle]:
-    """Dots while it proposes, then the first puzzle of a level near the one asked for; none where no proposal passes."""
+    """Dots while it proposes, then a puzzle of a level near the one asked for; none where no proposal passes."""
     number = KINDS.index(kind)
     best: Puzzle | None = None
     for turn in range(1, ROUNDS + 1):
@@ -88,9 +90,7 @@ def _accepted(asked: Asked, kind: int, level: int) -> list[Task]:
     prompt = TASK_KINDS[kind].proposer_prompt(level, reference)
     if len(prompt) > asked.model.longest_prompt:
         return []
-    rows: Sequence[Sequence[int]] = []
-    for rows in draw(asked.model, prompt, [WARMTH] * ROWS, asked.precisions()[-1]):
-        pass
+    rows = drawn(asked.model, prompt, [WARMTH] * ROWS, asked.precisions()[-1])
     parsed = [TASK_KINDS[kind].parse_proposal(prompt, row) or (None, ()) for row in rows]
     proposals = [Proposal(kind=kind, code=code, inputs=inputs) for code, inputs in parsed]
     verdicts = judge.validate(asked.sandbox, proposals, asked.model.solver.cfg)

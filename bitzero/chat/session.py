@@ -19,7 +19,13 @@ from bitzero.sandbox import Sandbox
 
 BITS = ("auto", "ternary", "all")
 MOST_TRIES = 256
-DEFAULTS: dict[str, Any] = {"tries": 16, "bits": "auto", "verbosity": "auto", "level": "auto", "persona": persona.DEFAULT}
+DEFAULTS: dict[str, Any] = {
+    "tries": 16,
+    "bits": "auto",
+    "verbosity": "auto",
+    "level": "auto",
+    "persona": persona.DEFAULT,
+}
 
 
 @dataclass
@@ -95,7 +101,9 @@ def open_session(model: AskedModel, sandbox: Sandbox, profile: Profile) -> Sessi
     session = Session(model=model, sandbox=sandbox, profile=profile)
     session.records, broken = profile.records()
     if broken:
-        session.notes.append(f"{profile.history}: {broken} line(s) are damaged and were left out; the others are all there")
+        session.notes.append(
+            f"{profile.history}: {broken} line(s) are damaged and were left out; the others are all there"
+        )
     for name, value in profile.settings().items():
         if name in DEFAULTS and setting_problem(name, value) is None:
             session.settings[name] = value
@@ -166,7 +174,9 @@ def respond(session: Session, text: str) -> Iterator[Said]:
     for said in answers:
         if isinstance(said, Answer) and said.kind != "error":
             kept = said.record()
-            session.keep({key: kept[key] for key in ("kind", "question", "answer", "right", "tries", "bits") if key in kept})
+            session.keep(
+                {key: kept[key] for key in ("kind", "question", "answer", "right", "tries", "bits") if key in kept}
+            )
         yield said
 
 
@@ -219,5 +229,7 @@ def pose_puzzle(session: Session, level: int | None) -> Iterator[Said]:
 
 def score(records: list[dict[str, Any]]) -> tuple[int, int]:
     """Puzzles that were right, and all that were answered."""
-    found = [record["right"] for record in records if record["kind"] == "puzzle" and isinstance(record.get("right"), bool)]
+    found = [
+        record["right"] for record in records if record["kind"] == "puzzle" and isinstance(record.get("right"), bool)
+    ]
     return sum(found), len(found)

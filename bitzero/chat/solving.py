@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from bitzero.chat import judging, programs
 from bitzero.chat.answers import Answer, Step
 from bitzero.chat.intent import Abduction, Deduction, Induction
-from bitzero.chat.model import ROWS, AskedModel, Bits, draw
+from bitzero.chat.model import ROWS, AskedModel, Bits, draw, drawn
 from bitzero.chat.programs import ProgramError
 from bitzero.sandbox import Outcome, Sandbox
 from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, TASK_KINDS, Task
@@ -108,10 +108,7 @@ def _one_deduction(
 
 def _judged(items: Sequence[str], trace: Sequence[str] | None) -> list[Step]:
     verdicts = judging.right_steps(items, trace)
-    return [
-        Step(text=item, right=right, python=python)
-        for item, (right, python) in zip(items, verdicts, strict=True)
-    ]
+    return [Step(text=item, right=right, python=python) for item, (right, python) in zip(items, verdicts, strict=True)]
 
 
 def _shares(answers: Sequence[str | None]) -> dict[str, float]:
@@ -185,9 +182,8 @@ def _search(name, kind, prompt, judge, asked: Asked) -> Iterator[Said]:  # type:
 
 
 def _batch(asked: Asked, kind: int, prompt: Sequence[int], bits: Bits, *, greedy: bool) -> list[str | None]:
-    rows: list[list[int]] = []
-    for rows in draw(asked.model, prompt, [0.0 if greedy else WARMTH] + [WARMTH] * (ROWS - 1), bits):
-        pass
+    temperatures = [0.0 if greedy else WARMTH] + [WARMTH] * (ROWS - 1)
+    rows = drawn(asked.model, prompt, temperatures, bits)
     return [TASK_KINDS[kind].parse_answer(row) for row in rows]
 
 
