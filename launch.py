@@ -93,6 +93,8 @@ def _chat() -> int:
     except (RunError, chat.SandboxUnavailable) as error:
         print(f"launch.py: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
 
 
 def _settle_device(*, quiet: bool = False) -> None:

@@ -212,14 +212,15 @@ def _stats(session: Session, words: list[str]) -> Iterator[str]:
     model = session.model
     speed = f"{model.tokens / model.seconds:,.0f} tokens/s" if model.seconds else "nothing drawn yet"
     matrices, rest = packing.weight_bytes(model.weights["all"])
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 if platform.system() == "Darwin" else 1024) / 1000
+    unit = 1 << 20 if platform.system() == "Darwin" else 1 << 10  # of what getrusage counts in, to a MiB
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     right, answered = score(session.records)
     tiers = f"; ternary alone {packing.stored_bits(model.weights['ternary']):.2f}" if model.has_tiers else ""
     yield "\n".join([
         f"  speed    {speed} over {model.tokens:,} tokens of all rows",
         f"  weights  {packing.stored_bits(model.weights['all']):.2f} stored bits a weight{tiers}; "
         f"{matrices / 1e6:.2f} MB of packed matrices, {rest / 1e6:.2f} MB of embedding and gains",
-        f"  memory   {memory * 1.024:,.0f} MB at most, the sandbox apart",
+        f"  memory   {memory:,.0f} MiB at most, the sandbox apart",
         *_by_bits(session),
         f"  puzzles  {right} of {answered} right",
     ])  # fmt: skip

@@ -19,6 +19,7 @@ from bitzero.chat.answers import Answer
 from bitzero.chat.profile import Profile, default_folder
 from bitzero.chat.screen import JsonScreen, Screen, TextScreen
 from bitzero.chat.session import Session, open_session, respond
+from bitzero.chat.solving import Said
 from bitzero.run import device
 from bitzero.sandbox import Sandbox, SandboxUnavailable
 
@@ -103,15 +104,27 @@ def _answer(text: str, session: Session, screen: Screen, warm: threading.Thread)
         if not text.lstrip().startswith("/") or text.split()[0] == "/puzzle":
             _wait(warm, screen)
         said = commands.run(session, text) if text.lstrip().startswith("/") else respond(session, text)
-        for piece in said:
-            if pressed.is_set():
-                screen.line("stopped", "error")
-                code = STOPPED
-                break
-            screen.say(piece, session)
-            if isinstance(piece, Answer) and piece.kind == "error":
-                code = NOT_UNDERSTOOD
+        try:
+            code = _say_all(said, session, screen, pressed)
+        except commands.Leave:
+            raise
+        except Exception as error:  # a fault of this program's own ends a question, never the conversation
+            reason = (str(error).splitlines() or [""])[0][:200]
+            screen.line(f"this could not be answered, by a fault in here: {type(error).__name__} {reason}", "error")
+            code = NOT_UNDERSTOOD
     _tell_notes(session, screen)
+    return code
+
+
+def _say_all(said: Iterator[Said], session: Session, screen: Screen, pressed: threading.Event) -> int:
+    code = OK
+    for piece in said:
+        if pressed.is_set():
+            screen.line("stopped", "error")
+            return STOPPED
+        screen.say(piece, session)
+        if isinstance(piece, Answer) and piece.kind == "error":
+            code = NOT_UNDERSTOOD
     return code
 
 

@@ -68,7 +68,7 @@ class TextScreen:
 
     def _piece(self, text: str) -> None:
         """A token: shown on a terminal alone, where the whole step takes its place."""
-        if self._console.is_terminal and "<" not in text:
+        if self._console.is_terminal:
             shown = wording.printable(text).replace("\n", " ")
             self._open += shown
             self._console.file.write(shown)

@@ -12,7 +12,7 @@ from bitzero.chat.model import ROWS, AskedModel, Bits, draw, drawn
 from bitzero.chat.programs import ProgramError
 from bitzero.sandbox import Outcome, Sandbox
 from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, TASK_KINDS, Task
-from bitzero.tasks.tokens import ANS, EOS, decode
+from bitzero.tasks.tokens import ANS, EOS, PAD, decode
 
 WARMTH = 1.0  # temperature of the samples, that of self-play
 Said = str | Step | Answer  # a piece of text as it is written, a step that is complete, the answer
@@ -85,15 +85,15 @@ def _one_deduction(
     rows: list[list[int]] = []
     for rows in draw(asked.model, prompt, [0.0] + [WARMTH] * (ROWS - 1), bits):
         told = rows[0]
-        if EOS in told[:-1]:
+        if EOS in told[:-1]:  # the samples are not done yet
             continue
         items, rest = judging.split_items(decode(told[: told.index(ANS)] if ANS in told else told))
-        ended = ANS in told or told[-1] == EOS
-        items = items if not ended or ANS not in told else [*items, rest] if rest else items
+        if ANS in told and rest:
+            items = [*items, rest]
         new = _judged(items, trace)[len(steps) :]
         yield from new
         steps += new
-        yield decode([told[-1]])
+        yield _written(told)
     answers = [TASK_KINDS[DEDUCTION].parse_answer(row) for row in rows]
     texts = dict.fromkeys(answer for answer in answers if answer)
     values = dict(zip(texts, judging.canonical_values(asked.sandbox, list(texts)), strict=True))
@@ -104,6 +104,14 @@ def _one_deduction(
         right=(found[0] is not None and truth.kind == "ok" and found[0] == truth.value) if known else None,
         votes=_shares(found[1:]), bits=bits, note=None if found[0] else "the model did not come to an answer",
     )  # fmt: skip
+
+
+def _written(told: Sequence[int]) -> str:
+    """What the last id adds to the text."""
+    if told[-1] in (ANS, EOS, PAD):
+        return ""
+    before, after = decode(told[:-1]), decode(told)
+    return after.removeprefix(before)
 
 
 def _judged(items: Sequence[str], trace: Sequence[str] | None) -> list[Step]:

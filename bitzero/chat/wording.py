@@ -48,8 +48,9 @@ def answer_lines(answer: Answer, persona: Persona, verbosity: str) -> list[Line]
 
 def _result(answer: Answer, persona: Persona) -> str:
     text = answer.answer or ""
-    if "\n" in text:
-        text = f"\n{text}\n"
+    below = ""
+    if "\n" in text and answer.kind == "induction":
+        text, below = "the function below", f"\n{text}"
     values = {
         "answer": text, "python": answer.python, "tries": answer.tries, "confidence": answer.confidence,
         "votes": _votes(answer.votes), "note": answer.note,
@@ -66,7 +67,7 @@ def _result(answer: Answer, persona: Persona) -> str:
         return f"{said} Python: {answer.python}" if answer.python else said
     if answer.kind == "deduction":
         return persona.phrase({True: "right", False: "wrong", None: "unjudged"}[answer.right], **values)
-    return persona.phrase("found" if answer.right else "guess", **values)
+    return persona.phrase("found" if answer.right else "guess", **values) + below
 
 
 def _votes(votes: dict[str, float]) -> str:
