@@ -275,10 +275,10 @@ def _expression(asked: str, text: str) -> Question:
         return NotUnderstood(
             hint="examples are written 1 -> 2, 5 -> 10 with Python's values; texts in quotes: 'ab' -> 'ba'"
         )
-    if "?" in text:
-        return NotUnderstood(hint="? stands for what is not known: f(3) == ?, or f(?) == 4; define f first")
     if len(text.split()) > 2 and re.fullmatch(r"[\w\s,.'!?-]+", text):
         return NotUnderstood(hint="this model never read English, only Python; /help shows six questions that work")
+    if "?" in text:
+        return NotUnderstood(hint="? stands for what is not known: f(3) == ?, or f(?) == 4; define f first")
     return NotUnderstood(hint=f"this is not Python: {tree}; /help shows what can be asked")
 
 

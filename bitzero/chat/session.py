@@ -192,6 +192,9 @@ def _value_of(session: Session, question: intent.Expression, text: str) -> Answe
     except (ProgramError, SyntaxError) as error:
         return Answer(kind="error", question=text, note=str(error))
     outcome = judging.value_of(session.sandbox, code, "")
+    if outcome.exc == "NameError":
+        known = f"; functions known by name: {', '.join(session.functions)}" if session.functions else ""
+        return Answer(kind="error", question=text, note=f"a name in it is not defined{known}; /help shows what works")
     fine = outcome.kind == "ok"
     value = judging.explained(outcome)
     return Answer(kind="expression", question=text, answer=value if fine else None, python=value)

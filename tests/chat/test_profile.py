@@ -1,7 +1,6 @@
 """The profile folder: nothing is lost, whatever is killed, torn, shared or full."""
 
 import json
-import multiprocessing
 import os
 import signal
 import stat
@@ -37,27 +36,25 @@ def test_a_damaged_line_is_skipped_counted_and_stays(tmp_path):
     assert ([record["kind"] for record in found], broken) == (["a", "c"], 1)
 
 
-def _write(folder, name):
-    profile = Profile(folder)
-    for number in range(30):
-        profile.append({"kind": name, "number": number, "text": "x" * 5000})
-        if number % 10 == 9:
-            profile.remove(lambda record: record["kind"] == name and record["number"] == number - 1)  # noqa: B023
+WRITER = """
+import pathlib, sys
+from bitzero.chat.profile import Profile
+profile, name = Profile(pathlib.Path(sys.argv[1])), sys.argv[2]
+for number in range(20):
+    profile.append({"kind": name, "number": number, "text": "x" * 5000})
+    if number % 10 == 9:
+        profile.remove(lambda record: record["kind"] == name and record["number"] == number - 1)
+"""
 
 
 def test_two_chats_do_not_corrupt_it(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_write, args=(tmp_path, name)) for name in ("a", "b")]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), name]) for name in ("a", "b")]
+    assert [writer.wait(120) for writer in writers] == [0, 0]
     found, broken = Profile(tmp_path).records()
     assert broken == 0
     for name in ("a", "b"):
-        assert [record["number"] for record in found if record["kind"] == name] == [
-            number for number in range(30) if number % 10 != 8
-        ]
+        numbers = [record["number"] for record in found if record["kind"] == name]
+        assert numbers == [number for number in range(20) if number % 10 != 8]
 
 
 def test_a_kill_loses_nothing_that_was_kept(tmp_path):
