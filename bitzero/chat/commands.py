@@ -1,5 +1,6 @@
 """The words that begin with a slash: each a function from session and words to the lines it says."""
 
+import difflib
 import pathlib
 import platform
 import resource
@@ -38,9 +39,9 @@ def run(session: Session, text: str) -> Iterator[Said]:
     """What a command says, an ``Answer`` last. Raises ``Leave``."""
     name, *words = text.strip().split()
     if name not in COMMANDS:
-        near = [known for known in COMMANDS if len(name) > 1 and known.startswith(name[:3])]
-        hint = f"; did you mean {near[0]}?" if near else ""
-        yield Answer(kind="error", question=text[:200], note=f"no command {name[:40]}{hint} /help shows all")
+        near = difflib.get_close_matches(name[:40], COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else "/help shows all"
+        yield Answer(kind="error", question=text[:200], note=f"no command {name[:40]}; {hint}")
         return
     try:
         for said in COMMANDS[name][0](session, words):
@@ -147,7 +148,8 @@ def _forget(session: Session, what: str) -> str:
 
 
 def _same(stored: dict[str, Any], known: dict[str, Any]) -> bool:
-    return {k: v for k, v in stored.items() if k != "v"} == {k: v for k, v in known.items() if k != "v"}
+    """Whether two records are one; what is read back has the number of its format besides."""
+    return {**stored, "v": 0} == {**known, "v": 0}
 
 
 def _listed(rows: list[tuple[int, dict[str, Any]]], count: int) -> str:
@@ -157,7 +159,8 @@ def _listed(rows: list[tuple[int, dict[str, Any]]], count: int) -> str:
 
 
 def _line_of(record: dict[str, Any]) -> str:
-    sign = {True: "right", False: "wrong"}.get(record.get("right"), "")  # type: ignore[arg-type]
+    right = record.get("right")
+    sign = "right" if right is True else "wrong" if right is False else ""
     text = record.get("source") or record.get("question") or record.get("value") or ""
     return " ".join(f"{record['kind']} {sign} {text}".split())
 

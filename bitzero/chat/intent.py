@@ -96,9 +96,10 @@ def understand(text: str) -> Question:
         )
     if broken := _unwritable(text):
         return NotUnderstood(hint=broken)
-    if _DEF.search(text):
-        return _with_functions(text)
-    return _without_functions(text.strip())
+    try:
+        return _with_functions(text) if _DEF.search(text) else _without_functions(text.strip())
+    except (RecursionError, MemoryError):
+        return NotUnderstood(hint="it is nested too deeply to be read; ask a smaller one")
 
 
 def is_complete(text: str) -> bool:

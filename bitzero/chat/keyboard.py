@@ -3,9 +3,12 @@
 import re
 import sys
 from collections.abc import Callable, Iterator
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from bitzero.chat import intent
+
+if TYPE_CHECKING:
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
 QUOTES = '"""'
 _LONGEST_LINE = 1 << 22  # bytes of a line of a pipe; the rest of a longer one is read as lines of its own
@@ -53,15 +56,15 @@ def typed(before: Callable[[], list[str]], words: Callable[[], list[str]]) -> Ca
     return lambda: session.prompt(">>> ")
 
 
-def _bindings():  # type: ignore[no-untyped-def]
-    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+def _bindings() -> "KeyBindings":
+    from prompt_toolkit.key_binding import KeyBindings
     from prompt_toolkit.keys import Keys
 
     keys = KeyBindings()
 
     @keys.add("enter")
     @keys.add("c-j")
-    def _(event: KeyPressEvent) -> None:
+    def _(event: "KeyPressEvent") -> None:
         buffer = event.current_buffer
         if is_complete(buffer.text):
             buffer.validate_and_handle()
@@ -69,7 +72,7 @@ def _bindings():  # type: ignore[no-untyped-def]
             buffer.insert_text("\n")
 
     @keys.add(Keys.BracketedPaste)
-    def _(event: KeyPressEvent) -> None:
+    def _(event: "KeyPressEvent") -> None:
         if len(event.data) > intent.MAX_CHARS:  # drawing it would take minutes; the answer says that it is too long
             event.app.exit(result=event.data)
         else:

@@ -5,6 +5,7 @@ python launch.py --mode=chat --model=FILE --prompt="def f(a): return a + 1; f(3)
 """
 
 import contextlib
+import functools
 import os
 import pathlib
 import signal
@@ -49,8 +50,9 @@ def main(order: Order) -> int:
     warm = threading.Thread(target=model.warm_up, args=(asked,), daemon=True)
     with Sandbox(judging.LIMITS, allow_unsafe=asked.solver.cfg.sandbox.allow_unsafe) as sandbox:
         session = open_session(asked, sandbox, profile)
+        asked.wait = functools.partial(_wait, warm, screen)
         warm.start()
-        code = _converse(order, session, screen, warm)
+        code = _converse(order, session, screen)
     if warm.is_alive():  # the compiler cannot be stopped, and a thread in it would be torn down under its feet
         sys.stdout.flush()
         sys.stderr.flush()
@@ -58,20 +60,20 @@ def main(order: Order) -> int:
     return code
 
 
-def _converse(order: Order, session: Session, screen: Screen, warm: threading.Thread) -> int:
+def _converse(order: Order, session: Session, screen: Screen) -> int:
     if order.prompt is not None:
-        return _answer_all(iter([order.prompt]), session, screen, warm)
+        return _answer_all(iter([order.prompt]), session, screen)
     if not keyboard.is_terminal():
-        return _answer_all(keyboard.piped(sys.stdin.buffer), session, screen, warm)
-    return _talk(session, screen, warm)
+        return _answer_all(keyboard.piped(sys.stdin.buffer), session, screen)
+    return _talk(session, screen)
 
 
-def _answer_all(questions: Iterator[str], session: Session, screen: Screen, warm: threading.Thread) -> int:
+def _answer_all(questions: Iterator[str], session: Session, screen: Screen) -> int:
     """Every question in its turn; the worst of their exit codes."""
     code = OK
     for text in questions:
         try:
-            result = _answer(text, session, screen, warm)
+            result = _answer(text, session, screen)
         except commands.Leave:
             return code
         if result == STOPPED:
@@ -80,7 +82,7 @@ def _answer_all(questions: Iterator[str], session: Session, screen: Screen, warm
     return code
 
 
-def _talk(session: Session, screen: Screen, warm: threading.Thread) -> int:
+def _talk(session: Session, screen: Screen) -> int:
     screen.line(session.persona().greeting, "plain")
     screen.line("I never read English; /help shows what I can be asked. Ctrl-D leaves.")
     earlier = [text for record in session.records if isinstance(text := record.get("question"), str)]
@@ -90,19 +92,17 @@ def _talk(session: Session, screen: Screen, warm: threading.Thread) -> int:
         try:
             text = read()
             if text.strip():
-                _answer(text, session, screen, warm)
+                _answer(text, session, screen)
         except KeyboardInterrupt:
             continue  # Ctrl-C at the prompt drops what was typed
         except (EOFError, commands.Leave):
             return OK
 
 
-def _answer(text: str, session: Session, screen: Screen, warm: threading.Thread) -> int:
+def _answer(text: str, session: Session, screen: Screen) -> int:
     """Says what there is to say to one text; Ctrl-C ends it between two pieces."""
     code = OK
     with _ctrl_c() as pressed:
-        if not text.lstrip().startswith("/") or text.split()[0] == "/puzzle":
-            _wait(warm, screen)
         said = commands.run(session, text) if text.lstrip().startswith("/") else respond(session, text)
         try:
             code = _say_all(said, session, screen, pressed)

@@ -11,6 +11,7 @@ from bitzero.evaluation.questions import Solver
 from bitzero.evaluation.streaming import stream_rows
 from bitzero.model import packing
 from bitzero.run import packed_file
+from bitzero.tasks.tokens import PAD
 
 ROWS = 8  # answers decoded side by side; one shape, so that little is compiled
 Bits = Literal["ternary", "all"]
@@ -26,6 +27,7 @@ class AskedModel:
     tokens: int = 0  # drawn so far, of all rows
     seconds: float = 0.0  # that this took
     asked: int = 0  # draws so far: the seed of the next
+    wait: Callable[[], None] = lambda: None  # called before every draw: until what it needs is compiled
 
     @property
     def has_tiers(self) -> bool:
@@ -50,18 +52,21 @@ def draw(
     model: AskedModel, prompt: Sequence[int], temperatures: Sequence[float], bits: Bits
 ) -> Iterator[list[list[int]]]:
     """The ids of every row so far, once after each new token; ends when all rows have."""
+    model.wait()
     solver = dataclasses.replace(model.solver, weights=model.weights[bits])
     rows: list[list[int]] = [[] for _ in temperatures]
     model.asked += 1
-    started = time.perf_counter()
-    try:
-        for new in stream_rows(solver, prompt, temperatures, max_new=solver.cfg.tasks.answer, seed=model.asked):
-            for row, token in zip(rows, new, strict=True):
-                row.append(token)
-            model.tokens += sum(token != 0 for token in new)
-            yield rows
-    finally:
+    stream = stream_rows(solver, prompt, temperatures, max_new=solver.cfg.tasks.answer, seed=model.asked)
+    while True:
+        started = time.perf_counter()
+        new = next(stream, None)
         model.seconds += time.perf_counter() - started
+        if new is None:
+            return
+        for row, token in zip(rows, new, strict=True):
+            row.append(token)
+        model.tokens += sum(token != PAD for token in new)
+        yield rows
 
 
 def drawn(model: AskedModel, prompt: Sequence[int], temperatures: Sequence[float], bits: Bits) -> list[list[int]]:
@@ -71,10 +76,8 @@ def drawn(model: AskedModel, prompt: Sequence[int], temperatures: Sequence[float
 
 
 def warm_up(model: AskedModel) -> None:
-    """Compiles what every answer needs, or fetches it from the cache."""
-    for _ in draw(model, model.solver.kinds[0].proposer_prompt(0, None), [0.0] * ROWS, "all"):
-        break
-    if model.has_tiers:
-        for _ in draw(model, model.solver.kinds[0].proposer_prompt(0, None), [0.0] * ROWS, "ternary"):
-            break
-    model.tokens, model.seconds, model.asked = 0, 0.0, 0
+    """Compiles what every answer needs, or fetches it from the cache; needs no turn."""
+    prompt, max_new = model.solver.kinds[0].proposer_prompt(0, None), model.solver.cfg.tasks.answer
+    for weights in (model.weights["ternary"], model.weights["all"])[: 1 + model.has_tiers]:
+        solver = dataclasses.replace(model.solver, weights=weights)
+        next(stream_rows(solver, prompt, [0.0] * ROWS, max_new=max_new, seed=0))

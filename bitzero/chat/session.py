@@ -14,7 +14,7 @@ from bitzero.chat.persona import Persona, PersonaError
 from bitzero.chat.profile import Profile, ProfileError
 from bitzero.chat.programs import ProgramError
 from bitzero.chat.puzzles import Puzzle
-from bitzero.chat.solving import Asked, Said, answer_to
+from bitzero.chat.solving import TOO_DEEP, Asked, Said, answer_to
 from bitzero.sandbox import Sandbox
 
 BITS = ("auto", "ternary", "all")
@@ -191,6 +191,8 @@ def _value_of(session: Session, question: intent.Expression, text: str) -> Answe
         code = programs.expression_program(question.text, session.functions)
     except (ProgramError, SyntaxError) as error:
         return Answer(kind="error", question=text, note=str(error))
+    except RecursionError:
+        return Answer(kind="error", question=text, note=TOO_DEEP)
     outcome = judging.value_of(session.sandbox, code, "")
     if outcome.exc == "NameError":
         known = f"; functions known by name: {', '.join(session.functions)}" if session.functions else ""
@@ -203,8 +205,9 @@ def _value_of(session: Session, question: intent.Expression, text: str) -> Answe
 def _judge_puzzle(session: Session, puzzle: Puzzle, text: str) -> Answer:
     try:
         right, python = puzzle.judged(session.sandbox, text)
-    except ProgramError as error:
-        return Answer(kind="error", question=text, note=str(error))
+    except (ProgramError, RecursionError) as error:
+        note = TOO_DEEP if isinstance(error, RecursionError) else str(error)
+        return Answer(kind="error", question=text, note=note)
     session.puzzle = None
     session.keep({
         "kind": "puzzle", "about": puzzle.kind, "level": puzzle.level, "question": puzzle.text(), "answer": text[:500],

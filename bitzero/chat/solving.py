@@ -2,7 +2,7 @@
 
 import collections
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bitzero.chat import judging, programs
@@ -14,8 +14,10 @@ from bitzero.sandbox import Outcome, Sandbox
 from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, TASK_KINDS, Task
 from bitzero.tasks.tokens import ANS, EOS, PAD, decode
 
+TOO_DEEP = "it is nested too deeply to be taken apart; ask a smaller one"
 WARMTH = 1.0  # temperature of the samples, that of self-play
 Said = str | Step | Answer  # a piece of text as it is written, a step that is complete, the answer
+Judge = Callable[[Sequence[str]], list[float | None]]  # how sure it is that each answer is right; None: it is not
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,21 +33,29 @@ class Asked:
     def precisions(self) -> tuple[Bits, ...]:
         """The precisions to ask at, in turn."""
         if not self.model.has_tiers:
-            return ("all",)
-        return {"ternary": ("ternary",), "all": ("all",)}.get(self.bits, ("ternary", "all"))  # type: ignore[return-value]
+            return ("ternary",)
+        found: dict[str, tuple[Bits, ...]] = {"ternary": ("ternary",), "all": ("all",)}
+        return found.get(self.bits, ("ternary", "all"))
 
 
 def answer_to(question: Deduction | Abduction | Induction, asked: Asked, text: str) -> Iterator[Said]:
     """Text and steps as they come, then the answer. Never raises for what was asked."""
     started = time.perf_counter()
-    kinds = {Deduction: _deduce, Abduction: _abduce, Induction: _induce}
     try:
-        for said in kinds[type(question)](question, asked):  # type: ignore[operator]
+        for said in _pieces(question, asked):
             if isinstance(said, Answer):
                 said = replace(said, question=text, seconds=time.perf_counter() - started)
             yield said
     except ProgramError as error:
         yield Answer(kind="error", question=text, note=str(error))
+    except RecursionError:
+        yield Answer(kind="error", question=text, note=TOO_DEEP)
+
+
+def _pieces(question: Deduction | Abduction | Induction, asked: Asked) -> Iterator[Said]:
+    if isinstance(question, Deduction):
+        return _deduce(question, asked)
+    return _abduce(question, asked) if isinstance(question, Abduction) else _induce(question, asked)
 
 
 # ---- deduction ----
@@ -162,7 +172,7 @@ def _induce(question: Induction, asked: Asked) -> Iterator[Said]:
     yield from _search("induction", INDUCTION, prompt, judge, asked)
 
 
-def _search(name, kind, prompt, judge, asked: Asked) -> Iterator[Said]:  # type: ignore[no-untyped-def]
+def _search(name: str, kind: int, prompt: Sequence[int], judge: Judge, asked: Asked) -> Iterator[Said]:
     """Batches of answers, judged as they come in; ends with the first that verifies, or the most frequent."""
     if note := _too_long(prompt, asked):
         yield Answer(kind=name, question="", note=note)
@@ -195,7 +205,7 @@ def _batch(asked: Asked, kind: int, prompt: Sequence[int], bits: Bits, *, greedy
     return [TASK_KINDS[kind].parse_answer(row) for row in rows]
 
 
-def _verdicts(answers, judge) -> dict[str, float | None]:  # type: ignore[no-untyped-def]
+def _verdicts(answers: Sequence[str | None], judge: Judge) -> dict[str, float | None]:
     distinct = list(dict.fromkeys(answer for answer in answers if answer))
     return dict(zip(distinct, judge(distinct), strict=True)) if distinct else {}
 
