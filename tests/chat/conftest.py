@@ -23,6 +23,10 @@ from bitzero.run import packed_file
 ROOT = pathlib.Path(__file__).parents[2]
 MODEL = Model(num_layers=1, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32, max_tier=8, smear=1)
 CFG = dataclasses.replace(Config(), model=MODEL)
+# A session of its own has no terminal yet, and Ctrl-C goes to the one that has it.
+_TAKE_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+)
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07]*\x07|[=>()][\w]?)")
 
 
@@ -60,7 +64,7 @@ class Terminal:
         termios.tcsetwinsize(slave, (50, 200))
         environment = os.environ | {"TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
         self.process = subprocess.Popen(
-            command(model, profile, *more), cwd=ROOT, stdin=slave, stdout=slave, stderr=slave, env=environment,
+            [sys.executable, "-c", _TAKE_TERMINAL, *command(model, profile, *more)], cwd=ROOT, stdin=slave, stdout=slave, stderr=slave, env=environment,
             start_new_session=True,
         )  # fmt: skip
         os.close(slave)

@@ -36,7 +36,7 @@ def test_a_function_of_many_lines_is_remembered_by_name(terminal):
 
 def test_near_misses_get_a_line(terminal):
     terminal.ask("hello how are you", "never read English, only Python")
-    terminal.ask("/hlep", "no command /hlep")
+    terminal.ask("/hlep", "no command /hlep; did you mean /help")
     terminal.ask("/set tries many", "tries must be from 1 to 256")
     terminal.type('"""\r1 -> 2\r"""\r')
     terminal.expect("two or more")
@@ -53,9 +53,7 @@ def test_settings_personas_and_statistics(terminal):
 def test_ctrl_c_stops_an_answer_and_not_the_conversation(terminal):
     terminal.ask("/set tries 256", "tries is 256")
     terminal.type("1 -> 2, 5 -> 77, 8 -> 3\r")
-    terminal.expect(r"8 -> 3\s")
-    while terminal.text().count(".") == 0:
-        terminal.read(0.1)
+    terminal.expect(r"\.")  # a dot for each batch of tries
     terminal.type("\x03")
     terminal.expect("stopped")
     terminal.ask("1 + 1", "Python: 2")
@@ -90,8 +88,9 @@ def test_a_pipe_gets_one_json_object_a_question(model_file, tmp_path):
         b"2 ** 5",
         b"\xff\xfe",
         b"\x1b[2J",
+        b"",
     ]
-    lines += [b"def g(a): return " + b"a + " * 300 + b"a; g(1)", b"[0] * 10**9", b"/persona show"]
+    lines += [b"def g(a): return " + b"a + " * 60 + b"a; g(1)", b"[0] * 10**9", b"/persona show"]
     code, out, err = ran(model_file, tmp_path / "p", "--json", given=b"\n".join(lines))
     found = [json.loads(line) for line in out.splitlines()]
     kinds = [
@@ -108,15 +107,15 @@ def test_a_pipe_gets_one_json_object_a_question(model_file, tmp_path):
     assert [answer["kind"] for answer in found] == kinds, err
     assert found[0]["python"] == "4" and found[0]["right"] in (True, False)
     assert found[3]["answer"] == "32" and "UTF-8" in found[4]["note"] and "control character" in found[5]["note"]
-    assert found[6]["python"] == "301" and "tokens and the model reads" in found[6]["note"]
-    assert found[7]["python"] in ("takes too much memory", "gives a value that is too long to show")
+    assert found[6]["python"] == "61" and "tokens and the model reads" in found[6]["note"]
+    assert "answer" not in found[7] and "memory" in found[7]["python"].lower()
     assert code == 3 and "Traceback" not in err
 
 
 def test_one_prompt_where_nothing_can_be_kept(model_file, tmp_path):
     (tmp_path / "file").write_text("")
     code, out, err = ran(model_file, tmp_path / "file", "--prompt=3 * 4")
-    assert (code, err) == (0, "") and out.splitlines()[0] == "Python: 12"
+    assert code == 0 and "Traceback" not in err and out.splitlines()[0] == "Python: 12"
     assert "not kept, " in out.splitlines()[1] and len(out.splitlines()) == 2
 
 
