@@ -63,10 +63,10 @@ class Terminal:
         self.master, slave = pty.openpty()
         termios.tcsetwinsize(slave, (50, 200))
         environment = os.environ | {"TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1"}
+        start = [sys.executable, "-c", _TAKE_TERMINAL, *command(model, profile, *more)]
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _TAKE_TERMINAL, *command(model, profile, *more)], cwd=ROOT, stdin=slave, stdout=slave, stderr=slave, env=environment,
-            start_new_session=True,
-        )  # fmt: skip
+            start, cwd=ROOT, stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True
+        )
         os.close(slave)
         self.raw = ""
         self.seen = 0  # characters of the text that were expected already
