@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.chat.conftest import Terminal, ran
+from tests.chat.terminal import Terminal, ran
 
 
 def test_it_greets_and_helps_with_examples_that_work(terminal):
