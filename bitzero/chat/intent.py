@@ -118,7 +118,7 @@ def is_complete(text: str) -> bool:
 
 def _with_functions(text: str) -> Question:
     functions, rest = _split_source(text)
-    tree = _tree(functions)
+    tree = _module(functions)
     if isinstance(tree, str):
         return NotUnderstood(hint=f"this is not Python: {tree}")
     names = tuple(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
@@ -205,10 +205,9 @@ def _wanted(name: str, value: str) -> Question:
 
 def _call(text: str) -> tuple[str, str] | None:
     """Name and argument list of a call with literal arguments alone; None for anything else."""
-    tree = _tree(text, "eval")
-    if isinstance(tree, str) or not isinstance(tree.body, ast.Call) or not isinstance(tree.body.func, ast.Name):
+    call = _body(text)
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
         return None
-    call = tree.body
     if any(keyword.arg is None for keyword in call.keywords):
         return None
     values = [*call.args, *(keyword.value for keyword in call.keywords)]
@@ -263,7 +262,7 @@ def _pair(text: str) -> tuple[str, str, int] | None:
 
 
 def _expression(asked: str, text: str) -> Question:
-    tree = _tree(asked, "eval")
+    tree = _body(asked)
     if not isinstance(tree, str):
         return Expression(text=asked.strip())
     if match := re.match(r"^([A-Za-z_]\w*)\s*(?:=|:=)\s*\S", text):
@@ -291,12 +290,23 @@ _BUILTINS = frozenset(
 )
 
 
-def _tree(text: str, mode: str = "exec") -> "ast.Module | ast.Expression | str":
+def _module(text: str) -> ast.Module | str:
     """The tree of a text, or in a few words why it has none."""
+    tree = _parsed(text, "exec")
+    return tree if isinstance(tree, ast.Module | str) else "it is no program"
+
+
+def _body(text: str) -> ast.expr | str:
+    """The tree of a single expression, or in a few words why there is none."""
+    tree = _parsed(text.strip(), "eval")
+    return tree.body if isinstance(tree, ast.Expression) else tree if isinstance(tree, str) else "it is no expression"
+
+
+def _parsed(text: str, mode: str) -> ast.AST | str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd escapes in the person's strings
-            return ast.parse(text.strip() if mode == "eval" else text, mode=mode)  # type: ignore[return-value]
+            return ast.parse(text, mode=mode)
     except SyntaxError as error:
         where = f" (line {error.lineno})" if error.lineno and "\n" in text else ""
         return f"{error.msg}{where}"
@@ -315,8 +325,8 @@ def _value(node: ast.AST) -> ast.AST | None:
 
 def _literal(text: str) -> str | None:
     """The text of exactly one literal as Python writes it; None for anything else."""
-    tree = _tree(text, "eval")
-    return None if isinstance(tree, str) or _value(tree.body) is None else ast.unparse(tree.body)
+    tree = _body(text)
+    return None if isinstance(tree, str) or _value(tree) is None else ast.unparse(tree)
 
 
 def _unwritable(text: str) -> str | None:
