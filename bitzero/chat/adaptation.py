@@ -56,8 +56,8 @@ def _level(records: Sequence[Mapping[str, Any]]) -> tuple[int, str | None]:
 
 def _verbosity(persona: Persona, records: Sequence[Mapping[str, Any]]) -> tuple[str, str | None]:
     """The one that was chosen by hand last, once it was chosen often enough."""
-    chosen = [r.get("value") for r in records if r.get("kind") == "choice" and r.get("setting") == "verbosity"]
-    chosen = [str(value) for value in chosen if value in VERBOSITIES]
+    asked = [r.get("value") for r in records if r.get("kind") == "choice" and r.get("setting") == "verbosity"]
+    chosen = [str(value) for value in asked if value in VERBOSITIES]
     if not chosen or chosen.count(chosen[-1]) < _CHOICES or chosen[-1] == persona.verbosity:
         return persona.verbosity, None
     times = chosen.count(chosen[-1])

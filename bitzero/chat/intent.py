@@ -317,7 +317,7 @@ def _parsed(text: str, mode: str) -> ast.AST | str:
 def _value(node: ast.AST) -> ast.AST | None:
     """The node, if it stands for a literal."""
     try:
-        ast.literal_eval(node)  # type: ignore[arg-type]
+        ast.literal_eval(node)
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None
     return node
