@@ -24,14 +24,19 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("config", None, "experiment file, or file:variant; --config.group.key=value changes one setting")
 flags.DEFINE_string("workdir", None, "where the run lives; default: runs/<experiment>")
 flags.DEFINE_enum(
-    "mode", "train", ["train", "eval", "export", "sweep"],
-    "train (goes on where it stopped), eval (held-out table only), export (<workdir>/packed.npz) or sweep (many runs)",
+    "mode", "train", ["train", "eval", "export", "sweep", "chat"],
+    "train (goes on where it stopped), eval (held-out table only), export (<workdir>/packed.npz), sweep (many runs) or "
+    "chat (a conversation with a packed model)",
 )  # fmt: skip
 flags.DEFINE_string("sweep", None, "sweep: its file, such as experiments/sweeps/precision_budget.py")
 flags.DEFINE_integer("seeds", 5, "sweep: every point is run for the seeds 0 to this number − 1")
 flags.DEFINE_integer("jobs", 1, "sweep: runs at once, each on its share of the cores")
 flags.DEFINE_string("bases", None, "sweep: where shared warm-ups live, for several sweeps; default: <workdir>/bases")
 flags.DEFINE_bool("dry_run", False, "sweep: list and check the points, run nothing")
+flags.DEFINE_string("model", None, "chat: the packed model; default: <workdir>/packed.npz")
+flags.DEFINE_string("prompt", None, "chat: one question, answered and done")
+flags.DEFINE_bool("json", False, "chat: one JSON object a question on standard output")
+flags.DEFINE_string("profile_dir", None, "chat: what is remembered of the person; default: the user's data folder")
 
 
 def main(argv: list[str]) -> int:
@@ -43,6 +48,8 @@ def main(argv: list[str]) -> int:
             raise ConfigError(f"unknown argument {argv[1]!r}; settings are given as --config.group.key=value")
         if FLAGS.mode == "sweep":
             return _sweep()
+        if FLAGS.mode == "chat":
+            return _chat()
         if FLAGS.sweep:
             raise ConfigError("--sweep is for --mode=sweep")
         cfg = read_config(FLAGS.config, _OVERRIDES)
@@ -70,7 +77,27 @@ def _run(mode: str, cfg: Config, workdir: pathlib.Path) -> int:
         return 1
 
 
-def _settle_device() -> None:
+def _chat() -> int:
+    if not (FLAGS.model or FLAGS.workdir):
+        raise ConfigError("--mode=chat needs --model=FILE; --mode=export makes one of a run")
+    _settle_device(quiet=True)
+    from bitzero.chat import main as chat
+    from bitzero.run.workdir import RunError
+
+    path = lambda flag: pathlib.Path(flag).expanduser() if flag else None
+    file = path(FLAGS.model) or pathlib.Path(FLAGS.workdir) / "packed.npz"
+    try:
+        return chat.main(
+            chat.Order(model=file, profile_dir=path(FLAGS.profile_dir), prompt=FLAGS.prompt, json=FLAGS.json)
+        )
+    except (RunError, chat.SandboxUnavailable) as error:
+        print(f"launch.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _settle_device(*, quiet: bool = False) -> None:
     """Sets what JAX reads when it is imported, and says which device that will be; raises ``ConfigError``."""
     asked = os.environ.get("JAX_PLATFORMS", "").strip().lower()
     driver = accelerator.Driver(trouble="not asked") if asked == "cpu" else accelerator.ask_driver()
@@ -78,7 +105,8 @@ def _settle_device() -> None:
     if choice.refusal:
         raise ConfigError(choice.refusal)
     os.environ.update(choice.settings)
-    print(choice.line, flush=True)
+    if not quiet:
+        print(choice.line, flush=True)
 
 
 def _sweep() -> int:

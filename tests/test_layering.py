@@ -11,8 +11,9 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # room → rooms it may import (itself always). Standard library is free; third parties are checked below for some.
 ARROWS = {
-    "launch": {"run", "sweep", "config"},
+    "launch": {"run", "sweep", "chat", "config"},
     "experiments": {"config"},
+    "chat": {"run", "evaluation", "model", "tasks", "sandbox", "config"},
     "sweep": {"run", "evaluation", "config"},
     "run": {"evaluation", "selfplay", "model", "generator", "tasks", "sandbox", "state", "config"},
     "evaluation": {"selfplay", "model", "generator", "tasks", "sandbox", "state", "config"},
@@ -28,6 +29,7 @@ ARROWS = {
 DOOR = "bitzero/selfplay/verify.py"  # the one file of self-play that may reach the executor
 # Rooms that may know only some modules of another.
 NARROW = {
+    ("chat", "run"): {"device", "packed_file"},  # reads a model on this machine; never trains
     ("evaluation", "generator"): {"programs"},  # which programs, never how they are ordered or made ahead
     ("evaluation", "selfplay"): {"buffer", "objective", "rollout", "schedule", "skeletons", "warmup"},
 }

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from bitzero.config import BLOCK_ROWS, Model, Operand, kernel_parts
+from bitzero.config import BLOCK_ROWS, INDEX_BITS, Model, Operand, kernel_parts
 from bitzero.model import quant, transformer
 from pallas_kernels import Packed, Residual, layout
 from pallas_kernels import pack as pack_matrix
@@ -73,6 +73,35 @@ def to_dense(tree: dict[str, Any], operand: Operand) -> dict[str, Any]:
         return quant.Dense(codes=jax.vmap(layout.integers_of)(leaf).astype(quant.float_type(operand)), scale=leaf.scale)
 
     return jax.tree.map(dense, tree, is_leaf=_is_packed)
+
+
+def without_tiers(tree: dict[str, Any]) -> dict[str, Any]:
+    """A packed tree with every residual dropped: the ternary codes alone under α, a plain BitNet model."""
+
+    def plain(leaf: Any) -> Any:
+        if not _is_packed(leaf):
+            return leaf
+        scale = leaf.scale * jax.vmap(layout.row_factors)(leaf)  # α/m · m, exact for powers of two
+        return dataclasses.replace(leaf, scale=scale, residual={})
+
+    return jax.tree.map(plain, tree, is_leaf=_is_packed)
+
+
+def stored_bits(tree: dict[str, Any]) -> float:
+    """Mean stored bits a ternary-able weight of a packed tree: codes, residuals and the index of each promoted block.
+
+    As ``precision.mean_stored_bits`` counts them; padding and the scales of rows are left out there too.
+    """
+    bits = weights = 0.0
+    for leaf in jax.tree.leaves(tree, is_leaf=_is_packed):
+        if _is_packed(leaf):
+            n, k = leaf.shape
+            weights += n * k * leaf.codes.shape[0]
+            bits += 2 * n * k * leaf.codes.shape[0]
+            for m, planes in leaf.residual.items():
+                blocks = int((np.asarray(planes.block) < -(-n // BLOCK_ROWS)).sum())
+                bits += blocks * (BLOCK_ROWS * k * 2 * layout.PLANES[m] + INDEX_BITS)
+    return bits / weights if weights else 0.0
 
 
 def weight_bytes(params: dict[str, Any]) -> tuple[int, int]:

@@ -12,7 +12,7 @@ import sys
 _PLAIN = "plain"  # name of the encoding error handler
 _ASCII = {
     "·": "-", "–": "-", "—": "-", "−": "-", "…": "...", "×": "x", "÷": "/", "±": "+/-", "≤": "<=", "≥": ">=", "→": "->",
-    "λ": "lambda", "α": "alpha", "σ": "sigma", "Δ": "delta", "²": "2",
+    "✓": "+", "✗": "x", "λ": "lambda", "α": "alpha", "σ": "sigma", "Δ": "delta", "²": "2",
 }  # fmt: skip
 
 

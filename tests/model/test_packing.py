@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bitzero.config import BLOCK_ROWS, Model, kernel_parts
-from bitzero.model import packing, quant, transformer
+from bitzero.model import packing, precision, quant, transformer
 from bitzero.selfplay import rollout
 from pallas_kernels import layout
 
@@ -79,3 +79,18 @@ def test_a_ternary_tree_takes_two_bits_a_weight_and_a_scale_a_row():
     rows = cfg.num_layers * sum(sum(parts) for parts in kernel_parts(cfg).values())
     assert matrices == weights // 4 + 4 * rows
     assert rest == 4 * (sum(leaf.size for leaf in jax.tree.leaves(params)) - weights)
+
+
+def test_without_tiers_a_plain_ternary_model_is_left(model):
+    params, precision = model
+    tree = packing.pack(params, precision, CFG)
+    plain = packing.without_tiers(tree)
+    bare = {"layers": {name: t | {"tier": jnp.zeros_like(t["tier"])} for name, t in precision["layers"].items()}}
+    jax.tree.map(np.testing.assert_array_equal, packing.to_dense(plain, "f32"), quant.materialise(params, bare, CFG))
+    assert packing.stored_bits(plain) == 2.0
+
+
+def test_stored_bits_are_those_that_the_budget_counts(model):
+    params, state = model
+    counted = precision.mean_stored_bits(state, CFG)
+    assert packing.stored_bits(packing.pack(params, state, CFG)) == pytest.approx(float(counted), rel=1e-6)

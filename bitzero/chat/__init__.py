@@ -1,0 +1,1 @@
+"""A person at the keyboard: questions to a trained model, answered, checked by running Python, and remembered."""

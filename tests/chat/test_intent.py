@@ -1,0 +1,96 @@
+"""The grammar: what each text asks for, and what is said to a text that asks for nothing."""
+
+import re
+
+import pytest
+
+from bitzero.chat import intent, keyboard
+from bitzero.chat.intent import Abduction, Deduction, Definition, Expression, Induction, NotUnderstood, understand
+
+LINE = "def f(a): return a + 1"
+LONG = "def f(a):\n    b = a\n    return b"
+
+
+@pytest.mark.parametrize(
+    ("text", "question"),
+    [
+        (f"{LINE}\nf(3)", Deduction(source=LINE, name="f", args="3")),
+        (f"{LINE}; f(3)", Deduction(source=LINE, name="f", args="3")),
+        (f"{LONG}\n\nprint(f([1], k='x'))", Deduction(source=LONG, name="f", args="[1], k='x'")),
+        (f"{LONG}\r\nf(3) == ?", Deduction(source=LONG, name="f", args="3")),
+        ("double(4)", Deduction(source="", name="double", args="4")),
+        (f"{LONG}\nf(?) == 4", Abduction(source=LONG, name="f", value="4")),
+        (f"{LINE}; -> [1, 2]", Abduction(source=LINE, name="f", value="[1, 2]")),
+        (f"{LINE}\n'ab'", Abduction(source=LINE, name="f", value="'ab'")),
+        ("4 == double(?)", Abduction(source="", name="double", value="4")),
+        ("1 -> 2, 5 -> 10", Induction(inputs=("1", "5"), outputs=("2", "10"))),
+        ("1, 2 -> 3; 5, 1 => 6", Induction(inputs=("1, 2", "5, 1"), outputs=("3", "6"))),
+        ("[1, 2] -> 'a;b'\n[] → ''", Induction(inputs=("[1, 2]", "[]"), outputs=("'a;b'", "''"))),
+        ("f(1) -> 2, f(2) -> 3", Induction(inputs=("1", "2"), outputs=("2", "3"))),
+        (LINE, Definition(source=LINE, names=("f",))),
+        ("sum([1, 2]) * 2", Expression(text="sum([1, 2]) * 2")),
+        ("len([1])", Expression(text="len([1])")),
+        ("f(1) + 1", Expression(text="f(1) + 1")),
+    ],
+)
+def test_a_question_is_understood(text, question):
+    assert understand(text) == question
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("", "nothing was asked"),
+        ("hello, how are you?", "never read English"),
+        ("what do you know", "never read English"),
+        ("x = 3", "write it as a function"),
+        ("1 -> 2", "two or more"),
+        ("1 -> 2, 1 -> 3", "no function does both"),
+        ("1 -> 2; 1, 2 -> 3", "different numbers of inputs"),
+        ("1 -> abc, 2 -> 3", "is no example"),
+        ("'a -> 2, 5 -> 3", "do not match"),
+        ("def f(a) return a", "not Python: expected ':'"),
+        ("import os", "statements stand in a function"),
+        ("f(?) == x", "not a plain value"),
+        (f"import os\n{LINE}", "only functions"),
+        (f"{LINE}\ng(3)", "g is not defined here"),
+        (f"{LINE}\na b", "this is not Python"),
+        ("f(?)", r"\? stands for"),
+        ("a\x1b[31m", "control character '\\\\x1b'"),
+        ("\udcff", "no UTF-8"),
+        ("(" * 500, "nested"),
+        ("-" * 9000 + "1", "nested|Python"),
+        ("1" * 1_000_000, "1,000,000 characters are too many"),
+    ],
+)
+def test_a_near_miss_gets_a_correction_of_one_line(text, hint):
+    found = understand(text)
+    assert isinstance(found, NotUnderstood) and "\n" not in found.hint
+
+    assert re.search(hint, found.hint)
+
+
+@pytest.mark.parametrize(
+    ("lines", "complete"),
+    [
+        (LINE, True),
+        ("def f(a):", False),
+        ("def f(a):\n    return a", False),
+        ("def f(a):\n    return a\n", True),
+        (f"{LONG}\nf(3)", True),
+        ("[1,", False),
+        ('"""', False),
+        ('"""\n1 -> 2\n5 -> 6\n"""', True),
+        ("/help", True),
+        ("1 -> 2, 5 -> 10", True),
+    ],
+)
+def test_enter_ends_a_text_only_where_it_is_whole(lines, complete):
+    assert keyboard.is_complete(lines) is complete
+
+
+def test_no_text_runs(tmp_path):
+    mark = tmp_path / "ran"
+    for text in (f"open({str(mark)!r}, 'w')", f"def f(a=open({str(mark)!r}, 'w')): return a\nf(1)"):
+        intent.understand(text)
+    assert not mark.exists()
