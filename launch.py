@@ -20,6 +20,7 @@ from bitzero.run import accelerator
 from bitzero.run.experiment import read_config
 from bitzero.run.terminal import settle_streams
 
+SHIPPED = pathlib.Path(__file__).parent / "bitzero" / "assets" / "model.npz"
 FLAGS = flags.FLAGS
 flags.DEFINE_string("config", None, "experiment file, or file:variant; --config.group.key=value changes one setting")
 flags.DEFINE_string("workdir", None, "where the run lives; default: runs/<experiment>")
@@ -33,7 +34,7 @@ flags.DEFINE_integer("seeds", 5, "sweep: every point is run for the seeds 0 to t
 flags.DEFINE_integer("jobs", 1, "sweep: runs at once, each on its share of the cores")
 flags.DEFINE_string("bases", None, "sweep: where shared warm-ups live, for several sweeps; default: <workdir>/bases")
 flags.DEFINE_bool("dry_run", False, "sweep: list and check the points, run nothing")
-flags.DEFINE_string("model", None, "chat: the packed model; default: <workdir>/packed.npz")
+flags.DEFINE_string("model", None, "chat: the packed model; default: <workdir>/packed.npz, or the shipped one")
 flags.DEFINE_string("prompt", None, "chat: one question, answered and done")
 flags.DEFINE_bool("json", False, "chat: one JSON object a question on standard output")
 flags.DEFINE_string("profile_dir", None, "chat: what is remembered of the person; default: the user's data folder")
@@ -78,14 +79,15 @@ def _run(mode: str, cfg: Config, workdir: pathlib.Path) -> int:
 
 
 def _chat() -> int:
-    if not (FLAGS.model or FLAGS.workdir):
-        raise ConfigError("--mode=chat needs --model=FILE; --mode=export makes one of a run")
     _settle_device(quiet=True)
     from bitzero.chat import main as chat
     from bitzero.run.workdir import RunError
 
     path = lambda flag: pathlib.Path(flag).expanduser() if flag else None
-    file = path(FLAGS.model) or pathlib.Path(FLAGS.workdir) / "packed.npz"
+    file = path(FLAGS.model) or (path(FLAGS.workdir) / "packed.npz" if FLAGS.workdir else SHIPPED)
+    if file == SHIPPED:
+        line = f"the model that comes with BitZero ({SHIPPED.name}, see MODEL.md beside it); --model=FILE asks another"
+        print(line, file=sys.stderr if FLAGS.json else sys.stdout, flush=True)
     try:
         return chat.main(
             chat.Order(model=file, profile_dir=path(FLAGS.profile_dir), prompt=FLAGS.prompt, json=FLAGS.json)

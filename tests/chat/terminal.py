@@ -74,15 +74,25 @@ class Terminal:
 
     def ask(self, text, pattern):
         """Types a line and waits for what it should lead to."""
+        self.ready()
         self.type(f"{text}\r")
         return self.expect(pattern)
 
-    def leave(self):
+    def ready(self, seconds=60):
+        """Waits for the prompt: before it is there the terminal itself takes what is typed, echoes and edits it."""
+        end = time.monotonic() + seconds
+        while termios.tcgetattr(self.master)[3] & termios.ICANON:
+            assert time.monotonic() < end, f"no prompt after {self.text()[-200:]!r}"
+            self.read(0.05)
+
+    def leave(self, seconds=60):
         """Ctrl-D; the exit code."""
+        self.ready()
         self.type("\x04")
-        while self.process.poll() is None and self.read(0.1):
+        end = time.monotonic() + seconds
+        while self.process.poll() is None and time.monotonic() < end and self.read(0.1):
             pass
-        return self.process.wait(60)
+        return self.process.wait(10)
 
     def kill(self):
         if self.process.poll() is None:

@@ -28,6 +28,7 @@ def test_an_expression_runs_in_the_sandbox_alone(terminal):
 
 
 def test_a_function_of_many_lines_is_remembered_by_name(terminal):
+    terminal.ready()
     terminal.type("def double(x):\r    return x * 2\r\r")
     terminal.expect("remember double")
     terminal.ask("double(4) + 1", "Python: 9")
@@ -38,6 +39,7 @@ def test_near_misses_get_a_line(terminal):
     terminal.ask("hello how are you", "never read English, only Python")
     terminal.ask("/hlep", "no command /hlep; did you mean /help")
     terminal.ask("/set tries many", "tries must be from 1 to 256")
+    terminal.ready()
     terminal.type('"""\r1 -> 2\r"""\r')
     terminal.expect("two or more")
 
@@ -52,6 +54,7 @@ def test_settings_personas_and_statistics(terminal):
 
 def test_ctrl_c_stops_an_answer_and_not_the_conversation(terminal):
     terminal.ask("/set tries 256", "tries is 256")
+    terminal.ready()
     terminal.type("1 -> 2, 5 -> 77, 8 -> 3\r")
     terminal.expect(r"\.")  # a dot for each batch of tries
     terminal.type("\x03")
@@ -60,6 +63,7 @@ def test_ctrl_c_stops_an_answer_and_not_the_conversation(terminal):
 
 
 def test_a_megabyte_is_said_to_be_too_long(terminal):
+    terminal.ready()
     terminal.type("\x1b[200~" + "1 + " * 250_000 + "1\x1b[201~")
     terminal.expect(r"1,000,001 characters are too many")
 
