@@ -131,7 +131,7 @@ def _say_all(said: Iterator[Said], session: Session, screen: Screen, pressed: th
 def _wait(warm: threading.Thread, screen: Screen) -> None:
     warm.join(_PATIENCE)
     if warm.is_alive():
-        screen.line("compiling the model for this machine; only the first start does this …")
+        screen.line("making the model ready: the first start compiles it, later ones are quicker …")
         warm.join()
 
 
