@@ -76,7 +76,10 @@ def test_the_plugins_a_run_uses_are_active(board):
 def test_the_layout_names_its_charts(board):
     layout = get(board, "plugin/custom_scalars/layout")
     charts = {category["title"]: [chart["title"] for chart in category["chart"]] for category in layout["category"]}
-    assert charts["learning"] == ["loss", "held-out accuracy by level", "token accuracy by form"]
+    assert charts["learning"] == [
+        "loss", "held-out accuracy by level", "examples exactly right by level", "share of the examples by level",
+        "token accuracy by form",
+    ]  # fmt: skip
     assert set(charts) == {"learning", "self-play", "weights", "precision", "speed"}
 
 
