@@ -84,7 +84,7 @@ def _chat() -> int:
     from bitzero.run.workdir import RunError
 
     path = lambda flag: pathlib.Path(flag).expanduser() if flag else None
-    file = path(FLAGS.model) or (path(FLAGS.workdir) / "packed.npz" if FLAGS.workdir else SHIPPED)
+    file = path(FLAGS.model) or (pathlib.Path(FLAGS.workdir) / "packed.npz" if FLAGS.workdir else SHIPPED)
     if file == SHIPPED:
         line = f"the model that comes with BitZero ({SHIPPED.name}, see MODEL.md beside it); --model=FILE asks another"
         print(line, file=sys.stderr if FLAGS.json else sys.stdout, flush=True)

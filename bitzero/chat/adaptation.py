@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bitzero.chat.persona import KINDS, VERBOSITIES, Persona
+from bitzero.chat.persona import VERBOSITIES, Persona
 from bitzero.config import NUM_LEVELS
+from bitzero.tasks.kinds import KINDS
 
 RESET = "persona reset"
 _IN_A_ROW = 2  # puzzles right, or wrong, that change the level

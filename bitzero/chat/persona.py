@@ -5,8 +5,9 @@ import string
 import tomllib
 from dataclasses import dataclass
 
+from bitzero.tasks.kinds import KINDS
+
 VERBOSITIES = ("short", "normal", "long")
-KINDS = ("deduction", "abduction", "induction")
 _BUILT_IN = pathlib.Path(__file__).parent / "personas"
 DEFAULT = "tutor"
 

@@ -14,6 +14,9 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from bitzero.run import workdir
+from bitzero.run.workdir import RunError
+
 MODE = 0o600
 FORMAT = 1
 
@@ -145,16 +148,10 @@ class Profile:
         return self.folder / "sessions" / f"{name}.json"
 
     def _replace(self, file: pathlib.Path, content: bytes) -> None:
-        draft = file.with_name(f".{file.name}.{os.getpid()}")
         try:
-            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, MODE), "wb") as handle:
-                handle.write(content)
-                handle.flush()
-                os.fsync(handle.fileno())
-            os.replace(draft, file)
-        except OSError:
-            draft.unlink(missing_ok=True)
-            raise
+            workdir.replace_file(file, content, MODE)
+        except RunError as error:
+            raise ProfileError(f"not kept: {error}; --profile_dir names another") from None
 
     @contextlib.contextmanager
     def _locked(self, file: pathlib.Path) -> Iterator[int]:

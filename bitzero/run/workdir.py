@@ -73,15 +73,15 @@ def write_json(file: pathlib.Path, value: Any) -> None:
     replace_file(file, json.dumps(value, indent=1).encode())
 
 
-def replace_file(file: pathlib.Path, content: bytes) -> None:
+def replace_file(file: pathlib.Path, content: bytes, mode: int = 0o666) -> None:
     """Replaces ``file`` in one step: a reader sees the old content or the new, never a part, whatever is killed when.
 
-    Raises ``RunError`` when the disk refuses; the old file is untouched then.
+    A new file has ``mode``, less the umask. Raises ``RunError`` when the disk refuses; the old file is untouched then.
     """
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     with _errors_as_sentence(file):
         try:
-            with open(draft, "wb") as handle:
+            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as handle:
                 handle.write(content)
                 handle.flush()
                 os.fsync(handle.fileno())

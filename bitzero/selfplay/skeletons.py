@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool
 
 from bitzero.state import Supervised
 
-PLACES = 1 << 20  # a run of 25 minutes meets about a tenth as many skeletons
+PLACES = 1 << 20  # a byte each in the state
 
 
 def empty_record() -> Bool[Array, " places"]:
