@@ -17,6 +17,7 @@ MILLIONS = {
     "smoke": (0, 0.1),
     "azr_small": (0.5, 2),
     "bitnet_plain": (0.5, 0.7),
+    "take_home": (0.5, 2),
     "azr_25m": (20, 30),
     "azr_100m": (100, 200),
 }
