@@ -148,7 +148,7 @@ class Tasks:
     mastery_items: int = 200  # and at λ = 1, where it decides what is mastered
     guarded: int = 400  # held-out programs of a level and split that no proposal may behave like
     workers: int = 0  # generator processes; 0: one, and more while the trainer waits for them, within the cores
-    nice: int = 5  # their niceness
+    nice: int = 19  # their niceness: an idle core is theirs, and the trainer waits where that is not enough
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
