@@ -1,4 +1,4 @@
-"""The model to take home: azr_small's shape, half as many tokens again, four levels, and 2.5 bits a weight where they help most.
+"""The model to take home: azr_small's shape, half as many tokens again, four levels, 2.5 bits a weight where they help.
 
     python launch.py --config=experiments/take_home.py      about 100 minutes on 2 cores, in as many sittings as wanted
 
