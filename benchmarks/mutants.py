@@ -31,6 +31,7 @@ PURE = ("tests/selfplay/test_objective.py",)
 RING = ("tests/selfplay/test_buffer.py",)
 ADMITTED = ("tests/selfplay/test_loop.py::test_a_rejected_proposal_gives_its_slot_to_a_task_of_the_ring",)
 PLAYED = ("tests/selfplay/test_loop.py",)
+CHOICES = ("tests/selfplay/test_ablations.py",)
 RAMP = ("tests/selfplay/test_warmup.py",)
 
 
@@ -52,7 +53,7 @@ MUTANTS = (
     Mutant("sign of the update", "bitzero/selfplay/update.py", "p + lr * u", "p - lr * u"),
     Mutant("proposer's weight ignored", OBJECTIVE, "sp.proposer * propose", "propose"),
     Mutant("advantages a row off", OBJECTIVE, "-advantage[:, None]", "-jnp.roll(advantage, 1)[:, None]"),
-    Mutant("advantages of the other role", OBJECTIVE, "rows.mask[n:], gain[n:])", "rows.mask[n:], gain[:n])"),
+    Mutant("one role's gradient for all", OBJECTIVE, "grads[role] for role in", 'grads["solve"] for role in'),
     Mutant("answers' advantages a task off", LOOP,
            "credit.solve_advantage.reshape(-1))", "jnp.roll(credit.solve_advantage, 1, 0).reshape(-1))"),
     Mutant("answers after another task's prompt", LOOP,
@@ -67,13 +68,13 @@ MUTANTS = (
     Mutant("importance weight inverted", OBJECTIVE, "jnp.exp(logp - logprobs)", "jnp.exp(logprobs - logp)"),
     Mutant("cap off", OBJECTIVE, "jnp.minimum(jnp.exp(logp - logprobs), max_weight)", "jnp.exp(logp - logprobs)"),
     Mutant("gradient through the importance weight", OBJECTIVE, "jax.lax.stop_gradient(jnp.minimum(", "(jnp.minimum("),
-    Mutant("sign of the entropy", OBJECTIVE, "- sp.entropy * (", "+ sp.entropy * ("),
+    Mutant("sign of the entropy", OBJECTIVE, "total -= sp.entropy", "total += sp.entropy"),
     Mutant("entropy over the other role's tokens", OBJECTIVE,
-           'rows.mask[n:], counts["solve"]', 'rows.mask[n:], counts["propose"]'),
-    Mutant("sign of the KL", OBJECTIVE, "total + sp.kl * kl", "total - sp.kl * kl"),
+           "rows.mask, counts[role])", 'rows.mask, counts["propose"])'),
+    Mutant("sign of the KL", OBJECTIVE, "total += sp.kl", "total -= sp.kl"),
     Mutant("KL the other way round", OBJECTIVE,
            "jnp.exp(logits) * (logits - frozen)", "jnp.exp(frozen) * (frozen - logits)"),
-    Mutant("supervised term dropped", OBJECTIVE, "+ sp.supervised * supervised ", ""),
+    Mutant("supervised term dropped", OBJECTIVE, " + sp.supervised * supervised", ""),
     Mutant("generator's targets a token off", OBJECTIVE,
            "target = jnp.pad(mask[:, 1:], ((0, 0), (0, 1)))", "target = mask"),
     Mutant("λ ignored in the loss", OBJECTIVE,
@@ -109,6 +110,16 @@ MUTANTS = (
            "logits = objective.without_pad(logits)", "logits = logits", ("tests/selfplay/test_rollout.py",)),
     Mutant("rejected proposals are paid", LOOP,
            "proposer_reward(rate, slots.own,", "proposer_reward(rate, slots.gate == slots.gate,"),
+    Mutant("old programs pay their proposer in full", LOOP, "stale, sp.stale, 1.0", "stale, 1.0, 1.0", CHOICES),
+    Mutant("programs of another level pay in full", LOOP,
+           "elsewhere, sp.off_level, 1.0", "elsewhere, 1.0, 1.0", CHOICES),
+    Mutant("the groups of least spread are learned from", LOOP,
+           "top_k(rate * (1 - rate), groups)", "top_k(rate * (rate - 1), groups)", CHOICES),
+    Mutant("the control without policy losses has them", LOOP,
+           'plays = cfg.selfplay.group_size, update_parts(cfg), cfg.selfplay.ablation != "supervised"',
+           "plays = cfg.selfplay.group_size, update_parts(cfg), True", CHOICES),
+    Mutant("the learning rate of self-play never falls", "bitzero/selfplay/schedule.py",
+           "cfg.selfplay.lr * of_selfplay", "cfg.selfplay.lr", ("tests/selfplay/test_update.py",)),
     Mutant("ring index off by one", BUFFER,
            "(ring.head + jnp.cumsum(keep) - 1) % cap", "(ring.head + jnp.cumsum(keep)) % cap", RING),
     Mutant("the oldest tasks kept", BUFFER,

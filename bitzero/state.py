@@ -144,6 +144,7 @@ class Slots:
     own: Bool[Array, " N"]  # the slot holds this step's proposal
     gate: Int[Array, " N"]  # what became of the proposal: index into ``tasks.gates.GATES``
     level: Int[Array, " N"]  # measured level of an accepted proposal
+    asked_level: Int[Array, " N"]  # of the proposal
     novel: Bool[Array, " N"]  # accepted, and the program was never seen before
     confidence: Float[Array, " N"]  # of an accepted proposal's gold
     first: Bool[Array, " N"]  # accepted, and no earlier slot of this step has its program

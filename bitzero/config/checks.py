@@ -23,7 +23,7 @@ _MAY_BE_ZERO = frozenset({
     "seed", "model.max_tier", "optimiser.lr_warmup", "selfplay.steps", "selfplay.seed_tasks", "tasks.nice", "run.nice",
     "eval.items", "eval.locked_items", "eval.passk_items", "eval.shuffled_items", "eval.precision_items", "model.smear",
     "run.until", "selfplay.dev_every", "tasks.guarded", "model.conv", "eval.operation_items", "tasks.workers",
-    "sandbox.workers", "optimiser.microbatches", "selfplay.rollout_parts", "eval.parts",
+    "sandbox.workers", "optimiser.microbatches", "selfplay.rollout_parts", "eval.parts", "selfplay.learnt_groups",
 })  # fmt: skip
 
 
@@ -69,6 +69,11 @@ def _shape_problems(cfg: Config) -> Iterator[str]:
     for name, count in cut.items():
         if count % max(cfg.optimiser.microbatches, 1):
             yield f"config.optimiser.microbatches={cfg.optimiser.microbatches} must divide {name}={count}"
+    if play.learnt_groups > play.num_tasks or play.learnt_groups % max(cfg.optimiser.microbatches, 1):
+        yield (
+            f"config.selfplay.learnt_groups={play.learnt_groups} must be at most num_tasks={play.num_tasks}, "
+            f"and optimiser.microbatches={cfg.optimiser.microbatches} must divide it"
+        )
     rollouts = play.num_tasks * play.group_size
     if play.steps and rollouts % max(play.rollout_parts, 1):
         yield f"config.selfplay.rollout_parts={play.rollout_parts} must divide num_tasks × group_size={rollouts}"
@@ -138,8 +143,14 @@ def _schedule_problems(cfg: Config) -> Iterator[str]:
     shares = warm.deduction + warm.abduction + warm.induction + warm.propose
     if abs(shares - 1) > 1e-6:
         yield f"config.warmup.deduction, abduction, induction and propose must sum to 1; they sum to {shares:g}"
-    if not cfg.optimiser.lr_flat <= 1:
-        yield f"config.optimiser.lr_flat={cfg.optimiser.lr_flat} must be at most 1: it is a share of the warm-up"
+    for name, share in {
+        "optimiser.lr_flat": cfg.optimiser.lr_flat,
+        "selfplay.lr_flat": cfg.selfplay.lr_flat,
+        "selfplay.stale": cfg.selfplay.stale,
+        "selfplay.off_level": cfg.selfplay.off_level,
+    }.items():
+        if not share <= 1:
+            yield f"config.{name}={share} must be at most 1: it is a share"
     if not 0 <= warm.ramp_start <= warm.ramp_end <= 1:
         yield f"config.warmup needs 0 ≤ ramp_start={warm.ramp_start} ≤ ramp_end={warm.ramp_end} ≤ 1"
     for key, steps in (

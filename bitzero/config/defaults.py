@@ -10,11 +10,13 @@ Weights = Literal["ternary", "int4", "full"]
 TierBits = Literal[0, 4, 8]
 Decay = Literal["linear", "cosine"]
 Reward = Literal["paper", "code", "balanced"]
+Ablation = Literal["none", "supervised", "generator", "shuffled"]
 AdvantageForm = Literal["group", "task_relative"]
 Signal = Literal["fisher", "activation", "attention", "magnitude", "static", "random"]
 Scope = Literal["model", "kind"]
 Grain = Literal["block", "matrix"]
 Policy = Literal["fixed", "refresh", "progressive", "by_level"]
+Split = Literal["test", "dev"]
 Preference = Literal["even", "errors", "learnable"]
 LevelMix = Literal["frontier", "errors", "learnable"]
 
@@ -85,11 +87,13 @@ class SelfPlay:
     steps: int = 160
     num_tasks: int = 16  # N, proposals and solver slots a step
     group_size: int = 8  # G, solver rollouts a slot
+    learnt_groups: int = 0  # slots whose answers are learned from, those of the most spread; 0: all
     rollout_parts: int = 0  # equal parts of the N × G rollouts, in turn: less memory; 0: as many as it takes
     supervised_batch: int = 48  # generator sequences in every update
     dev_every: int = 40  # steps between dev readings of all kinds; 0: none
     dev_items: int = 99  # dev questions a kind in such a reading
     lr: float = 1e-4  # latents move discretely: α/2 to a flip
+    lr_flat: float = 1.0  # share of its steps after which the learning rate falls linearly to 0
     temperature: float = 1.0
     entropy: float = 1e-3
     kl: float = 0.0  # weight of KL to the integers frozen at self-play start
@@ -100,7 +104,10 @@ class SelfPlay:
     seed_tasks: int = 192  # generator tasks put into the ring before the first step
     history: int = 1 << 17  # entries of the set of seen hashes
     reward: Reward = "paper"  # of the proposer: AZR's eq. 4, AZR's code, or min(r̄, 1 − r̄)
+    stale: float = 1.0  # what a program seen before pays its proposer ÷ what a new one pays
+    off_level: float = 1.0  # likewise one that is not of the level asked for
     advantage: AdvantageForm = "group"  # leave-one-out in the group, or REINFORCE++ of AZR
+    ablation: Ablation = "none"  # controls: supervised rows alone; the generator's tasks alone; rewards shuffled
     ema: float = 0.95  # decay of the baselines' mean and σ
     min_sigma: float = 0.1
     min_confidence: float = 0.7  # a task below is rejected and counted
@@ -167,7 +174,8 @@ class Executor:
 class Eval:
     """Held-out evaluation."""
 
-    items: int = 200  # test programs per unlocked level and kind
+    split: Split = "test"  # dev where something is to be chosen by what comes out
+    items: int = 200  # programs of that split per unlocked level and kind
     locked_items: int = 50
     passk: int = 8
     passk_items: int = 50

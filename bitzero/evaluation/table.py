@@ -55,7 +55,7 @@ def table_questions(heldout: Heldout, cfg: Config, open_levels: int, kinds: Kind
     """
     groups = []
     for level, n in items_by_level(cfg, open_levels).items():
-        test, training = heldout("test", level, n), heldout("train", level, min(n, RULE_ITEMS))
+        test, training = heldout(cfg.eval.split, level, n), heldout("train", level, min(n, RULE_ITEMS))
         places = {program.hash: place for place, program in reversed(list(enumerate(test)))}
         for kind in kinds:
             tasks = [kind.task_of_program(program, cfg) for program in test]

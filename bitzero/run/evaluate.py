@@ -135,7 +135,7 @@ def _measure_operations(sitting: Sitting, now: Solver) -> list[dict[str, Any]]:
 def request_heldout_programs(stream: Stream, cfg: Config, open_levels: int) -> None:
     """Has the generator make the held-out programs in the background, whenever no training data is wanted."""
     for level, n in items_by_level(cfg, open_levels).items():
-        stream.request_heldout("test", level, n)
+        stream.request_heldout(cfg.eval.split, level, n)
         stream.request_heldout("train", level, min(n, RULE_ITEMS))
     for level, n in heldout.programs_by_level(cfg, max(cfg.eval.precision_items, cfg.eval.operation_items)).items():
         stream.request_heldout("dev", level, n)

@@ -198,7 +198,7 @@ def _learnt_from(cfg: Config) -> tuple[Any, ...]:
     proposals = Proposals(prompt=_shape((n, tasks.prompt), i32), kind=each, level=each, rollout=played(n))
     slots = Slots(
         prompt=_shape((n, tasks.prompt), jnp.uint16), record=_shape((n, tasks.record), jnp.uint16), kind=each,
-        asked_kind=each, gate=each, level=each, own=_shape((n,), flag), novel=_shape((n,), flag),
+        asked_kind=each, asked_level=each, gate=each, level=each, own=_shape((n,), flag), novel=_shape((n,), flag),
         first=_shape((n,), flag), confidence=_shape((n,), f32),
     )  # fmt: skip
     judged = Judged(reward=_shape((n, g), f32), counted=_shape((n, g), flag), trivial=_shape((n,), flag))

@@ -34,6 +34,8 @@ _LAYOUT = {
         "proposals": ["Multiline", [r"selfplay/(valid|learnable|unique|novel).*"]],
         "rejections by gate": ["Multiline", [r"gates/.*"]],
         "entropy": ["Multiline", [r"selfplay/entropy.*"]],
+        "norm of each role's gradient": ["Multiline", [r"loss/grad_norm_.*"]],
+        "level as asked": ["Multiline", ["selfplay/level_as_asked"]],
         "held-out accuracy by kind": ["Multiline", ["eval/dev_(deduction|abduction|induction|mean)"]],
         "tasks by how many of their answers are right": ["Multiline", [r"selfplay/right_\d+"]],
     },

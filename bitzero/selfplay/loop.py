@@ -11,6 +11,7 @@ from typing import Any, assert_never
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray, UInt32
 
 from bitzero.config import Config, rollout_parts, update_parts
@@ -46,6 +47,8 @@ def step(state: TrainState, items: Supervised, cfg: Config, door: verify.Door) -
     verdict = verify.verify_proposals(
         door, proposals.prompt, proposals.rollout.tokens, proposals.kind, proposals.level, state.step, state.trace_mode
     )
+    if cfg.selfplay.ablation == "generator":
+        verdict = withheld(verdict)
     state, slots = admit(keys[1], state, proposals, verdict)
     answers = solve(keys[2], weights, slots, cfg)
     answer_tokens = answers.tokens.reshape(*slots.kind.shape, cfg.selfplay.group_size, -1)
@@ -55,7 +58,9 @@ def step(state: TrainState, items: Supervised, cfg: Config, door: verify.Door) -
         counted=answer_verdict["outcome"] != judge.INFRA,
         trivial=answer_verdict["trivial"],
     )
-    state, credit = advantage(state, slots, judged, cfg)
+    if cfg.selfplay.ablation == "shuffled":
+        judged = shuffled(keys[3], judged)
+    state, credit = advantage(state, slots, judged, cfg, door.kinds)
     state, metrics = learn(state, proposals, slots, answers, judged, credit, items, cfg)
     state = dataclasses.replace(
         state, precision=precision.advance_ramps(state.precision, cfg.precision.ramp_steps),
@@ -64,6 +69,17 @@ def step(state: TrainState, items: Supervised, cfg: Config, door: verify.Door) -
     metrics |= step_metrics(state, proposals, slots, answers, judged, credit, door.kinds)
     metrics["selfplay/ran"] = jnp.float32(1)
     return state, verdict["stop"] | answer_verdict["stop"], metrics
+
+
+def withheld(verdict: dict[str, Array]) -> dict[str, Array]:
+    """The verdict as if a hash held every proposal out: the ring's tasks alone are solved, no proposer is to blame."""
+    return verdict | {"gate": jnp.full_like(verdict["gate"], HELDOUT)}
+
+
+def shuffled(key: PRNGKeyArray, judged: Judged) -> Judged:
+    """The rewards of a step dealt out anew among all its answers: right by chance, as often as before."""
+    mixed = jax.random.permutation(key, judged.reward.reshape(-1))
+    return dataclasses.replace(judged, reward=mixed.reshape(judged.reward.shape))
 
 
 def start_selfplay(
@@ -171,6 +187,7 @@ def admit(
         own=own,
         gate=gate,
         level=verdict["level"],
+        asked_level=proposals.level,
         novel=novel & first,
         first=first,
         confidence=verdict["confidence"],
@@ -191,11 +208,16 @@ def solve(key: PRNGKeyArray, weights: dict[str, Any], slots: Slots, cfg: Config)
     )  # fmt: skip
 
 
-def advantage(state: TrainState, slots: Slots, judged: Judged, cfg: Config) -> tuple[TrainState, Credit]:
+def advantage(
+    state: TrainState, slots: Slots, judged: Judged, cfg: Config, kinds: Kinds = TASK_KINDS
+) -> tuple[TrainState, Credit]:
     """Rewards to advantages; only a valid proposal's own slot pays its proposer, every slot pays the solver."""
     sp = cfg.selfplay
     rate = objective.success_rate(judged.reward, judged.counted)
     paid = objective.proposer_reward(rate, slots.own, judged.trivial, sp.reward)
+    stale = slots.own & ~slots.novel & jnp.asarray([kind.writes_program for kind in kinds])[slots.kind]
+    elsewhere = slots.own & (slots.level != slots.asked_level)
+    paid *= jnp.where(stale, sp.stale, 1.0) * jnp.where(elsewhere, sp.off_level, 1.0)
     proposer_counts = ~blameless(slots) & (jnp.any(judged.counted, axis=1) | ~slots.own)
     flat = lambda a: a.reshape(-1)
     rows = jnp.repeat(slots.kind, sp.group_size)
@@ -230,6 +252,17 @@ def blameless(slots: Slots) -> Bool[Array, " N"]:
     return (slots.gate == INFRA_GATE) | (slots.gate == HELDOUT)
 
 
+def of_most_spread(solved: Played, rate: Float[Array, " N"], groups: int) -> Played:
+    """The rows of the ``groups`` slots whose answers differ most: r̄(1 − r̄) is largest (PODS, arXiv 2504.13818)."""
+    _, chosen = jax.lax.top_k(rate * (1 - rate), groups)
+
+    def rows(a: Array) -> Array:
+        by_slot = a.reshape(rate.shape[0], -1, *a.shape[1:])
+        return by_slot[chosen].reshape(-1, *a.shape[1:])
+
+    return jax.tree.map(rows, solved)
+
+
 def learn(
     state: TrainState,
     proposals: Proposals,
@@ -240,21 +273,24 @@ def learn(
     items: Supervised,
     cfg: Config,
 ) -> tuple[TrainState, Metrics]:
-    """One update on all rollouts of both roles and on the generator's sequences.
+    """One update on the rollouts of both roles and on the generator's sequences.
 
     The arguments are the results of the stages before, one each.
     """
-    group, parts = cfg.selfplay.group_size, update_parts(cfg)
-    counted = dataclasses.replace(answers, mask=answers.mask & judged.counted.reshape(-1, 1))
+    group, parts, plays = cfg.selfplay.group_size, update_parts(cfg), cfg.selfplay.ablation != "supervised"
+    counted = dataclasses.replace(answers, mask=answers.mask & judged.counted.reshape(-1, 1) & plays)
     prompts = jnp.repeat(slots.prompt, group, axis=0).astype(jnp.int32)
-    written = dataclasses.replace(proposals.rollout, mask=proposals.rollout.mask & ~blameless(slots)[:, None])
+    written = dataclasses.replace(proposals.rollout, mask=proposals.rollout.mask & ~blameless(slots)[:, None] & plays)
     proposed = Played(prompt=proposals.prompt, rollout=written, advantage=credit.propose_advantage)
     solved = Played(prompt=prompts, rollout=counted, advantage=credit.solve_advantage.reshape(-1))
+    if groups := cfg.selfplay.learnt_groups:
+        solved = of_most_spread(solved, credit.rate, groups)
     batch = proposed, solved, items
     loss = functools.partial(objective.selfplay_loss, state=state, counts=objective.token_counts(batch, parts), cfg=cfg)
     value, found, (grads, tapped) = gradients_in_parts(
-        loss, state.params, objective.empty_taps(state, cfg), batch, parts
+        loss, objective.apart(state.params), objective.empty_taps(state, cfg), batch, parts
     )
-    state, metrics = update(state, grads, tapped, value, cfg)
+    state, metrics = update(state, objective.together(grads), tapped, value, cfg)
+    metrics |= {f"loss/grad_norm_{role}": optax.tree.norm(grads[role]) for role in objective.ROLES}
     over_parts = lambda name: jnp.max if name == "quant/max_ratio" else jnp.mean
     return state, {**metrics, **{name: over_parts(name)(column) for name, column in found.items()}}

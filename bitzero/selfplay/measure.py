@@ -59,6 +59,7 @@ def _task_metrics(slots: Slots, judged: Judged, credit: Credit, kinds: Kinds) ->
         "selfplay/zero_sigma_groups": jnp.mean(1.0 - spread),
         "selfplay/unique_batch": share_where(slots.first, wrote),
         "selfplay/unique_history": share_where(slots.novel, wrote),
+        "selfplay/level_as_asked": share_where(slots.level == slots.asked_level, wrote),
         "selfplay/confidence": mean_where(slots.confidence, own),
         "selfplay/reward_propose": jnp.mean(credit.propose_reward),
         "selfplay/reward_solve": mean_where(judged.reward, judged.counted),

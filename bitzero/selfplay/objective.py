@@ -16,6 +16,7 @@ from bitzero.tasks.tokens import PAD, PROPOSE, SOLVE, TEXT
 
 _NEVER = -1e9  # a logit whose probability is 0 in f32, and 0 × it still 0
 Batch = tuple[Played, Played, Supervised]  # of a self-play update: proposer, solver, generator
+ROLES = ("propose", "solve", "generator")
 
 
 def token_logprobs(logits: Float[Array, "B T V"], tokens: Int[Array, "B T"]) -> Float[Array, "B T"]:
@@ -179,6 +180,16 @@ def task_relative_advantage(
     return jnp.where(counted, (rewards - mean[kind]) / jnp.maximum(jnp.sqrt(variance), floor)[kind], 0.0)
 
 
+def apart(params: dict[str, Any]) -> dict[str, Any]:
+    """The same parameters for each of ``ROLES``: what ``selfplay_loss`` takes, so that its gradient comes apart too."""
+    return dict.fromkeys(ROLES, params)
+
+
+def together(grads: dict[str, Any]) -> dict[str, Any]:
+    """The gradient with respect to the parameters that all roles share: the sum over the roles."""
+    return jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), *(grads[role] for role in ROLES))
+
+
 def selfplay_loss(
     params: dict[str, Any],
     taps: dict[str, Any] | None,
@@ -190,12 +201,40 @@ def selfplay_loss(
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """Policy loss of both roles, entropy term, optional KL to the frozen integers, and the generator's cross-entropy.
 
-    ``counts`` are the tokens that the means divide by (``counts_of``). Taps see the rollouts alone.
+    ``params`` are those of ``apart``, ``counts`` the tokens that the means divide by (``token_counts``). Taps see the
+    solver's rollouts alone.
     """
     proposed, solved, items = batch
-    sp, n = cfg.selfplay, proposed.advantage.shape[0]
-    played = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), proposed, solved)
-    prompt, rows, gain = played.prompt, played.rollout, played.advantage
+    sp = cfg.selfplay
+    of_role = functools.partial(_role_terms, state=state, counts=counts, cfg=cfg)
+    propose, written = of_role(params["propose"], None, proposed, "propose")
+    solve, answered = of_role(params["solve"], taps, solved, "solve")
+    supervised, _ = supervised_loss(
+        params["generator"], state.precision, items.tokens, items.mask, cfg, None, count=counts["supervised"]
+    )
+    total = solve + sp.proposer * propose + sp.supervised * supervised
+    total -= sp.entropy * (written["selfplay/entropy_propose"] + answered["selfplay/entropy_solve"])
+    metrics = {"loss/solve": solve, "loss/propose": propose, "loss/supervised": supervised}
+    for name in {**written, **answered}:
+        found = [terms[name] for terms in (written, answered) if name in terms]
+        metrics[name] = jnp.max(jnp.stack(found)) if name == "quant/max_ratio" else sum(found[1:], found[0])
+    if sp.kl > 0:
+        total += sp.kl * metrics["loss/kl"]
+    return total, metrics
+
+
+def _role_terms(
+    params: dict[str, Any],
+    taps: dict[str, Any] | None,
+    played: Played,
+    role: str,
+    *,
+    state: TrainState,
+    counts: dict[str, Float[Array, ""]],
+    cfg: Config,
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """Policy loss of one role, and its other terms: what both roles have of a name adds up to the whole."""
+    prompt, rows = played.prompt, played.rollout
     tokens = jnp.concatenate([prompt, rows.tokens], axis=1)
     segments = jnp.int32(tokens != PAD)
     forward = functools.partial(transformer.apply, tokens=tokens, segments=segments, model=cfg.model)
@@ -204,29 +243,17 @@ def selfplay_loss(
     read = forward(params, state.precision, taps=taps, answers=answers, sources=sources_of(tokens, answers))
     logits = jax.nn.log_softmax(without_pad(window(read)))
     logp = jnp.take_along_axis(logits, rows.tokens[..., None], axis=-1)[..., 0]
-    loss = functools.partial(policy_loss, max_weight=sp.max_weight)
-    propose, weight_p = loss(logp[:n], rows.logprobs[:n], rows.mask[:n], gain[:n])
-    solve, weight_s = loss(logp[n:], rows.logprobs[n:], rows.mask[n:], gain[n:])
+    loss, weight = policy_loss(logp, rows.logprobs, rows.mask, played.advantage, cfg.selfplay.max_weight)
     entropy = -jnp.sum(jnp.exp(logits) * logits, axis=-1)
-    entropy_p = _masked_mean(entropy[:n], rows.mask[:n], counts["propose"])
-    entropy_s = _masked_mean(entropy[n:], rows.mask[n:], counts["solve"])
-    supervised, _ = supervised_loss(
-        params, state.precision, items.tokens, items.mask, cfg, None, count=counts["supervised"]
-    )
-    total = solve + sp.proposer * propose + sp.supervised * supervised - sp.entropy * (entropy_p + entropy_s)
-    metrics = {
-        "loss/solve": solve,
-        "loss/propose": propose,
-        "loss/supervised": supervised,
-        "selfplay/entropy_propose": entropy_p,
-        "selfplay/entropy_solve": entropy_s,
-        **_sampler_mismatch(logp, rows, jnp.concatenate([weight_p, weight_s]) >= sp.max_weight, counts["played"]),
+    terms = {
+        f"selfplay/entropy_{role}": _masked_mean(entropy, rows.mask, counts[role]),
+        **_sampler_mismatch(logp, rows, weight >= cfg.selfplay.max_weight, counts["played"]),
     }
-    if sp.kl > 0:
+    if cfg.selfplay.kl > 0:
         frozen = jax.nn.log_softmax(without_pad(window(forward(state.reference, state.precision))))
-        kl = _masked_mean(jnp.sum(jnp.exp(logits) * (logits - frozen), axis=-1), rows.mask, counts["played"])
-        total, metrics["loss/kl"] = total + sp.kl * kl, kl
-    return total, metrics
+        kl = jnp.sum(jnp.exp(logits) * (logits - frozen), axis=-1)
+        terms["loss/kl"] = _masked_mean(kl, rows.mask, counts["played"])
+    return loss, terms
 
 
 def token_counts(batch: Batch, microbatches: int) -> dict[str, Float[Array, ""]]:

@@ -30,7 +30,7 @@ def lam(step: Int[Array, ""] | int, cfg: Config) -> Float[Array, ""]:
 
 
 def lr(step: Int[Array, ""] | int, cfg: Config) -> Float[Array, ""]:
-    """Learning rate: linear rise, flat, then a fall to ``lr_end`` at the end of the warm-up; constant in self-play.
+    """Learning rate: linear rise, flat, then a fall to ``lr_end`` at the end of the warm-up; self-play flat, then to 0.
 
     Flat and then linear to zero: arXiv 2405.18392 (the cooldown), 2502.15938 (to zero).
     """
@@ -45,4 +45,7 @@ def lr(step: Int[Array, ""] | int, cfg: Config) -> Float[Array, ""]:
             left = 0.5 * (1 + jnp.cos(jnp.pi * done))
         case _:
             assert_never(opt.lr_decay)
-    return jnp.where(at < cfg.warmup.steps, opt.lr * rise * (opt.lr_end + (1 - opt.lr_end) * left), cfg.selfplay.lr)
+    warm = opt.lr * rise * (opt.lr_end + (1 - opt.lr_end) * left)
+    played, falls = at - cfg.warmup.steps, (1 - cfg.selfplay.lr_flat) * cfg.selfplay.steps
+    of_selfplay = jnp.clip((cfg.selfplay.steps - played) / max(falls, 1e-6), 0.0, 1.0)
+    return jnp.where(at < cfg.warmup.steps, warm, cfg.selfplay.lr * of_selfplay)

@@ -10,7 +10,7 @@ import tensorboardX
 
 from bitzero.config import flat_settings
 from bitzero.run.workdir import RunError, replace_file
-from bitzero.sweep import charts, results
+from bitzero.sweep import answers, charts, results
 from bitzero.sweep.plan import Plan, run_command, sweep_command
 from bitzero.sweep.results import CONTROL, Advantage, Row, SeedMean, Summary
 
@@ -27,6 +27,9 @@ _NOTES = """Nats: mean negative log-likelihood of an answer token on held-out de
 seed. Advantage: nats of “{control}” at the same x less nats of the point, seed by seed; sd is the standard deviation of
 that difference over seeds. Stored bits count the ternary base (2), residual tiers and the index of every promoted
 block; size is the same for the whole model, divided by the weights of “{reference}”: a wider model at equal size."""
+_ANSWERS_NOTE = """Questions of the held-out table, all levels and seeds together. Change: to the point “{reference}” on
+the same items, with a 95 % bootstrap interval over items: it says how far these models differ, not how training
+varies."""
 _COST_NOTE = """Tokens a second: tokens trained on after the branch ÷ seconds in training steps after it, without chunks
 that compiled; a run by itself on its share of the cores, at whatever load the machine had. Minutes: wall time of a
 point after the branch, with compiling and evaluation. Bytes: stored bits × ternary-able weights ÷ 8, without embedding
@@ -59,6 +62,7 @@ def report_page(plan: Plan, table: Sequence[Row], curves: bytes) -> str:
         _html_table(_POINTS, [_point_cells(one) for one in summaries]),
         f"<p class=note>{_escape(_NOTES.format(reference=plan.reference, control=CONTROL))}</p>",
         *_precision_section(table),
+        *_answers_section(plan, table),
     ]
     if where:
         parts += ["<h2>Where the bits went</h2>", _html_image(where, "tiers by layer and block")]
@@ -78,6 +82,7 @@ _POINTS = (
     "point", "series", "seeds", "size", "stored bits", "entropy bits", "nats", "change of nats",
     f"advantage over {CONTROL}", "right, %",
 )  # fmt: skip
+_CHANGES = (answers.TOGETHER, ("deduction",))
 _COSTS = ("point", "series", "bytes", "tokens/s", "minutes")
 
 
@@ -111,6 +116,31 @@ def _precision_section(table: Sequence[Row]) -> list[str]:
             cells.append([point, series, *(_mean_text(one, form, scale) for one in means)])
         parts.append(_html_table((f"point: {title}", "series", *names), cells))
     return parts
+
+
+def _answers_section(plan: Plan, table: Sequence[Row]) -> list[str]:
+    """Right answers by kind, and their changes to the reference."""
+    if not answers.has_answers(table):
+        return []
+    cells = []
+    for point in plan.points:
+        right = answers.right_by_kind(table, point.name)
+        found = [answers.change(table, point.name, plan.reference, kinds) for kinds in _CHANGES]
+        shares = [f"{100 * right[kind]:.1f}" if kind in right else "–" for kind in answers.KINDS]
+        cells.append([point.name, point.series, *shares, *(_change_text(one) for one in found)])
+    header = ("point", "series", *answers.KINDS, *(f"{' + '.join(kinds)}, change" for kinds in _CHANGES))
+    return [
+        "<h2>Right answers by kind, %</h2>",
+        _html_table(header, cells),
+        f"<p class=note>{_escape(_ANSWERS_NOTE.format(reference=plan.reference))}</p>",
+        *[f"<p class=verdict>{_escape(line)}</p>" for line in answers.sentences(table, plan.reference)],
+    ]
+
+
+def _change_text(found: answers.Change | None) -> str:
+    if found is None:
+        return "–"
+    return f"{100 * found.gain:+.1f} ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
 
 
 def _command_section(plan: Plan) -> list[str]:

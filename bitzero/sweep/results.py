@@ -83,7 +83,12 @@ def write_result(job: SweepJob) -> None:
         return
     if not (job.home / "eval.json").exists():
         raise RunError(f"it ended at step {run['step']:,} of {run['steps']:,} without an evaluation")
-    workdir.write_json(job.result, _result_row(job, run, workdir.read_json(job.home / "eval.json")))
+    items = job.home / "items.json"
+    answers = (
+        {title: digits["right"] for title, digits in workdir.read_json(items)["rows"].items()} if items.exists() else {}
+    )
+    row = _result_row(job, run, workdir.read_json(job.home / "eval.json"))
+    workdir.write_json(job.result, row | {"answers": answers})
 
 
 def ran_to_its_end(job: SweepJob) -> bool:

@@ -140,8 +140,9 @@ def golden():
     ]
     batch = (*played, items())
     loss = functools.partial(objective.selfplay_loss, state=state, counts=objective.token_counts(batch, 1), cfg=GOLDEN)
-    (value, metrics), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(state.params, None, batch)
-    return value, metrics, grads, terms, forward(state.params, jnp.asarray(steep, jnp.float32))[1]
+    gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    (value, metrics), grads = gradient(objective.apart(state.params), None, batch)
+    return value, metrics, objective.together(grads), terms, forward(state.params, jnp.asarray(steep, jnp.float32))[1]
 
 
 def test_the_loss_is_that_worked_out_by_hand(golden):
@@ -198,9 +199,10 @@ def test_both_roles_are_measured_by_their_own_kind_and_their_own_rewards():
 def slots_of(gates, kinds):
     n, gate = len(gates), jnp.array(gates)
     prompt = jnp.array([[PAD, 350 + i, 360 + i, 370 + i, 380 + i] for i in range(n)])
+    kind, level = jnp.array(kinds), jnp.zeros(n, jnp.int32)
     return Slots(
-        prompt=prompt, record=prompt, kind=jnp.array(kinds), asked_kind=jnp.array(kinds), own=gate == OK, gate=gate,
-        level=jnp.zeros(n, jnp.int32), novel=gate == OK, first=gate == OK, confidence=jnp.ones(n),
+        prompt=prompt, record=prompt, kind=kind, asked_kind=kind, own=gate == OK, gate=gate, level=level,
+        asked_level=level, novel=gate == OK, first=gate == OK, confidence=jnp.ones(n),
     )  # fmt: skip
 
 

@@ -82,6 +82,12 @@ def test_the_learning_rate_rises_stays_falls_and_is_constant_in_self_play():
     np.testing.assert_allclose([schedule.lr(s, CFG) for s in (100, 119)], 3e-4, rtol=1e-6)
 
 
+def test_in_self_play_the_learning_rate_falls_to_nothing_after_the_share_that_is_flat():
+    falling = dataclasses.replace(CFG, selfplay=dataclasses.replace(CFG.selfplay, lr_flat=0.5))
+    rates = [schedule.lr(s, falling) for s in (100, 110, 115, 119)]
+    np.testing.assert_allclose(rates, np.array([1, 1, 0.5, 0.1]) * 3e-4, rtol=1e-5)
+
+
 def test_the_fall_may_be_a_cosine_from_the_beginning():
     falling = Optimiser(lr=0.01, lr_warmup=10, lr_decay="cosine", lr_flat=0.0, lr_end=0.1)
     cosine = dataclasses.replace(CFG, optimiser=falling)

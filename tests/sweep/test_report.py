@@ -270,3 +270,19 @@ def test_a_run_whose_figures_were_not_taken_down_is_over_all_the_same(plan):
     job = plan.runs()[0]
     job.result.unlink()
     assert results.ran_to_its_end(job)
+
+
+def test_runs_that_were_asked_the_table_are_compared_by_kind(tmp_path):
+    plan = planned(tmp_path)
+    for job in plan.jobs:
+        if job.point:
+            job.home.mkdir(parents=True)
+            right = {"L0 deduction": "1100", "L0 abduction": "1111" if job.point.name == "ternary" else "1000"}
+            rows = {title: {"right": digits} for title, digits in right.items()}
+            (job.home / "items.json").write_text(json.dumps({"rows": rows}))
+        finish(job)
+    page = report.report_page(plan, results.finished_rows(plan), b"")
+    assert "Right answers by kind" in page
+    assert "ternary over fisher-2.5, abduction and induction: +75.0 points" in page
+    assert "12 items; by seed +75.0, +75.0, +75.0): shown." in page
+    assert "ternary over fisher-2.5, deduction: +0.0 points (+0.0 to +0.0, 12 items" in page
