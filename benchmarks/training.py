@@ -1,10 +1,12 @@
-"""Where a training step's time goes: QAT against full precision, tiers and their signals, parts of a self-play step.
+"""Where a training step's time goes: QAT against full precision, tiers, a self-play step, and all beside others.
 
     python benchmarks/training.py [--config=experiments/azr_small.py] [--repeats=5]
+    python benchmarks/training.py --tables=beside          beside PyTorch and transformers, where they are installed
 
-Prints three tables and writes benchmarks/results/training.json. Every figure is the best of the repeats, in one run;
-the parts of a self-play step are its stages compiled apart, on a freshly initialised model, so their sum is not the
-step's time to the last per cent.
+Prints the tables (warmup, precision, selfplay, beside) and writes each into benchmarks/results/training.json when it is
+done, with machine and commit; a table that did not run stays as it was. Every figure is the best of the repeats, in one
+run; the parts of a self-play step are its stages compiled apart, on a freshly initialised model, so their sum is not
+the step's time to the last per cent.
 """
 
 import argparse
@@ -15,7 +17,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 os.environ.setdefault("PJRT_NPROC", "2")
@@ -28,6 +30,8 @@ import jax.numpy as jnp
 import rich.console
 import rich.table
 
+from benchmarks import beside
+from benchmarks.gpu_stages.record import write_json
 from bitzero.config import Config, with_operand
 from bitzero.generator.stream import BatchOrder, Stream
 from bitzero.model import precision, quant
@@ -38,30 +42,32 @@ from bitzero.sandbox import Limits, Sandbox
 from bitzero.selfplay import loop, verify, warmup
 from bitzero.state import Judged, Supervised
 
+Found = dict[str, Any]  # a table's fields in the JSON
+
 STEPS = 8  # of a timed warm-up chunk
 
 
-def main() -> None:
-    """Measures, prints and writes."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measures, prints and writes, a table at a time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", default="experiments/azr_small.py")
     parser.add_argument("--repeats", type=int, default=5)
-    given = parser.parse_args()
+    parser.add_argument("--tables", default=",".join(TABLES))
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "benchmarks" / "results" / "training.json")
+    given = parser.parse_args(arguments)
+    chosen = given.tables.split(",")
+    if unknown := set(chosen) - set(TABLES):
+        parser.error(f"no table {', '.join(sorted(unknown))}; there is: {', '.join(TABLES)}")
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     cfg = read_config(str(ROOT / given.config))
-    with Sandbox(Limits(value_bytes=cfg.sandbox.value_bytes), workers=sandbox_workers(cfg)) as sandbox:
-        with Stream(cfg) as stream:
-            batch = batch_of(stream, cfg, "warmup", STEPS, cfg.warmup.batch_size)
-            qat = warm(cfg, batch, given.repeats)
-            tiers = tiered(cfg, batch, given.repeats)
-            parts = play(cfg, stream, sandbox, given.repeats)
-    result = {
-        "config": given.config, "warmup": qat, "precision": tiers, "selfplay_seconds": parts,
-        "machine": device.describe_machine(),
-    }  # fmt: skip
-    show(result)
-    path = ROOT / "benchmarks" / "results" / "training.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    console = rich.console.Console()
+    for name in [name for name in TABLES if name in chosen]:
+        measure, show = TABLES[name]
+        found = measure(cfg, given.repeats)
+        show(found, console)
+        about = {"config": given.config, "repeats": given.repeats, "machine": device.describe_machine()}
+        earlier = json.loads(given.out.read_text()) if given.out.exists() else {}
+        write_json(given.out, earlier | {name: about | found})
 
 
 def batch_of(stream: Stream, cfg: Config, phase: str, steps: int, rows: int) -> Supervised:
@@ -71,6 +77,12 @@ def batch_of(stream: Stream, cfg: Config, phase: str, steps: int, rows: int) -> 
     )  # fmt: skip
     batch = stream.take_batch(order)
     return Supervised(tokens=batch.tokens, mask=batch.mask, kind=batch.kind, level=batch.level)
+
+
+def warmup_batch(cfg: Config) -> Supervised:
+    """A chunk of warm-up."""
+    with Stream(cfg) as stream:
+        return batch_of(stream, cfg, "warmup", STEPS, cfg.warmup.batch_size)
 
 
 def best(call: Callable[[], Any], repeats: int) -> tuple[float, float]:
@@ -84,9 +96,9 @@ def best(call: Callable[[], Any], repeats: int) -> tuple[float, float]:
     return wall, cpu
 
 
-def warm(cfg: Config, batch: Supervised, repeats: int) -> list[dict[str, Any]]:
+def warm(cfg: Config, repeats: int) -> Found:
     """Wall and processor µs a token position of each phase and float operand type."""
-    rows = []
+    rows, batch = [], warmup_batch(cfg)
     positions = batch.tokens.size
     for operand in ("bf16", "f32", "int8"):
         for phase in ("full", "integer"):
@@ -96,15 +108,16 @@ def warm(cfg: Config, batch: Supervised, repeats: int) -> list[dict[str, Any]]:
             rows.append(
                 {"operand": operand, "phase": phase, "wall_us": 1e6 * wall / positions, "cpu_us": 1e6 * cpu / positions}
             )
-    return rows
+    return {"rows": rows}
 
 
-def tiered(cfg: Config, batch: Supervised, repeats: int) -> list[dict[str, Any]]:
+def tiered(cfg: Config, repeats: int) -> Found:
     """Milliseconds of a λ = 1 step without tiers, with them (half of the blocks at 4 bits), and with their signals.
 
     The variants take turns, three times ``repeats`` rounds, so that the machine's noise falls on all alike; "ratio" is
     to the first one, of the least times.
     """
+    batch = warmup_batch(cfg)
     with_tiers = dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, max_tier=4))
     plain = warmup.init_state(dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, max_tier=0)))
     signals = warmup.init_state(with_tiers)
@@ -124,10 +137,11 @@ def tiered(cfg: Config, batch: Supervised, repeats: int) -> list[dict[str, Any]]
         for name, call in calls.items():
             least[name] = min(least[name], best(call, 1)[0])
     bits = {name: float(precision.mean_stored_bits(s.precision, with_tiers.model)) for name, (s, _) in variants.items()}
-    return [
+    rows = [
         {"variant": name, "ms": 1e3 * wall / STEPS, "ratio": wall / least["ternary"], "stored_bits": bits[name]}
         for name, wall in least.items()
     ]
+    return {"rows": rows}
 
 
 def run_copy(state: Any, batch: Supervised, cfg: Config, phase: str) -> Any:
@@ -135,8 +149,15 @@ def run_copy(state: Any, batch: Supervised, cfg: Config, phase: str) -> Any:
     return warmup.run_chunk(jax.tree.map(jnp.copy, state), batch, cfg, phase)[1]["loss/total"]
 
 
-def play(cfg: Config, stream: Stream, sandbox: Sandbox, repeats: int) -> dict[str, float]:
+def play(cfg: Config, repeats: int) -> Found:
     """Wall seconds of each stage of one self-play step, and of the step as a whole."""
+    limits = Limits(value_bytes=cfg.sandbox.value_bytes)
+    with Sandbox(limits, workers=sandbox_workers(cfg)) as sandbox, Stream(cfg) as stream:
+        return {"seconds": stage_seconds(cfg, stream, sandbox, repeats)}
+
+
+def stage_seconds(cfg: Config, stream: Stream, sandbox: Sandbox, repeats: int) -> dict[str, float]:
+    """Of every stage, and of the whole step."""
     cfg = with_operand(cfg, quant.measure_operand(cfg.model))
     door = verify.Door(sandbox, cfg)
     tasks = [task for task, _ in stream.tasks(cfg.selfplay.seed_tasks, 0, open_levels=3)]
@@ -173,22 +194,36 @@ def play(cfg: Config, stream: Stream, sandbox: Sandbox, repeats: int) -> dict[st
     return seconds | {"whole step": best(whole, repeats)[0]}
 
 
-def show(result: dict[str, Any]) -> None:
-    """The three tables."""
-    console = rich.console.Console()
+def show_warm(found: Found, console: rich.console.Console) -> None:
+    """The table of phases and operand types."""
     table = rich.table.Table("operand", "phase", "wall µs/token", "cpu µs/token", title="warm-up step", box=None)
-    for row in result["warmup"]:
+    for row in found["rows"]:
         table.add_row(row["operand"], row["phase"], f"{row['wall_us']:.1f}", f"{row['cpu_us']:.1f}")
     console.print(table)
+
+
+def show_tiered(found: Found, console: rich.console.Console) -> None:
+    """The table of tiers and signals."""
     table = rich.table.Table("step at λ = 1", "ms", "ratio", title="precision tiers", box=None)
-    for row in result["precision"]:
+    for row in found["rows"]:
         table.add_row(row["variant"], f"{row['ms']:.1f}", f"{row['ratio']:.3f}")
     console.print(table)
+
+
+def show_play(found: Found, console: rich.console.Console) -> None:
+    """The table of a self-play step's stages."""
     table = rich.table.Table("stage", "seconds", title="self-play step", box=None)
-    for name, seconds in result["selfplay_seconds"].items():
+    for name, seconds in found["seconds"].items():
         table.add_row(name, f"{seconds:.3f}")
     console.print(table)
 
+
+TABLES: dict[str, tuple[Callable[[Config, int], Found], Callable[[Found, rich.console.Console], None]]] = {
+    "warmup": (warm, show_warm),
+    "precision": (tiered, show_tiered),
+    "selfplay": (play, show_play),
+    "beside": (lambda cfg, repeats: beside.beside(cfg, 3 * repeats), beside.show),
+}
 
 if __name__ == "__main__":
     main()

@@ -1,6 +1,7 @@
 """The models that the stages train and sample: configurations, what they cost, random batches of their shape."""
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -37,6 +38,21 @@ def variant(cfg: Config, operand: Operand, weights: Any = "ternary") -> Config:
 def with_parts(cfg: Config, parts: int) -> Config:
     """``cfg`` with its updates in so many parts."""
     return dataclasses.replace(cfg, optimiser=dataclasses.replace(cfg.optimiser, microbatches=parts))
+
+
+def shape_of(cfg: Config) -> tuple[int, int, int, int, int, int, int]:
+    """What a peer needs to know of the shape: ``torch_peer.Shape``."""
+    model = cfg.model
+    return (
+        model.num_layers, model.width, model.num_heads, model.num_kv_heads, model.head_dim, model.ffn_width,
+        cfg.tasks.context,
+    )  # fmt: skip
+
+
+def parameters(cfg: Config) -> int:
+    """How many the model has."""
+    state = jax.eval_shape(functools.partial(warmup.init_state, variant(cfg, "f32", cfg.model.weights)))
+    return sum(leaf.size for leaf in jax.tree.leaves(state.params))
 
 
 def random_state(cfg: Config) -> TrainState:

@@ -1,4 +1,4 @@
-"""The peer of stage 4: the same shape in PyTorch, plain bf16 weights in f32 masters, trained by fused AdamW.
+"""The peer of a training step: the same shape in PyTorch, f32 weights (bf16 in the products), trained by fused AdamW.
 
 RMSNorm, grouped-query attention with RoPE (its own fused one, causal), ReLU² gated FFN, sub-norms, tied embedding.
 It is the usual way to train such a model, not the same step: no Muon, no segments, no metrics, no ternary weights.
@@ -7,12 +7,14 @@ It is the usual way to train such a model, not the same step: no Muon, no segmen
 import importlib
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 from benchmarks.gpu_stages.ahead import first_line
 from benchmarks.gpu_stages.record import Box, Record, Told
 
-SHAPES = {  # layers, width, heads, key-value heads, head, FFN, context: those of the experiments
+Shape = tuple[int, int, int, int, int, int, int]
+SHAPES: dict[str, Shape] = {  # layers, width, heads, key-value heads, head, FFN, context: those of the experiments
     "azr_25m": (8, 512, 8, 4, 64, 1_536, 512),
     "azr_100m": (15, 768, 12, 4, 64, 2_304, 512),
     "smoke": (1, 32, 2, 1, 16, 64, 160),
@@ -52,21 +54,7 @@ def measure(torch: Any, name: str, compiled: bool, box: Box, told: Told) -> dict
     device, rows = "cuda" if torch.cuda.is_available() else "cpu", 8 if told.rehearse else ROWS
     half = device == "cpu" or float(told.card["capability"]) >= 8
     context = SHAPES[name][-1]
-    model = decoder(torch, *SHAPES[name]).to(device)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=device == "cuda")
-    tokens = torch.randint(64, 500, (rows, context), device=device)
-    forward = torch.compile(model) if compiled else model
-
-    def step() -> float:
-        optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=half):
-            logits = forward(tokens)
-        flat, wanted = logits[:, :-1].reshape(-1, VOCABULARY), tokens[:, 1:].reshape(-1)
-        loss = torch.nn.functional.cross_entropy(flat.float(), wanted)
-        loss.backward()
-        optimiser.step()
-        return float(loss)  # waits for the device
-
+    step, _ = training_step(torch, SHAPES[name], rows, device, half=half, compiled=compiled)
     if not math.isfinite(step()):
         raise ArithmeticError("the loss is not finite")
     step()
@@ -81,6 +69,34 @@ def measure(torch: Any, name: str, compiled: bool, box: Box, told: Told) -> dict
         "rows": rows, "parts": 1, "tokens": rows * context, "step_s": least, "tokens_per_s": rows * context / least,
         "at": (began, time.time()),
     }  # fmt: skip
+
+
+def training_step(
+    torch: Any, shape: Shape, rows: int, device: str, *, half: bool, compiled: bool
+) -> tuple[Callable[[], float], int]:
+    """A step on random tokens [rows, context], which returns its loss, and how many parameters it trains.
+
+    ``half`` is autocast to bf16. Compiled is all but the optimiser, which is fused: forward, loss and backward.
+    """
+    model = decoder(torch, *shape).to(device)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    tokens = torch.randint(64, 500, (rows, shape[-1]), device=device)
+
+    def loss_of(tokens: Any) -> Any:
+        flat = model(tokens)[:, :-1].reshape(-1, VOCABULARY)
+        return torch.nn.functional.cross_entropy(flat.float(), tokens[:, 1:].reshape(-1))
+
+    forward = torch.compile(loss_of) if compiled else loss_of
+
+    def step() -> float:
+        optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=half):
+            loss = forward(tokens)
+        loss.backward()
+        optimiser.step()
+        return float(loss)  # waits for the device
+
+    return step, sum(leaf.numel() for leaf in model.parameters())
 
 
 def decoder(torch: Any, layers: int, width: int, heads: int, kv_heads: int, head: int, ffn: int, context: int) -> Any:

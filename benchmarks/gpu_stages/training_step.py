@@ -38,7 +38,7 @@ def run(part: str, box: Box, record: Record, told: Told) -> None:
     if told.rehearse:
         variants.pop("ternary int8")
     peak = peak_rate(operand, told)
-    record.note(peak_flops=peak, peak_operand=operand, nominal_flops=nominal(told), parameters=parameters(cfg))
+    record.note(peak_flops=peak, peak_operand=operand, nominal_flops=nominal(told), parameters=models.parameters(cfg))
     rows = min(SMALL, cfg.warmup.batch_size)
     jobs = [functools.partial(compile_step, *pair, rows, 1) for pair in variants.values()]
     record.doing(f"compiling {part}")
@@ -123,12 +123,6 @@ def memory_of(program: Any) -> int:
     if told is None:
         return 0
     return told.argument_size_in_bytes + told.output_size_in_bytes + told.temp_size_in_bytes - told.alias_size_in_bytes
-
-
-def parameters(cfg: Config) -> int:
-    """How many the model has."""
-    state = jax.eval_shape(functools.partial(warmup.init_state, models.variant(cfg, "f32")))
-    return sum(leaf.size for leaf in jax.tree.leaves(state.params))
 
 
 def peak_rate(operand: str, told: Told) -> float:

@@ -135,11 +135,7 @@ def test_the_shapes_are_those_of_the_experiments():
         configuration.kernel_shapes(experiment("azr_100m").model).values()
     )
     for name, shape in torch_peer.SHAPES.items():
-        model, tasks = experiment(name).model, experiment(name).tasks
-        assert shape == (
-            model.num_layers, model.width, model.num_heads, model.num_kv_heads, model.head_dim, model.ffn_width,
-            tasks.context,
-        )  # fmt: skip
+        assert shape == models.shape_of(experiment(name))
 
 
 @pytest.mark.parametrize(("part", "most"), [("library", None), ("turing", 8)])
