@@ -15,7 +15,7 @@ from bitzero.config import Config
 from bitzero.evaluation.questions import Solver
 from bitzero.evaluation.table import measure_row, table_questions
 from bitzero.generator.stream import Stream
-from bitzero.model import packing
+from bitzero.model import packing, quant
 from bitzero.run import device, evaluate, fit, packed_file, workdir
 from bitzero.run.experiment import Override, read_packed_config
 from bitzero.run.progress import Progress
@@ -48,7 +48,7 @@ def _evaluate(file: pathlib.Path, overrides: Sequence[Override], home: pathlib.P
         loaded = packed_file.load(file, say=progress.say)
         step, commit, open_levels = packed_file.origin(file, loaded.cfg)
         cfg = read_packed_config(loaded.cfg, overrides)
-        cfg = fit.fit_run(cfg, Ledger(operand=loaded.cfg.model.compute), progress, ("asking",))
+        cfg = fit.fit_run(cfg, Ledger(operand=quant.operand_of(cfg.model)), progress, ("asking",))
         solver = dense_solver(loaded, cfg)
         progress.say(f"evaluating {file}, step {step:,}, made at commit {commit}")
         with open_sandbox(cfg) as sandbox, Stream(cfg) as stream:
@@ -65,7 +65,7 @@ def _evaluate(file: pathlib.Path, overrides: Sequence[Override], home: pathlib.P
 
 def dense_solver(loaded: Solver, cfg: Config) -> Solver:
     """The packed model as plain integers, which answer batches faster, and the same tokens."""
-    weights = packing.to_dense(loaded.weights, loaded.cfg.model.compute)
+    weights = packing.to_dense(loaded.weights, quant.operand_of(loaded.cfg.model))
     return dataclasses.replace(
         loaded, weights=weights, cfg=cfg, batch_size=cfg.eval.batch_size, parts=max(cfg.eval.parts, 1)
     )
