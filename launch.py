@@ -17,10 +17,11 @@ from absl import app, flags
 
 from bitzero.config import Config, ConfigError
 from bitzero.run import accelerator
-from bitzero.run.experiment import read_config
+from bitzero.run.experiment import check_packed_overrides, read_config
 from bitzero.run.terminal import settle_streams
 
 SHIPPED = pathlib.Path(__file__).parent / "bitzero" / "assets" / "model.npz"
+_SHIPPED_LINE = f"the model that comes with BitZero ({SHIPPED.name}, see MODEL.md beside it); --model=FILE asks another"
 FLAGS = flags.FLAGS
 flags.DEFINE_string("config", None, "experiment file, or file:variant; --config.group.key=value changes one setting")
 flags.DEFINE_string("workdir", None, "where the run lives; default: runs/<experiment>")
@@ -34,7 +35,9 @@ flags.DEFINE_integer("seeds", 5, "sweep: every point is run for the seeds 0 to t
 flags.DEFINE_integer("jobs", 1, "sweep: runs at once, each on its share of the cores")
 flags.DEFINE_string("bases", None, "sweep: where shared warm-ups live, for several sweeps; default: <workdir>/bases")
 flags.DEFINE_bool("dry_run", False, "sweep: list and check the points, run nothing")
-flags.DEFINE_string("model", None, "chat: the packed model; default: <workdir>/packed.npz, or the shipped one")
+flags.DEFINE_string(
+    "model", None, "chat, eval: the packed model; default in chat: <workdir>/packed.npz; without a run the shipped one"
+)
 flags.DEFINE_string("prompt", None, "chat: one question, answered and done")
 flags.DEFINE_bool("json", False, "chat: one JSON object a question on standard output")
 flags.DEFINE_string("profile_dir", None, "chat: what is remembered of the person; default: the user's data folder")
@@ -53,6 +56,8 @@ def main(argv: list[str]) -> int:
             return _chat()
         if FLAGS.sweep:
             raise ConfigError("--sweep is for --mode=sweep")
+        if FLAGS.mode == "eval" and (FLAGS.model or not (FLAGS.config or FLAGS.workdir)):
+            return _evaluate_packed()
         cfg = read_config(FLAGS.config, _OVERRIDES)
         workdir = pathlib.Path(FLAGS.workdir or pathlib.Path("runs") / cfg.name)
         print(f"BitZero · {cfg.name} · {FLAGS.mode} · {workdir}", flush=True)
@@ -78,6 +83,26 @@ def _run(mode: str, cfg: Config, workdir: pathlib.Path) -> int:
         return 1
 
 
+def _evaluate_packed() -> int:
+    if FLAGS.config:
+        raise ConfigError("--model has its own configuration; leave out --config, or --model for the run's checkpoint")
+    file = pathlib.Path(FLAGS.model).expanduser() if FLAGS.model else SHIPPED
+    check_packed_overrides(_OVERRIDES)
+    print(_SHIPPED_LINE if file == SHIPPED else f"BitZero · eval · {file}", flush=True)
+    _settle_device()
+    from bitzero.run import evaluate_packed
+    from bitzero.run.workdir import RunError
+
+    try:
+        return evaluate_packed.main(file, _OVERRIDES, pathlib.Path(FLAGS.workdir) if FLAGS.workdir else None)
+    except RunError as error:
+        print(f"launch.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("launch.py: stopped; nothing was written", file=sys.stderr)
+        return 130
+
+
 def _chat() -> int:
     _settle_device(quiet=True)
     from bitzero.chat import main as chat
@@ -86,8 +111,7 @@ def _chat() -> int:
     path = lambda flag: pathlib.Path(flag).expanduser() if flag else None
     file = path(FLAGS.model) or (pathlib.Path(FLAGS.workdir) / "packed.npz" if FLAGS.workdir else SHIPPED)
     if file == SHIPPED:
-        line = f"the model that comes with BitZero ({SHIPPED.name}, see MODEL.md beside it); --model=FILE asks another"
-        print(line, file=sys.stderr if FLAGS.json else sys.stdout, flush=True)
+        print(_SHIPPED_LINE, file=sys.stderr if FLAGS.json else sys.stdout, flush=True)
     try:
         return chat.main(
             chat.Order(model=file, profile_dir=path(FLAGS.profile_dir), prompt=FLAGS.prompt, json=FLAGS.json)

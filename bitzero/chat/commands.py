@@ -7,7 +7,7 @@ import resource
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bitzero.chat import intent, persona
+from bitzero.chat import comparing, intent, persona
 from bitzero.chat.adaptation import RESET
 from bitzero.chat.answers import Answer
 from bitzero.chat.persona import PersonaError
@@ -25,6 +25,8 @@ EXAMPLES = (
     "sum([1, 2, 3]) * 2",
 )
 _SHOWN = 20  # records of a list
+COMPARED = 10  # questions of /stats compare where no number is given
+_TELLS_PROGRESS = ("/puzzle", "/stats")  # their texts are dots, not answers
 
 
 class Leave(Exception):
@@ -47,7 +49,7 @@ def run(session: Session, text: str) -> Iterator[Said]:
         for said in COMMANDS[name][0](session, words):
             yield (
                 Answer(kind="command", question=text, answer=said)
-                if isinstance(said, str) and name != "/puzzle"
+                if isinstance(said, str) and name not in _TELLS_PROGRESS
                 else said
             )
     except (CommandError, ProfileError, PersonaError) as error:
@@ -161,7 +163,7 @@ def _listed(rows: list[tuple[int, dict[str, Any]]], count: int) -> str:
 def _line_of(record: dict[str, Any]) -> str:
     right = record.get("right")
     sign = "right" if right is True else "wrong" if right is False else ""
-    text = record.get("source") or record.get("question") or record.get("value") or ""
+    text = record.get("source") or record.get("question") or record.get("of") or record.get("value") or ""
     return " ".join(f"{record['kind']} {sign} {text}".split())
 
 
@@ -211,7 +213,22 @@ def _reset(session: Session, words: list[str]) -> Iterator[str]:
     yield "all settings are as at first"
 
 
-def _stats(session: Session, words: list[str]) -> Iterator[str]:
+def _stats(session: Session, words: list[str]) -> Iterator[Said]:
+    match words:
+        case []:
+            pass
+        case ["compare"]:
+            yield from _compare(session, COMPARED)
+        case ["compare", count] if count.isdecimal() and 1 <= int(count[:4]) <= comparing.MOST:
+            yield from _compare(session, int(count))
+        case _:
+            raise CommandError(f"/stats, or /stats compare N with N from 1 to {comparing.MOST}")
+    text = "\n".join([*_figures(session), *_bits_against_samples(session)])
+    yield Answer(kind="command", question=" ".join(["/stats", *words]), answer=text)
+
+
+def _figures(session: Session) -> list[str]:
+    """Speed, bits, memory and score."""
     model = session.model
     speed = f"{model.tokens / model.seconds:,.0f} tokens/s" if model.seconds else "nothing drawn yet"
     matrices, rest = packing.weight_bytes(model.weights["all"])
@@ -219,14 +236,44 @@ def _stats(session: Session, words: list[str]) -> Iterator[str]:
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     right, answered = score(session.records)
     tiers = f"; ternary alone {packing.stored_bits(model.weights['ternary']):.2f}" if model.has_tiers else ""
-    yield "\n".join([
+    return [
         f"  speed    {speed} over {model.tokens:,} tokens of all rows",
         f"  weights  {packing.stored_bits(model.weights['all']):.2f} stored bits a weight{tiers}; "
         f"{matrices / 1e6:.2f} MB of packed matrices, {rest / 1e6:.2f} MB of embedding and gains",
         f"  memory   {memory:,.0f} MiB at most, the sandbox apart",
         *_by_bits(session),
         f"  puzzles  {right} of {answered} right",
-    ])  # fmt: skip
+    ]
+
+
+def _compare(session: Session, most: int) -> Iterator[str]:
+    """Asks the last questions again, those that were not yet; dots while it does.
+
+    What is done is kept at once: Ctrl-C loses the question in hand alone.
+    """
+    if not session.model.has_tiers:
+        return
+    asked = session.asked()
+    found = comparing.candidates(session.records, asked, most)
+    if not found:
+        raise CommandError("nothing to compare yet: ask what a call returns, f(?) == 4, or 1 -> 2, 5 -> 6 first")
+    kept = {record["key"] for record in comparing.known(session.records, asked.model)}
+    for candidate in found:
+        if candidate.key not in kept:
+            for said in comparing.compare(candidate, asked):
+                if isinstance(said, str):
+                    yield said
+                else:
+                    session.keep(said)
+
+
+def _bits_against_samples(session: Session) -> list[str]:
+    if not session.model.has_tiers:
+        return ["  bits     this model is ternary alone: there are no other bits to compare more samples with"]
+    kept = comparing.known(session.records, session.model)
+    if not kept:
+        return ["  bits     /stats compare asks the last questions again, with bits and with more samples instead"]
+    return comparing.table(kept)
 
 
 def _by_bits(session: Session) -> list[str]:
@@ -275,7 +322,11 @@ COMMANDS: dict[str, tuple[Callable[[Session, list[str]], Iterator[Any]], str, st
     "/load": (_load, "/load NAME", "brings them back"),
     "/clear": (_clear, "/clear", "forgets this conversation, not what is remembered"),
     "/reset": (_reset, "/reset", "all settings as at first"),
-    "/stats": (_stats, "/stats", "speed, bits, memory, score"),
+    "/stats": (
+        _stats,
+        "/stats [compare [N]]",
+        "speed, bits, memory, score; bits against more samples",
+    ),
     "/puzzle": (_puzzle, "/puzzle [LEVEL | give]", "a puzzle of the model's own making for you"),
     "/bye": (_bye, "/bye", "leaves"),
 }

@@ -11,7 +11,7 @@ from bitzero.chat.intent import Abduction, Deduction, Induction
 from bitzero.chat.model import ROWS, AskedModel, Bits, draw, drawn
 from bitzero.chat.programs import ProgramError
 from bitzero.sandbox import Outcome, Sandbox
-from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, TASK_KINDS, Task
+from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, KINDS, TASK_KINDS, Task
 from bitzero.tasks.tokens import ANS, EOS, PAD, decode
 
 TOO_DEEP = "it is nested too deeply to be taken apart; ask a smaller one"
@@ -38,6 +38,24 @@ class Asked:
         return found.get(self.bits, ("ternary", "all"))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Posed:
+    """A question as the model is asked it, and what tells a right answer."""
+
+    task: Task
+    judge: Judge
+    truth: Outcome | None = None  # what Python says to a deduction
+
+    @property
+    def kind(self) -> str:
+        """Its name."""
+        return KINDS[self.task.kind]
+
+    def prompt(self, asked: Asked) -> list[int]:
+        """The ids that the model is given; with a trace where it is one that writes traces."""
+        return TASK_KINDS[self.task.kind].solver_prompt(self.task, asked.model.solver.trace)
+
+
 def answer_to(question: Deduction | Abduction | Induction, asked: Asked, text: str) -> Iterator[Said]:
     """Text and steps as they come, then the answer. Never raises for what was asked."""
     started = time.perf_counter()
@@ -55,23 +73,20 @@ def answer_to(question: Deduction | Abduction | Induction, asked: Asked, text: s
 def _pieces(question: Deduction | Abduction | Induction, asked: Asked) -> Iterator[Said]:
     if isinstance(question, Deduction):
         return _deduce(question, asked)
-    return _abduce(question, asked) if isinstance(question, Abduction) else _induce(question, asked)
+    return _search(posed(question, asked), asked)
 
 
 # ---- deduction ----
 
 
 def _deduce(question: Deduction, asked: Asked) -> Iterator[Said]:
-    code = programs.program_of(question.source, question.name, asked.known)
-    truth = judging.value_of(asked.sandbox, code, question.args)
-    python = judging.explained(truth)
-    task = _task(DEDUCTION, code, (question.args,), ("",))
-    traced = asked.model.solver.trace
-    prompt = TASK_KINDS[DEDUCTION].solver_prompt(task, traced)
-    if note := _too_long(prompt, asked):
-        yield Answer(kind="deduction", question="", python=python, note=note)
+    deduction = _pose_deduction(question, asked)
+    truth, prompt = deduction.truth, deduction.prompt(asked)
+    assert truth is not None
+    if note := too_long(prompt, asked):
+        yield Answer(kind="deduction", question="", python=judging.explained(truth), note=note)
         return
-    trace = judging.trace_of(asked.sandbox, code, question.args)
+    trace = judging.trace_of(asked.sandbox, deduction.task.code, question.args)
     best: Answer | None = None
     for bits in asked.precisions():
         if best is not None:
@@ -138,7 +153,25 @@ def _shares(answers: Sequence[str | None]) -> dict[str, float]:
 # ---- abduction and induction: tries until one verifies ----
 
 
-def _abduce(question: Abduction, asked: Asked) -> Iterator[Said]:
+def posed(question: Deduction | Abduction | Induction, asked: Asked) -> Posed:
+    """The question as a prompt, with a judge of answers. Raises ``ProgramError`` where there is no such question."""
+    if isinstance(question, Deduction):
+        return _pose_deduction(question, asked)
+    return _pose_abduction(question, asked) if isinstance(question, Abduction) else _pose_induction(question, asked)
+
+
+def _pose_deduction(question: Deduction, asked: Asked) -> Posed:
+    code = programs.program_of(question.source, question.name, asked.known)
+    truth = judging.value_of(asked.sandbox, code, question.args)
+
+    def judge(answers: Sequence[str]) -> list[float | None]:
+        values = judging.canonical_values(asked.sandbox, answers)
+        return [1.0 if truth.kind == "ok" and value == truth.value else None for value in values]
+
+    return Posed(task=_task(DEDUCTION, code, (question.args,), ("",)), judge=judge, truth=truth)
+
+
+def _pose_abduction(question: Abduction, asked: Asked) -> Posed:
     name = question.name or (list(asked.known)[-1] if asked.known else "")
     if not name:
         raise ProgramError("no function is there to search: write def f(a): return a + 1 first")
@@ -146,35 +179,33 @@ def _abduce(question: Abduction, asked: Asked) -> Iterator[Said]:
     [value] = judging.canonical_values(asked.sandbox, [question.value])
     if value is None:
         raise ProgramError(f"{question.value[:40]} is no value that the sandbox knows")
-    prompt = TASK_KINDS[ABDUCTION].solver_prompt(_task(ABDUCTION, code, ("",), (value,)), trace=False)
 
     def judge(answers: Sequence[str]) -> list[float | None]:
         runs = judging.reaches(asked.sandbox, code, answers, value)
         return [run.confidence if run else None for run in runs]
 
-    yield from _search("abduction", ABDUCTION, prompt, judge, asked)
+    return Posed(task=_task(ABDUCTION, code, ("",), (value,)), judge=judge)
 
 
-def _induce(question: Induction, asked: Asked) -> Iterator[Said]:
+def _pose_induction(question: Induction, asked: Asked) -> Posed:
     values = judging.canonical_values(asked.sandbox, question.outputs)
     if None in values:
         raise ProgramError(f"{question.outputs[values.index(None)][:40]} is no value that the sandbox knows")
     outputs = tuple(map(str, values))
     shown = min(asked.model.solver.cfg.tasks.shown, len(outputs))
-    task = _task(INDUCTION, "", question.inputs[:shown], outputs[:shown], shown)
-    prompt = TASK_KINDS[INDUCTION].solver_prompt(task, trace=False)
     sure = (len(outputs) + 1) / (len(outputs) + 2)  # Laplace: the share of further pairs that would come out
 
     def judge(answers: Sequence[str]) -> list[float | None]:
         runs = judging.pairs_met(asked.sandbox, answers, question.inputs, outputs)
         return [confidence * sure if met == len(outputs) else None for met, confidence in runs]
 
-    yield from _search("induction", INDUCTION, prompt, judge, asked)
+    return Posed(task=_task(INDUCTION, "", question.inputs, outputs, shown), judge=judge)
 
 
-def _search(name: str, kind: int, prompt: Sequence[int], judge: Judge, asked: Asked) -> Iterator[Said]:
+def _search(search: Posed, asked: Asked) -> Iterator[Said]:
     """Batches of answers, judged as they come in; ends with the first that verifies, or the most frequent."""
-    if note := _too_long(prompt, asked):
+    name, prompt = search.kind, search.prompt(asked)
+    if note := too_long(prompt, asked):
         yield Answer(kind=name, question="", note=note)
         return
     seen: collections.Counter[str] = collections.Counter()
@@ -182,8 +213,8 @@ def _search(name: str, kind: int, prompt: Sequence[int], judge: Judge, asked: As
     bits: Bits = "all"
     for bits in asked.precisions():
         for start in range(0, asked.tries, ROWS):
-            answers = _batch(asked, kind, prompt, bits, greedy=start == 0)[: asked.tries - start]
-            verdicts = _verdicts(answers, judge)
+            answers = sample_answers(search, asked, bits, greedy=start == 0)[: asked.tries - start]
+            verdicts = confidences(answers, search.judge)
             for answer in answers:
                 tried += 1
                 if answer and (confidence := verdicts[answer]) is not None:
@@ -199,13 +230,15 @@ def _search(name: str, kind: int, prompt: Sequence[int], judge: Judge, asked: As
     yield Answer(kind=name, question="", answer=guess, right=False, tries=tried, bits=bits, note=note)
 
 
-def _batch(asked: Asked, kind: int, prompt: Sequence[int], bits: Bits, *, greedy: bool) -> list[str | None]:
+def sample_answers(question: Posed, asked: Asked, bits: Bits, *, greedy: bool) -> list[str | None]:
+    """``ROWS`` answers at one precision, the first without chance where ``greedy``; None where the form is wrong."""
     temperatures = [0.0 if greedy else WARMTH] + [WARMTH] * (ROWS - 1)
-    rows = drawn(asked.model, prompt, temperatures, bits)
-    return [TASK_KINDS[kind].parse_answer(row) for row in rows]
+    rows = drawn(asked.model, question.prompt(asked), temperatures, bits)
+    return [TASK_KINDS[question.task.kind].parse_answer(row) for row in rows]
 
 
-def _verdicts(answers: Sequence[str | None], judge: Judge) -> dict[str, float | None]:
+def confidences(answers: Sequence[str | None], judge: Judge) -> dict[str, float | None]:
+    """What the judge says of each answer that has the form of one; equal answers are judged once."""
     distinct = list(dict.fromkeys(answer for answer in answers if answer))
     return dict(zip(distinct, judge(distinct), strict=True)) if distinct else {}
 
@@ -215,7 +248,8 @@ def _task(kind: int, code: str, inputs: tuple[str, ...], outputs: tuple[str, ...
     return Task(kind=kind, level=0, code=code, inputs=inputs, outputs=outputs, shown=shown)
 
 
-def _too_long(prompt: Sequence[int], asked: Asked) -> str | None:
+def too_long(prompt: Sequence[int], asked: Asked) -> str | None:
+    """Why the model cannot read the prompt; None where it can."""
     if len(prompt) <= asked.model.longest_prompt:
         return None
     return (

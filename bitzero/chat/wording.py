@@ -34,6 +34,8 @@ def answer_lines(answer: Answer, persona: Persona, verbosity: str) -> list[Line]
         return [(answer.answer or "", "plain")]
     style = {True: "good", False: "bad", None: "plain"}[answer.right]
     lines = [(_result(answer, persona), style)]
+    if answer.kind == "deduction" and answer.right is None and answer.answer is not None and answer.python:
+        lines.append((f"Python: {answer.python}", "error"))  # a program that was not run to its end says why
     if answer.note and answer.answer is not None:
         lines.append((answer.note, "faint"))
     if verbosity != "short" and answer.votes:

@@ -83,7 +83,7 @@ def evaluate_state(sitting: Sitting, state: TrainState) -> dict[str, Any] | None
         "rows": rows,
         "proposer": _measure_proposer(state, now, stream, sitting.sandbox) if rows else None,
         "precision": _measure_precisions(sitting, state),
-        "operations": _measure_operations(sitting, now),
+        "operations": operation_rows(now, stream, sitting.progress),
         "gain_of_selfplay": gains_of_selfplay(answered),
         "seconds": round(time.monotonic() - began, 1),
     }
@@ -122,12 +122,13 @@ def _measure_precisions(sitting: Sitting, state: TrainState) -> dict[str, Any] |
     return precisions.measure_precisions(state, sitting.cfg, sitting.stream.heldout_draws, sitting.sandbox)
 
 
-def _measure_operations(sitting: Sitting, now: Solver) -> list[dict[str, Any]]:
-    cfg, stream = sitting.cfg, sitting.stream
+def operation_rows(now: Solver, stream: Stream, progress: Progress) -> list[dict[str, Any]]:
+    """The rows of ``operations.measure_operations`` on dev programs; none where none are to be asked about."""
+    cfg = now.cfg
     if not cfg.eval.operation_items:
         return []
     asked = heldout.dev_programs(stream.heldout_draws, cfg, cfg.eval.operation_items)
-    sitting.progress.say(f"asking for errors by operation ({len(asked)} dev items)")
+    progress.say(f"asking for errors by operation ({len(asked)} dev items)")
     training = [program for level in range(cfg.tasks.open_levels) for program in stream.heldout("train", level, 100)]
     return operations.measure_operations(now, asked, training)
 
@@ -198,26 +199,14 @@ def operations_table(rows: Sequence[dict[str, Any]], most: int = 10) -> rich.tab
 
 
 def summary_sentences(result: dict[str, Any]) -> list[str]:
-    """What the table does not say: the proposer, and the gain of self-play by kind."""
+    """What the table does not say: more of its rows, the proposer, and the gain of self-play by kind."""
     p = result["proposer"]
     if p is None:
         return []
-    different: dict[str, list[str]] = {}
-    for row in result.get("rows", []):
-        different.setdefault(f"L{row['level']}", []).append(f"{row['kind']} {_percent_text(row['different'])}")
-    shares = "; ".join(f"{level} {', '.join(by)}" for level, by in different.items())
-    lines = [f"each program once, %: {shares}"] if different else []
-    unseen = [
-        f"L{row['level']} {row['kind']} {_percent_text(row['unseen'])} ({row['unseen_n']})"
-        for row in result.get("rows", [])
-        if row["unseen_n"]
-    ]
-    lines += [f"skeletons never trained on, % (questions): {', '.join(unseen)}"] if unseen else []
-    cut = [f"L{row['level']} {row['kind']} {row['cut']}" for row in result.get("rows", []) if row["cut"]]
-    lines += [f"too long to ask, counted wrong: {', '.join(cut)}"] if cut else []
-    lines += [
+    lines = [
+        *row_sentences(result["rows"]),
         f"proposer: {_percent_text(p['valid'])} % of {p['n']} proposals pass every gate; of these "
-        f"{_percent_text(p['novel'])} % are new programs and {_percent_text(p['learnable'])} % learnable"
+        f"{_percent_text(p['novel'])} % are new programs and {_percent_text(p['learnable'])} % learnable",
     ]
     if p["levels"]:
         lines.append("levels of accepted proposals: " + " ".join(f"L{k} {n}" for k, n in p["levels"].items()))
@@ -227,6 +216,23 @@ def summary_sentences(result: dict[str, Any]) -> list[str]:
             f"(95 % {100 * gain['ci_low']:+.1f} to {100 * gain['ci_high']:+.1f}, {gain['n']} items)"
         )
     return lines
+
+
+def row_sentences(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What the rows hold beside their columns; skeletons only where a record of those trained on was at hand."""
+    different: dict[str, list[str]] = {}
+    for row in rows:
+        different.setdefault(f"L{row['level']}", []).append(f"{row['kind']} {_percent_text(row['different'])}")
+    shares = "; ".join(f"{level} {', '.join(by)}" for level, by in different.items())
+    lines = [f"each program once, %: {shares}"] if different else []
+    unseen = [
+        f"L{row['level']} {row['kind']} {_percent_text(row['unseen'])} ({row['unseen_n']})"
+        for row in rows
+        if row.get("unseen_n")
+    ]
+    lines += [f"skeletons never trained on, % (questions): {', '.join(unseen)}"] if unseen else []
+    cut = [f"L{row['level']} {row['kind']} {row['cut']}" for row in rows if row["cut"]]
+    return lines + ([f"too long to ask, counted wrong: {', '.join(cut)}"] if cut else [])
 
 
 def _solver_before_selfplay(state: TrainState, cfg: Config, store: Checkpoints) -> Solver | None:

@@ -3,6 +3,7 @@
 Imports no JAX: a mistyped setting should not cost the seconds of its import.
 """
 
+import dataclasses
 import difflib
 import importlib.util
 import pathlib
@@ -16,10 +17,33 @@ import ml_collections
 from bitzero import config as configuration
 from bitzero.config import Config, ConfigError
 
+Override = tuple[str, str]  # dotted key and text of a --config.key=text
+_OF_THE_MACHINE = "sandbox.allow_unsafe"  # never believed of a packed file
 
-def read_config(spec: str | None, overrides: Iterable[tuple[str, str]] = ()) -> Config:
+
+def read_config(spec: str | None, overrides: Iterable[Override] = ()) -> Config:
     """The frozen configuration of ``file[:variant]`` with ``overrides`` (dotted key, text); raises ``ConfigError``."""
     config = editable_config(spec)
+    for key, text in overrides:
+        override_setting(config, key, text)
+    return configuration.freeze(config)
+
+
+def check_packed_overrides(overrides: Iterable[Override]) -> None:
+    """Raises ``ConfigError`` for a setting that is a packed model's own."""
+    for key, _ in overrides:
+        if not key.startswith("eval.") and key != _OF_THE_MACHINE:
+            raise ConfigError(
+                f"config.{key} is as the packed model has it; config.eval.* and config.{_OF_THE_MACHINE} can be set"
+            )
+
+
+def read_packed_config(cfg: Config, overrides: Iterable[Override]) -> Config:
+    """The configuration in a packed file with ``overrides``; raises ``ConfigError``."""
+    overrides = list(overrides)
+    check_packed_overrides(overrides)
+    config = ml_collections.ConfigDict(dataclasses.asdict(cfg)).lock()
+    config.sandbox.allow_unsafe = False
     for key, text in overrides:
         override_setting(config, key, text)
     return configuration.freeze(config)

@@ -41,7 +41,10 @@ def main(cfg: Config, home: pathlib.Path) -> int:
         raise RunError(f"nothing to pack: model.weights={cfg.model.weights} is a control without ternary weights")
     tree = packing.pack(state.params, state.precision, cfg.model)
     path = home / FILE_NAME
-    packed_file.save(path, tree, cfg, step=int(state.step), operand=meta["operand"], trace=bool(state.trace_mode))
+    packed_file.save(
+        path, tree, cfg, step=int(state.step), operand=meta["operand"], trace=bool(state.trace_mode),
+        open_levels=int(state.open_levels),
+    )  # fmt: skip
     matrices, rest = packing.weight_bytes(tree)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     print(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bitzero import config as configuration
-from bitzero.config import Config
+from bitzero.config import NUM_LEVELS, Config
 from bitzero.evaluation.questions import Solver
 from bitzero.model import packing
 from bitzero.run import device, workdir
@@ -25,12 +25,19 @@ FORMAT = 1  # raised when the meaning of the file changes
 _HEADER = "header"
 
 
-def save(path: pathlib.Path, tree: dict[str, Any], cfg: Config, *, step: int, operand: str, trace: bool) -> None:
-    """Writes a packed tree (``packing.pack``) whole or not at all; raises ``RunError`` when the disk refuses."""
+def save(
+    path: pathlib.Path, tree: dict[str, Any], cfg: Config, *, step: int, operand: str, trace: bool,
+    open_levels: int | None = None,
+) -> None:  # fmt: skip
+    """Writes a packed tree (``packing.pack``) whole or not at all; raises ``RunError`` when the disk refuses.
+
+    ``open_levels`` were trained on; None: those that were open from the start.
+    """
     arrays, shapes = packing.flatten(tree)
     header = {
         "format": FORMAT, "step": step, "operand": operand, "trace": trace, "shapes": shapes,
         "config": dataclasses.asdict(cfg), "commit": device.source_commit(),
+        "open_levels": cfg.tasks.open_levels if open_levels is None else open_levels,
     }  # fmt: skip
     arrays[_HEADER] = np.frombuffer(json.dumps(header).encode(), np.uint8)
     content = io.BytesIO()
@@ -65,3 +72,18 @@ def load(path: pathlib.Path, *, batch_size: int = 1, say: Callable[[str], None] 
     except Exception as error:  # NumPy, zipfile and JSON raise many types for one broken file
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise RunError(f"{path} is not a packed model: {reason}") from None
+
+
+def origin(path: pathlib.Path, cfg: Config) -> tuple[int, str, int]:
+    """Step, commit and opened levels of a packed model, from the header of a file that ``load`` has taken.
+
+    Older files do not say which levels were opened: then it is those that ``cfg`` opens from the start. Raises
+    ``RunError`` where what the header says means nothing.
+    """
+    with np.load(path, allow_pickle=False) as file:
+        header = json.loads(bytes(file[_HEADER]))
+    step, commit = header.get("step", 0), header.get("commit", "unknown")
+    levels = header.get("open_levels", cfg.tasks.open_levels)
+    if type(step) is not int or type(commit) is not str or type(levels) is not int or not 1 <= levels <= NUM_LEVELS:
+        raise RunError(f"{path} is not a packed model: its step, commit or open_levels mean nothing")
+    return step, commit, levels

@@ -116,6 +116,13 @@ def test_a_pipe_gets_one_json_object_a_question(model_file, tmp_path):
     assert code == 3 and "Traceback" not in err
 
 
+def test_what_the_sandbox_refuses_is_said_beside_the_models_answer(model_file, tmp_path):
+    attack = "def f(a): return ().__class__.__bases__; f(1)"
+    code, out, err = ran(model_file, tmp_path / "p", f"--prompt={attack}")
+    assert code == 0 and "Traceback" not in err
+    assert "is refused by the sandbox" in out
+
+
 def test_one_prompt_where_nothing_can_be_kept(model_file, tmp_path):
     (tmp_path / "file").write_text("")
     code, out, err = ran(model_file, tmp_path / "file", "--prompt=3 * 4")
