@@ -137,7 +137,7 @@ def run_copy(state: Any, batch: Supervised, cfg: Config, phase: str) -> Any:
 
 def play(cfg: Config, stream: Stream, sandbox: Sandbox, repeats: int) -> dict[str, float]:
     """Wall seconds of each stage of one self-play step, and of the step as a whole."""
-    cfg = with_operand(cfg, quant.measure_operand(cfg.model))
+    cfg = with_operand(cfg, device.measure_operand(cfg.model))
     door = verify.Door(sandbox, cfg)
     tasks = [task for task, _ in stream.tasks(cfg.selfplay.seed_tasks, 0, open_levels=3)]
     state = loop.start_selfplay(warmup.init_state(cfg), verify.ring_rows(tasks, True, cfg), cfg)
