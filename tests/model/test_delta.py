@@ -10,7 +10,6 @@ from bitzero.model import delta as deltas
 from bitzero.model import packing, quant, transformer
 from bitzero.selfplay import rollout
 
-pytestmark = pytest.mark.bits
 CFG = Model(
     num_layers=2, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=48, max_tier=8, smear=1, compute="f32",
     value_embeddings=True, input_skips=True, qk_norm=True,
