@@ -5,7 +5,7 @@ import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from bitzero.chat import intent, judging, persona, programs, puzzles
 from bitzero.chat.adaptation import Adapted, adapt
@@ -29,6 +29,7 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+@runtime_checkable
 class Learning(Protocol):
     """A process that learns from the person's tasks (``adapting``)."""
 

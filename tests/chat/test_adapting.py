@@ -7,17 +7,24 @@ import time
 import numpy as np
 import pytest
 
-from bitzero.chat import adapting, commands, model
+from bitzero.chat import adapting, commands, judging, model
 from bitzero.chat.profile import Profile
 from bitzero.chat.session import Session
 from bitzero.model import delta as deltas
 from bitzero.run.deltas import Deltas
+from bitzero.sandbox import Sandbox
 from tests.chat.terminal import ROOT, Terminal
 
 
+@pytest.fixture(scope="module")
+def sandbox():
+    with Sandbox(judging.LIMITS, workers=2) as box:
+        yield box
+
+
 @pytest.fixture
-def session(model_file, tmp_path):
-    return Session(model=model.load(model_file, print), sandbox=None, profile=Profile(tmp_path / "profile"))
+def session(model_file, tmp_path, sandbox):
+    return Session(model=model.load(model_file, print), sandbox=sandbox, profile=Profile(tmp_path / "profile"))
 
 
 @pytest.fixture
