@@ -32,6 +32,9 @@ def main() -> None:
     parser.add_argument("--dev_items", type=int, default=99, help="held-out questions a kind")
     parser.add_argument("--out", type=pathlib.Path, default=RESULT)
     given = parser.parse_args()
+    from bitzero.run import device
+
+    machine = device.describe_machine()  # before: its commit is that of the program that runs now
     with tempfile.TemporaryDirectory() as folder:
         profile = pathlib.Path(folder) / "profile"
         functions = another_order(given.functions, random.Random("adapting"))
@@ -45,10 +48,8 @@ def main() -> None:
         size = sum(file.stat().st_size for file in profile.glob("deltas/*/*.npz"))
         after = asked(functions, profile, random.Random(2))
         print(f"after it: {sum(after)} of {len(after)} right, trained on or not", flush=True)
-    from bitzero.run import device
-
     result = {
-        "machine": device.describe_machine(), "settings": vars(given) | {"out": None}, "exit_code": code, "said": line,
+        "machine": machine, "settings": vars(given) | {"out": None}, "exit_code": code, "said": line,
         "adapt_seconds": round(seconds, 1), "delta_bytes": size, "report": report,
         "chat": {"n": len(before), "right_before": sum(before), "right_after": sum(after)},
     }  # fmt: skip

@@ -91,7 +91,7 @@ def test_what_goes_below_is_what_a_latent_lets_through(tier):
     z, dense_back = jax.vjp(lambda x: quant.dense_linear(x, codes, scale, "f32", 8), x)
     np.testing.assert_array_equal(y, z)
     np.testing.assert_array_equal(back(g)[0], dense_back(g)[0])
-    np.testing.assert_allclose(back(g)[0], (g * scale) @ codes, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(back(g)[0], (g * scale[None]) @ codes, rtol=1e-4, atol=1e-4)
 
 
 def test_every_number_of_it_has_a_gradient(packed):
