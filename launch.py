@@ -26,9 +26,9 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("config", None, "experiment file, or file:variant; --config.group.key=value changes one setting")
 flags.DEFINE_string("workdir", None, "where the run lives; default: runs/<experiment>")
 flags.DEFINE_enum(
-    "mode", "train", ["train", "eval", "export", "sweep", "chat"],
-    "train (goes on where it stopped), eval (held-out table only), export (<workdir>/packed.npz), sweep (many runs) or "
-    "chat (a conversation with a packed model)",
+    "mode", "train", ["train", "eval", "export", "sweep", "chat", "adapt"],
+    "train (goes on where it stopped), eval (held-out table only), export (<workdir>/packed.npz), sweep (many runs), "
+    "chat (a conversation with a packed model) or adapt (a packed model learns from the tasks of that conversation)",
 )  # fmt: skip
 flags.DEFINE_string("sweep", None, "sweep: its file, such as experiments/sweeps/precision_budget.py")
 flags.DEFINE_integer("seeds", 5, "sweep: every point is run for the seeds 0 to this number − 1")
@@ -36,11 +36,12 @@ flags.DEFINE_integer("jobs", 1, "sweep: runs at once, each on its share of the c
 flags.DEFINE_string("bases", None, "sweep: where shared warm-ups live, for several sweeps; default: <workdir>/bases")
 flags.DEFINE_bool("dry_run", False, "sweep: list and check the points, run nothing")
 flags.DEFINE_string(
-    "model", None, "chat, eval: the packed model; default in chat: <workdir>/packed.npz; without a run the shipped one"
-)
+    "model", None,
+    "chat, adapt, eval: the packed model; default: <workdir>/packed.npz (not in eval), or the shipped one",
+)  # fmt: skip
 flags.DEFINE_string("prompt", None, "chat: one question, answered and done")
 flags.DEFINE_bool("json", False, "chat: one JSON object a question on standard output")
-flags.DEFINE_string("profile_dir", None, "chat: what is remembered of the person; default: the user's data folder")
+flags.DEFINE_string("profile_dir", None, "chat, adapt: what is known of the person; default: the user's data folder")
 
 
 def main(argv: list[str]) -> int:
@@ -52,8 +53,8 @@ def main(argv: list[str]) -> int:
             raise ConfigError(f"unknown argument {argv[1]!r}; settings are given as --config.group.key=value")
         if FLAGS.mode == "sweep":
             return _sweep()
-        if FLAGS.mode == "chat":
-            return _chat()
+        if FLAGS.mode in ("chat", "adapt"):
+            return _chat() if FLAGS.mode == "chat" else _adapt()
         if FLAGS.sweep:
             raise ConfigError("--sweep is for --mode=sweep")
         if FLAGS.mode == "eval" and (FLAGS.model or not (FLAGS.config or FLAGS.workdir)):
@@ -108,19 +109,45 @@ def _chat() -> int:
     from bitzero.chat import main as chat
     from bitzero.run.workdir import RunError
 
-    path = lambda flag: pathlib.Path(flag).expanduser() if flag else None
-    file = path(FLAGS.model) or (pathlib.Path(FLAGS.workdir) / "packed.npz" if FLAGS.workdir else SHIPPED)
+    file = _packed_model()
     if file == SHIPPED:
         print(_SHIPPED_LINE, file=sys.stderr if FLAGS.json else sys.stdout, flush=True)
     try:
         return chat.main(
-            chat.Order(model=file, profile_dir=path(FLAGS.profile_dir), prompt=FLAGS.prompt, json=FLAGS.json)
+            chat.Order(model=file, profile_dir=_path(FLAGS.profile_dir), prompt=FLAGS.prompt, json=FLAGS.json)
         )
     except (RunError, chat.SandboxUnavailable) as error:
         print(f"launch.py: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _adapt() -> int:
+    _settle_device()
+    from bitzero.chat import lessons
+    from bitzero.chat.profile import Profile, default_folder
+    from bitzero.run import adapt
+    from bitzero.run.workdir import RunError
+
+    profile = Profile(_path(FLAGS.profile_dir) or default_folder())
+    order = adapt.Order(
+        base=_packed_model(), home=profile.folder / "deltas", settings=tuple(_OVERRIDES),
+        lessons=lambda sandbox: lessons.lessons_of(profile.records()[0], sandbox),
+    )  # fmt: skip
+    try:
+        return adapt.main(order)
+    except RunError as error:
+        print(f"launch.py: {error}", file=sys.stderr)
+        return 1
+
+
+def _packed_model() -> pathlib.Path:
+    return _path(FLAGS.model) or (pathlib.Path(FLAGS.workdir) / "packed.npz" if FLAGS.workdir else SHIPPED)
+
+
+def _path(flag: str | None) -> pathlib.Path | None:
+    return pathlib.Path(flag).expanduser() if flag else None
 
 
 def _settle_device(*, quiet: bool = False) -> None:

@@ -158,7 +158,7 @@ def play(cfg: Config, repeats: int) -> Found:
 
 def stage_seconds(cfg: Config, stream: Stream, sandbox: Sandbox, repeats: int) -> dict[str, float]:
     """Of every stage, and of the whole step."""
-    cfg = with_operand(cfg, quant.measure_operand(cfg.model))
+    cfg = with_operand(cfg, device.measure_operand(cfg.model))
     door = verify.Door(sandbox, cfg)
     tasks = [task for task, _ in stream.tasks(cfg.selfplay.seed_tasks, 0, open_levels=3)]
     state = loop.start_selfplay(warmup.init_state(cfg), verify.ring_rows(tasks, True, cfg), cfg)

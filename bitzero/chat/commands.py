@@ -7,7 +7,7 @@ import resource
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from bitzero.chat import comparing, intent, persona
+from bitzero.chat import adapting, comparing, intent, persona
 from bitzero.chat.adaptation import RESET
 from bitzero.chat.answers import Answer
 from bitzero.chat.persona import PersonaError
@@ -15,6 +15,7 @@ from bitzero.chat.profile import ProfileError
 from bitzero.chat.session import DEFAULTS, Session, functions_in, pose_puzzle, score, setting_problem
 from bitzero.chat.solving import Said
 from bitzero.model import packing
+from bitzero.run.workdir import RunError
 
 EXAMPLES = (
     "def f(a): return a + 1; f(3)",
@@ -52,7 +53,7 @@ def run(session: Session, text: str) -> Iterator[Said]:
                 if isinstance(said, str) and name not in _TELLS_PROGRESS
                 else said
             )
-    except (CommandError, ProfileError, PersonaError) as error:
+    except (CommandError, ProfileError, PersonaError, RunError) as error:
         yield Answer(kind="error", question=text, note=str(error))
 
 
@@ -328,5 +329,10 @@ COMMANDS: dict[str, tuple[Callable[[Session, list[str]], Iterator[Any]], str, st
         "speed, bits, memory, score; bits against more samples",
     ),
     "/puzzle": (_puzzle, "/puzzle [LEVEL | give]", "a puzzle of the model's own making for you"),
+    "/adapt": (
+        adapting.command,
+        "/adapt [MINUTES | show | undo | redo]",
+        "learns from your tasks, in the background",
+    ),
     "/bye": (_bye, "/bye", "leaves"),
 }

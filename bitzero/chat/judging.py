@@ -10,18 +10,28 @@ from bitzero.tasks.kinds.task import split_args
 from bitzero.tasks.running import run_surely
 
 LIMITS = Limits(value_bytes=8192)
-_PERSON, _MODEL = 0, 1  # owners: a person's programs and the model's never share a process
+PERSON, MODEL = 0, 1  # owners: a person's programs and the model's never share a process
 
 
 def value_of(sandbox: Sandbox, code: str, args: str) -> Outcome:
     """What the person's program gives for an argument list, under several hash seeds where an order may matter."""
-    [[outcome]] = run_surely(sandbox, [Job(id=0, code=code, inputs=(args,), owner=_PERSON)])
+    [[outcome]] = run_surely(sandbox, [Job(id=0, code=code, inputs=(args,), owner=PERSON)])
     return outcome
 
 
 def trace_of(sandbox: Sandbox, code: str, args: str) -> list[str] | None:
     """The items of Python's own trace (``tasks.traces``); None where it cannot be told."""
-    [[outcome]] = sandbox.run([Job(id=0, code=programs.traced(code), inputs=(args,), owner=_PERSON)])
+    return traces_of(sandbox, code, [args])[0]
+
+
+def traces_of(sandbox: Sandbox, code: str, inputs: Sequence[str]) -> list[list[str] | None]:
+    """``trace_of`` for each of several argument lists."""
+    [outcomes] = sandbox.run([Job(id=0, code=programs.traced(code), inputs=tuple(inputs), owner=PERSON)])
+    return [_items(outcome) for outcome in outcomes]
+
+
+def _items(outcome: Outcome) -> list[str] | None:
+    """The items that a woven program reported."""
     if outcome.kind != "ok" or not outcome.value:
         return None
     items = []
@@ -39,7 +49,7 @@ def canonical_values(sandbox: Sandbox, texts: Sequence[str]) -> list[str | None]
 
 def reaches(sandbox: Sandbox, code: str, answers: Sequence[str], value: str) -> list[Outcome | None]:
     """For each argument list the run of ``code`` that gave ``value``; None where it gave anything else."""
-    [outcomes] = run_surely(sandbox, [Job(id=0, code=code, inputs=tuple(answers), owner=_MODEL)]) if answers else [[]]
+    [outcomes] = run_surely(sandbox, [Job(id=0, code=code, inputs=tuple(answers), owner=MODEL)]) if answers else [[]]
     return [outcome if outcome.kind == "ok" and outcome.value == value else None for outcome in outcomes]
 
 
@@ -47,7 +57,7 @@ def pairs_met(
     sandbox: Sandbox, codes: Sequence[str], inputs: Sequence[str], outputs: Sequence[str]
 ) -> list[tuple[int, float]]:
     """For each program the number of pairs that it has, and how sure its runs are of that."""
-    jobs = [Job(id=i, code=code, inputs=tuple(inputs), owner=_MODEL) for i, code in enumerate(codes)]
+    jobs = [Job(id=i, code=code, inputs=tuple(inputs), owner=MODEL) for i, code in enumerate(codes)]
     found = []
     for outcomes in run_surely(sandbox, jobs):
         met = sum(run.kind == "ok" and run.value == value for run, value in zip(outcomes, outputs, strict=True))

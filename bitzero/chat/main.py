@@ -15,7 +15,7 @@ import types
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bitzero.chat import commands, judging, keyboard, model
+from bitzero.chat import adapting, commands, judging, keyboard, model
 from bitzero.chat.answers import Answer
 from bitzero.chat.profile import Profile, default_folder
 from bitzero.chat.screen import JsonScreen, Screen, TextScreen
@@ -50,9 +50,14 @@ def main(order: Order) -> int:
     warm = threading.Thread(target=model.warm_up, args=(asked,), daemon=True)
     with Sandbox(judging.LIMITS, allow_unsafe=asked.solver.cfg.sandbox.allow_unsafe) as sandbox:
         session = open_session(asked, sandbox, profile)
+        adapting.take_up(session)
         asked.wait = functools.partial(_wait, warm, screen)
         warm.start()
-        code = _converse(order, session, screen)
+        try:
+            code = _converse(order, session, screen)
+        finally:
+            if line := adapting.end(session):
+                screen.line(line)
     if warm.is_alive():  # the compiler cannot be stopped, and a thread in it would be torn down under its feet
         sys.stdout.flush()
         sys.stderr.flush()
@@ -102,6 +107,8 @@ def _talk(session: Session, screen: Screen) -> int:
 def _answer(text: str, session: Session, screen: Screen) -> int:
     """Says what there is to say to one text; Ctrl-C ends it between two pieces."""
     code = OK
+    adapting.look(session)
+    _tell_notes(session, screen)
     with _ctrl_c() as pressed:
         said = commands.run(session, text) if text.lstrip().startswith("/") else respond(session, text)
         try:

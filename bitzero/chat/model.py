@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from bitzero.evaluation.questions import Solver
 from bitzero.evaluation.streaming import stream_rows
+from bitzero.model import delta as deltas
 from bitzero.model import packing
+from bitzero.model.delta import Delta
 from bitzero.run import packed_file
 from bitzero.tasks.tokens import PAD
 
@@ -23,7 +25,8 @@ class AskedModel:
 
     path: pathlib.Path
     solver: Solver
-    weights: dict[Bits, dict[str, Any]]  # by precision; the same tree where the model has no tiers
+    base: dict[Bits, dict[str, Any]]  # as the file has them, by precision; the same tree where the model has no tiers
+    weights: dict[Bits, dict[str, Any]]  # those that are asked: the base, under the person's delta where there is one
     tokens: int = 0  # drawn so far, of all rows
     seconds: float = 0.0  # that this took
     asked: int = 0  # draws so far: the seed of the next
@@ -32,7 +35,7 @@ class AskedModel:
     @property
     def has_tiers(self) -> bool:
         """Whether there are residual bits beyond the ternary base."""
-        return self.weights["ternary"] is not self.weights["all"]
+        return self.base["ternary"] is not self.base["all"]
 
     @property
     def longest_prompt(self) -> int:
@@ -45,7 +48,18 @@ def load(path: pathlib.Path, say: Callable[[str], None]) -> AskedModel:
     solver = packed_file.load(path, batch_size=ROWS, say=say)
     tiers = packing.stored_bits(solver.weights) > 2.0
     ternary = packing.without_tiers(solver.weights) if tiers else solver.weights
-    return AskedModel(path=path, solver=solver, weights={"ternary": ternary, "all": solver.weights})
+    base: dict[Bits, dict[str, Any]] = {"ternary": ternary, "all": solver.weights}
+    return AskedModel(path=path, solver=solver, base=base, weights=base)
+
+
+def use_delta(model: AskedModel, delta: Delta | None) -> None:
+    """Asks the base under ``delta`` from now on, or the base itself; compiles nothing."""
+    if delta is None:
+        model.weights = model.base
+        return
+    every = deltas.applied(model.base["all"], delta)
+    ternary = deltas.applied(model.base["ternary"], delta) if model.has_tiers else every
+    model.weights = {"ternary": ternary, "all": every}
 
 
 def draw(

@@ -2,9 +2,10 @@
 
 import datetime
 import re
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from bitzero.chat import intent, judging, persona, programs, puzzles
 from bitzero.chat.adaptation import Adapted, adapt
@@ -28,6 +29,18 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+@runtime_checkable
+class Learning(Protocol):
+    """A process that learns from the person's tasks (``adapting``)."""
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]: ...
+
+    def last_line(self) -> str:
+        """What it said last."""
+        ...
+
+
 @dataclass
 class Session:
     """The state of a conversation."""
@@ -42,6 +55,7 @@ class Session:
     notes: list[str] = field(default_factory=list)  # lines to be told once
     transcript: list[dict[str, Any]] = field(default_factory=list)  # records of this session
     open_functions: list[str] = field(default_factory=list)  # names defined in this session
+    learning: Learning | None = None  # from the person's tasks, in the background
 
     def persona(self) -> Persona:
         """The persona in force; the default one where the chosen one cannot be used any more."""

@@ -15,7 +15,6 @@ A weight is a *type*: a latent array (training), ``Dense`` integers (rollouts), 
 """
 
 import functools
-import time
 from typing import Any
 
 import jax
@@ -245,6 +244,36 @@ def _no_gradient(a: Array) -> Any:
 ternary_linear.defvjp(_ternary_forward, _ternary_backward)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def dense_linear(x, codes, scale, operand, max_tier):
+    """y = f32(X·codesᵀ)·(scale·δ); shapes as in ``Dense``. The codes are data: nothing learns them from here.
+
+    dx = (g·scale)·N, as in ``ternary_linear``, and dscale = Σ g·acc·δ over the tokens, which is exact.
+    """
+    return _dense_forward(x, codes, scale, operand, max_tier)[0]
+
+
+def _dense_forward(x, codes, scale, operand, max_tier):
+    """y, and what the backward pass needs of it."""
+    xq, delta = quantise_activations(x)
+    acc = integer_product(xq, codes, operand, max_tier)
+    return _epilogue(acc, scale, delta), (acc, delta, codes, scale)
+
+
+def _dense_backward(operand, max_tier, residuals, g):
+    """The cotangents of x, codes (none) and scale."""
+    acc, delta, codes, scale = residuals
+    dtype = float_type(operand)
+    dx = jnp.einsum(
+        "...N,NK->...K", (g * _as_row(scale, g.ndim)).astype(dtype), codes.astype(dtype),
+        preferred_element_type=jnp.float32,
+    )  # fmt: skip
+    return dx, _no_gradient(codes), jnp.sum(g * acc.astype(jnp.float32) * delta, axis=tuple(range(g.ndim - 1)))
+
+
+dense_linear.defvjp(_dense_forward, _dense_backward)
+
+
 def blended_linear(x, w_blend, lam, operand):
     """y = x_λ·W_λᵀ in floating point, x_λ = x + λ·sg(Q(x) − x): the ramp, no exactness claimed."""
     xq, delta = quantise_activations(x)
@@ -280,15 +309,15 @@ def linear(
     """One linear layer without bias, by the type of ``w``.
 
     ``w`` latent [N, K]: integers with the straight-through gradient, or the ramp where ``lam`` is given. ``Dense``:
-    the same integers, materialised. ``Blend``: the ramp, materialised. ``Full``: no quantisation. ``Packed``: the same
-    integers, by ``packed_matmul``. ``tier`` and ``ramp`` belong to latents only. Raises TypeError for another type.
+    the same integers, materialised, with a gradient for their scales. ``Blend``: the ramp, materialised. ``Full``: no
+    quantisation. ``Packed``: the same integers, by ``packed_matmul``. ``tier`` and ``ramp`` belong to latents only.
+    Raises TypeError for another type.
     Eight arguments: the input, the arrays that a weight may come with, and what is static about it.
     """
     if isinstance(w, Packed):
         return _packed_linear(x, w)
     if isinstance(w, Dense):
-        xq, delta = quantise_activations(x)
-        return _epilogue(integer_product(xq, w.codes, operand, max_tier), w.scale, delta)
+        return dense_linear(x, w.codes, w.scale, operand, max_tier)
     if isinstance(w, Full):
         return _float_product(x, w.weight, operand)
     if isinstance(w, Blend):
@@ -368,26 +397,3 @@ def unquantised(params: dict[str, Any], model: Model) -> dict[str, Any]:
     for name in kernel_parts(model):
         layers[name] = {"kernel": Full(weight=layers[name]["kernel"])}
     return {**params, "layers": layers}
-
-
-def measure_operand(model: Model, tokens: int = 2_048) -> Operand:
-    """The operand type with which one FFN product, forward and backward, is fastest on this device; takes seconds."""
-    w = jnp.full((2 * model.ffn_width, model.width), 0.5)
-    x = jnp.ones((16, tokens // 16, model.width))  # as in training: flattened, the backward would be another one
-    blocks = w.shape[0] // BLOCK_ROWS
-    tier, ramp = jnp.zeros((blocks,), jnp.int8), jnp.ones((blocks,))
-
-    def seconds(operand: Operand) -> float:
-        def loss(x: Array, w: Array) -> Array:
-            return jnp.sum(ternary_linear(x, w, tier, ramp, (w.shape[0],), operand, model.max_tier))
-
-        step = jax.jit(jax.grad(loss, argnums=(0, 1)))
-        jax.block_until_ready(step(x, w))
-        best = float("inf")
-        for _ in range(5):
-            start = time.perf_counter()
-            jax.block_until_ready(step(x, w))
-            best = min(best, time.perf_counter() - start)
-        return best
-
-    return min(OPERANDS, key=seconds)
