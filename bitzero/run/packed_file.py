@@ -45,7 +45,7 @@ def save(
     workdir.replace_file(path, content.getvalue())
 
 
-def load(path: pathlib.Path, *, batch_size: int = 1, say: Callable[[str], None] = print) -> Solver:
+def load(path: str | pathlib.Path, *, batch_size: int = 1, say: Callable[[str], None] = print) -> Solver:
     """A model ready to be asked so many questions at once, from its file.
 
     ``say`` takes a line for every setting of an older program that is left out.
