@@ -77,7 +77,7 @@ def test_where_nothing_is_named_the_shipped_model_is_asked():
     code, out, err = launched("--mode=eval", "--config.eval.items=1", "--config.eval.batch_size=1", *few)
     assert code == 0, err
     assert out.startswith("the model that comes with BitZero (model.npz, see MODEL.md beside it)")
-    assert "L2 induction direct" in out and "L3" not in out
+    assert "L3 induction direct" in out and "L4" not in out  # the levels that it was trained on
 
 
 @pytest.mark.parametrize(
