@@ -17,6 +17,7 @@ import numpy as np
 from bitzero.model import delta as deltas
 from bitzero.model.delta import Delta
 from bitzero.run import workdir
+from bitzero.run.packed_file import believed
 from bitzero.run.workdir import RunError
 
 FORMAT = 1
@@ -138,7 +139,7 @@ def _content(delta: Delta, base: str) -> bytes:
 
 def read_delta(path: pathlib.Path, base: str, tree: dict[str, Any]) -> Delta:
     """A delta from its file. Raises ``RunError`` for one of another base than that of hash ``base``, or none at all."""
-    try:
+    with believed(path, "is no delta of this model"):
         if path.stat().st_size > MOST_BYTES:
             raise ValueError(f"{path.stat().st_size:,} bytes are too many")
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:  # NumPy leaves a broken file open
@@ -150,10 +151,3 @@ def read_delta(path: pathlib.Path, base: str, tree: dict[str, Any]) -> Delta:
             found = {name: file[name] for name in file.files if name != _HEADER}
         deltas.check(found, tree)
         return {name: jnp.asarray(array) for name, array in found.items()}
-    except RunError:
-        raise
-    except OSError as error:
-        raise RunError(f"cannot read {path}: {error.strerror or error}") from None
-    except Exception as error:  # NumPy, zipfile and JSON raise many types for one broken file
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise RunError(f"{path} is no delta of this model: {reason}") from None

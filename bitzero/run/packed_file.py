@@ -5,11 +5,12 @@ neither the latents nor the checkpoint library. Most of an answering process is 
 ``questions.sampled``.
 """
 
+import contextlib
 import dataclasses
 import io
 import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -45,13 +46,27 @@ def save(
     workdir.replace_file(path, content.getvalue())
 
 
+@contextlib.contextmanager
+def believed(path: str | pathlib.Path, failing: str) -> Iterator[None]:
+    """What a broken file raises while it is read becomes a ``RunError``; ``failing``: "is not a packed model"."""
+    try:
+        yield
+    except RunError:
+        raise
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror or error}") from None
+    except Exception as error:  # NumPy, zipfile and JSON raise many types for one broken file
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise RunError(f"{path} {failing}: {reason}") from None
+
+
 def load(path: str | pathlib.Path, *, batch_size: int = 1, say: Callable[[str], None] = print) -> Solver:
     """A model ready to be asked so many questions at once, from its file.
 
     ``say`` takes a line for every setting of an older program that is left out.
     Raises ``RunError`` with one line for a file that is not one: nothing of it is believed before it was looked at.
     """
-    try:
+    with believed(path, "is not a packed model"):
         with np.load(path, allow_pickle=False) as file:
             header = json.loads(bytes(file[_HEADER]))
             if header["format"] != FORMAT:
@@ -65,13 +80,6 @@ def load(path: str | pathlib.Path, *, batch_size: int = 1, say: Callable[[str], 
         for line in lines:
             say(f"{path}: {line}")
         return Solver(weights=tree, trace=trace, cfg=configuration.with_operand(cfg, operand), batch_size=batch_size)
-    except RunError:
-        raise
-    except OSError as error:
-        raise RunError(f"cannot read {path}: {error.strerror or error}") from None
-    except Exception as error:  # NumPy, zipfile and JSON raise many types for one broken file
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise RunError(f"{path} is not a packed model: {reason}") from None
 
 
 def origin(path: pathlib.Path, cfg: Config) -> tuple[int, str, int]:

@@ -14,7 +14,6 @@ from bitzero.evaluation.statistics import paired_gain
 from bitzero.run.workdir import RunError
 from bitzero.sweep.results import Row
 
-KINDS = ("deduction", "abduction", "induction")
 TOGETHER = ("abduction", "induction")  # what self-play is asked for most, as one figure
 
 
@@ -41,9 +40,15 @@ def has_answers(table: Sequence[Row]) -> bool:
     return any(row.get("answers") for row in table)
 
 
+def kinds_asked(table: Sequence[Row]) -> tuple[str, ...]:
+    """The kinds of task that any run was asked, in the order of their rows."""
+    titles = (title for row in table for title in row.get("answers") or {})
+    return tuple(dict.fromkeys(title.split()[-1] for title in titles))
+
+
 def right_by_kind(table: Sequence[Row], name: str) -> dict[str, float]:
     """Kind → share of the items of all seeds and levels that the point answers right; kinds not asked are left out."""
-    found = {kind: [_digits(row, (kind,)) for row in table if row["name"] == name] for kind in KINDS}
+    found = {kind: [_digits(row, (kind,)) for row in table if row["name"] == name] for kind in kinds_asked(table)}
     return {kind: float(np.concatenate(of).mean()) for kind, of in found.items() if of and np.concatenate(of).size}
 
 

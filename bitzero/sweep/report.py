@@ -122,13 +122,13 @@ def _answers_section(plan: Plan, table: Sequence[Row]) -> list[str]:
     """Right answers by kind, and their changes to the reference."""
     if not answers.has_answers(table):
         return []
-    cells = []
+    cells, kinds = [], answers.kinds_asked(table)
     for point in plan.points:
         right = answers.right_by_kind(table, point.name)
-        found = [answers.change(table, point.name, plan.reference, kinds) for kinds in _CHANGES]
-        shares = [f"{100 * right[kind]:.1f}" if kind in right else "–" for kind in answers.KINDS]
+        found = [answers.change(table, point.name, plan.reference, of) for of in _CHANGES]
+        shares = [f"{100 * right[kind]:.1f}" if kind in right else "–" for kind in kinds]
         cells.append([point.name, point.series, *shares, *(_change_text(one) for one in found)])
-    header = ("point", "series", *answers.KINDS, *(f"{' + '.join(kinds)}, change" for kinds in _CHANGES))
+    header = ("point", "series", *kinds, *(f"{' + '.join(of)}, change" for of in _CHANGES))
     return [
         "<h2>Right answers by kind, %</h2>",
         _html_table(header, cells),
