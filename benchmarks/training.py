@@ -35,9 +35,10 @@ from benchmarks.gpu_stages.record import write_json
 from bitzero.config import Config, with_operand
 from bitzero.generator.stream import BatchOrder, Stream
 from bitzero.model import precision, quant
-from bitzero.run import device
+from bitzero.run import device, memory
 from bitzero.run.experiment import read_config
 from bitzero.run.sitting import sandbox_workers
+from bitzero.run.train import supervised
 from bitzero.sandbox import Limits, Sandbox
 from bitzero.selfplay import loop, verify, warmup
 from bitzero.state import Judged, Supervised
@@ -76,7 +77,7 @@ def batch_of(stream: Stream, cfg: Config, phase: str, steps: int, rows: int) -> 
         step=0, steps=steps, batch_size=rows, context=cfg.tasks.context, open_levels=3, frontier=0, phase=phase
     )  # fmt: skip
     batch = stream.take_batch(order)
-    return Supervised(tokens=batch.tokens, mask=batch.mask, kind=batch.kind, level=batch.level)
+    return supervised(batch, productions=memory.state_of(cfg).mix is not None)
 
 
 def warmup_batch(cfg: Config) -> Supervised:

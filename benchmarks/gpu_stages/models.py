@@ -10,12 +10,10 @@ import jax.numpy as jnp
 
 from benchmarks.gpu_stages.record import Told
 from bitzero.config import Config, Operand, kernel_shapes, with_operand
-from bitzero.run import device
+from bitzero.run import device, memory
 from bitzero.run.experiment import read_config
 from bitzero.selfplay import warmup
 from bitzero.state import Supervised, TrainState
-
-EXAMPLES = 8  # packed into a row, at most; only their metrics depend on it
 
 
 def config_of(part: str) -> Config:
@@ -65,20 +63,16 @@ _random_state = jax.jit(warmup.init_state, static_argnames="cfg")
 
 def batch_shape(cfg: Config, steps: int, rows: int) -> Supervised:
     """The shapes of so many steps' sequences."""
-    of = lambda dtype, *shape: jax.ShapeDtypeStruct((steps, rows, *shape), dtype)
-    return Supervised(
-        tokens=of(jnp.uint16, cfg.tasks.context), mask=of(jnp.bool_, cfg.tasks.context),
-        kind=of(jnp.int8, EXAMPLES), level=of(jnp.int8, EXAMPLES),
-    )  # fmt: skip
+    return memory.generated(cfg, rows, (steps,))
 
 
 def random_batch(cfg: Config, steps: int, rows: int) -> Supervised:
     """Full rows of random text, half of it targets: what a step costs does not depend on what it reads."""
     shape = batch_shape(cfg, steps, rows)
     tokens = jax.random.randint(jax.random.key(0), shape.tokens.shape, 64, 500).astype(jnp.uint16)
-    label = jnp.zeros(shape.kind.shape, jnp.int8)
     # The tag that begins an example, so that a row is one segment and none of it padding.
-    return Supervised(tokens=tokens.at[..., 0].set(2), mask=tokens % 2 == 0, kind=label, level=label)
+    blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)
+    return dataclasses.replace(blank, tokens=tokens.at[..., 0].set(2), mask=tokens % 2 == 0)
 
 
 def flops_of_a_token(cfg: Config) -> float:

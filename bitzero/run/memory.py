@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from bitzero.config import VOCAB_SIZE, Config, rollout_parts, update_parts, with_parts
+from bitzero.config import NUM_PRODUCTIONS, VOCAB_SIZE, Config, rollout_parts, update_parts, with_parts
 from bitzero.evaluation import questions
 from bitzero.generator.orders import examples_at_most
 from bitzero.model import quant, transformer
@@ -53,7 +53,7 @@ def step_programs(cfg: Config, cuts: Container[Cut] = get_args(Cut)) -> Iterator
 
 def _warmup_programs(cfg: Config, state: TrainState) -> Iterator[Program]:
     """A chunk of each phase that has steps."""
-    batch, starts = _generated(cfg, cfg.warmup.batch_size, (cfg.run.chunk,)), [*schedule.ramp_steps(cfg)]
+    batch, starts = generated(cfg, cfg.warmup.batch_size, (cfg.run.chunk,)), [*schedule.ramp_steps(cfg)]
     for phase, first, end in zip(PHASES, [0, *starts], [*starts, cfg.warmup.steps], strict=True):
         if first < end:
             arguments = (state, batch, cfg, phase, (0, 1))
@@ -204,11 +204,15 @@ def _learnt_from(cfg: Config) -> tuple[Any, ...]:
     judged = Judged(reward=_shape((n, g), f32), counted=_shape((n, g), flag), trivial=_shape((n,), flag))
     paid = _shape((n,), f32)
     credit = Credit(rate=paid, propose_reward=paid, propose_advantage=paid, solve_advantage=_shape((n, g), f32))
-    return proposals, slots, played(n * g), judged, credit, _generated(cfg, sp.supervised_batch)
+    return proposals, slots, played(n * g), judged, credit, generated(cfg, sp.supervised_batch)
 
 
-def _generated(cfg: Config, rows: int, lead: tuple[int, ...] = ()) -> Supervised:
-    """The shapes of so many rows of the generator."""
-    labels = _shape((*lead, rows, examples_at_most(cfg.tasks.context)), jnp.int8)
-    tokens, mask = (_shape((*lead, rows, cfg.tasks.context), dtype) for dtype in (jnp.uint16, jnp.bool_))
-    return Supervised(tokens=tokens, mask=mask, kind=labels, level=labels)
+def generated(cfg: Config, rows: int, lead: tuple[int, ...] = ()) -> Supervised:
+    """The shapes of so many rows of the generator, as `train.supervised` has them."""
+    of_tokens = lambda dtype: _shape((*lead, rows, cfg.tasks.context), dtype)
+    of_examples = lambda dtype, *more: _shape((*lead, rows, examples_at_most(cfg.tasks.context), *more), dtype)
+    return Supervised(
+        tokens=of_tokens(jnp.uint16), mask=of_tokens(jnp.bool_), kind=of_examples(jnp.int8),
+        level=of_examples(jnp.int8), skeleton=of_examples(jnp.uint32),
+        productions=of_examples(jnp.uint8, -(-NUM_PRODUCTIONS // 8)) if state_of(cfg).mix is not None else None,
+    )  # fmt: skip

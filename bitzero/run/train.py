@@ -23,7 +23,7 @@ from bitzero import config as configuration
 from bitzero.config import Config
 from bitzero.evaluation import heldout
 from bitzero.evaluation.questions import checkpoint_structure
-from bitzero.generator.stream import BatchOrder, GeneratorFailed, Stream
+from bitzero.generator.stream import Batch, BatchOrder, GeneratorFailed, Stream
 from bitzero.model import precision, weight_figures
 from bitzero.run import curriculum, device, evaluate, fit, pace, refresh, watch, workdir
 from bitzero.run.checkpoint import Checkpoints, digest
@@ -297,13 +297,18 @@ def take_sequences(sitting: Sitting, state: TrainState) -> Supervised:
         batch = sitting.stream.take_batch(wanted)
     # A wrong shape would not fail: it would silently compile another program.
     chex.assert_shape([batch.tokens, batch.mask], (wanted.steps, wanted.batch_size, wanted.context))
+    return supervised(batch, productions=state.mix is not None)
+
+
+def supervised(batch: Batch, *, productions: bool) -> Supervised:
+    """Generator sequences on the device; ``productions`` are told where the state has a mix, which learns from them."""
     return Supervised(
         tokens=jnp.asarray(batch.tokens),
         mask=jnp.asarray(batch.mask),
         kind=jnp.asarray(batch.kind),
         level=jnp.asarray(batch.level),
         skeleton=jnp.asarray(batch.skeleton),
-        productions=None if state.mix is None else jnp.asarray(batch.productions),
+        productions=jnp.asarray(batch.productions) if productions else None,
     )
 
 

@@ -3,11 +3,14 @@
 import dataclasses
 import json
 
+import jax
 import pytest
 
 from bitzero import config as configuration
 from bitzero.config import Config, ConfigError, Eval, Model, Optimiser, SelfPlay, Tasks, Warmup
-from bitzero.run import fit, memory
+from bitzero.generator.stream import BatchOrder, Stream
+from bitzero.run import fit, memory, train
+from bitzero.run.experiment import read_config
 from bitzero.run.fit import Pool
 from bitzero.run.sitting import Ledger
 
@@ -40,6 +43,27 @@ def needing(**in_one_part):
 
 def parts_of(cfg):
     return cfg.optimiser.microbatches, cfg.selfplay.rollout_parts, cfg.eval.parts
+
+
+@pytest.mark.parametrize("mix", ["even", "learnable"])
+def test_what_is_counted_is_what_the_generator_gives(mix):
+    """Else another program would be compiled to be counted than the one that runs."""
+    cfg = Config(tasks=Tasks(productions=mix, context=128))
+    order = BatchOrder(step=0, steps=2, batch_size=3, context=128, open_levels=1, frontier=0, phase="warmup")
+    with Stream(cfg) as stream:
+        given = train.supervised(stream.take_batch(order), productions=memory.state_of(cfg).mix is not None)
+    shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), (given, memory.generated(cfg, 3, (2,))))
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("name", ["azr_small", "take_home"])
+def test_every_program_of_an_experiment_can_be_counted(name):
+    """It is traced with what it will be given; `test_ahead.py` compiles it."""
+    cfg = configuration.with_operand(read_config(f"experiments/{name}.py"), "f32")
+    programs = list(memory.step_programs(configuration.with_parts(cfg, updates=1, rollouts=1, asking=1)))
+    for program in programs:
+        program.function.trace(*program.arguments, **program.named)
+    assert len(programs) == 7
 
 
 def test_a_run_that_fits_is_not_cut():
