@@ -28,6 +28,7 @@ from bitzero.evaluation.table import (
 from bitzero.generator.stream import Stream
 from bitzero.run import device, fit, workdir
 from bitzero.run.checkpoint import Checkpoints
+from bitzero.run.guarded import guarded_behaviours
 from bitzero.run.metrics import Metrics
 from bitzero.run.progress import Progress
 from bitzero.run.sitting import Ledger, Meters, Sitting, open_sandbox
@@ -111,7 +112,7 @@ def _print_tables(result: dict[str, Any], progress: Progress) -> None:
 def _measure_proposer(state: TrainState, now: Solver, stream: Stream, sandbox: Sandbox) -> dict[str, Any]:
     levels = range(int(state.open_levels))
     references = [program for level in levels for program in stream.heldout("train", level, 24)]
-    return proposing.measure_proposer(state, now, references, sandbox, stream.guarded_behaviours())
+    return proposing.measure_proposer(state, now, references, sandbox, guarded_behaviours(stream))
 
 
 def _measure_precisions(sitting: Sitting, state: TrainState) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ import time
 import jax
 import numpy as np
 
+from bitzero.run.guarded import guarded_behaviours
 from bitzero.run.report import PHASE_NAMES, RanChunk, show_status
 from bitzero.run.sitting import Sitting, timed_as
 from bitzero.selfplay import loop, schedule, warmup
@@ -59,7 +60,7 @@ def _dispatch(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """The steps of ``span`` of the chunk's; raises ValueError for a phase without a step."""
     if phase == "selfplay":
-        sitting.door.guarded = sitting.door.guarded or sitting.stream.guarded_behaviours()
+        sitting.door.guarded = sitting.door.guarded or guarded_behaviours(sitting.stream)
         return loop.run_chunk(state, batch, sitting.cfg, sitting.door, span)
     if phase in ("full", "ramp", "integer"):
         return warmup.run_chunk(state, batch, sitting.cfg, phase, span)

@@ -1,0 +1,57 @@
+"""What held-out programs do is found once on a machine, and again where anything that decides it changed."""
+
+import dataclasses
+
+import pytest
+
+from bitzero.config import Config, Tasks
+from bitzero.generator.stream import Stream
+from bitzero.run import device, guarded
+
+CFG = Config(tasks=Tasks(guarded=3))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(device, "cache_directory", lambda: tmp_path)
+    return tmp_path
+
+
+def test_the_second_process_reads_what_the_first_one_found(cache, monkeypatch):
+    with Stream(CFG) as stream:
+        found = guarded.guarded_behaviours(stream)
+        assert found == stream.guarded_behaviours() and len(found) > 20
+        monkeypatch.setattr(stream, "guarded_behaviours", lambda: pytest.fail("made again"))
+        assert guarded.guarded_behaviours(stream) == found
+    (file,) = cache.iterdir()
+    assert file.name == f"guarded-{guarded.fingerprint(CFG)}.json"
+
+
+@pytest.mark.parametrize("content", [b"", b"[1, 2", b"{}", b'["1"]', b"[true]", b"[]", b"\xff"])
+def test_a_broken_file_is_made_again(cache, monkeypatch, content):
+    file = cache / f"guarded-{guarded.fingerprint(CFG)}.json"
+    file.write_bytes(content)
+    with Stream(CFG) as stream:
+        monkeypatch.setattr(stream, "guarded_behaviours", lambda: frozenset((1, 2**64 - 1)))
+        assert guarded.guarded_behaviours(stream) == guarded.guarded_behaviours(stream) == {1, 2**64 - 1}
+    assert file.read_bytes() == b"[1, 18446744073709551615]"
+
+
+def test_without_a_cache_it_is_found_each_time(monkeypatch):
+    monkeypatch.setattr(device, "cache_directory", lambda: None)
+    with Stream(CFG) as stream:
+        turns = iter([frozenset((1,)), frozenset((2,))])
+        monkeypatch.setattr(stream, "guarded_behaviours", lambda: next(turns))
+        assert [guarded.guarded_behaviours(stream) for _ in range(2)] == [{1}, {2}]
+
+
+def test_what_decides_a_behaviour_names_the_file(monkeypatch):
+    changed = [
+        dataclasses.replace(CFG, seed=1),
+        dataclasses.replace(CFG, tasks=Tasks(guarded=4)),
+        dataclasses.replace(CFG, tasks=Tasks(guarded=3, pairs=5)),
+    ]
+    names = {guarded.fingerprint(cfg) for cfg in (CFG, *changed)}
+    monkeypatch.setattr(guarded, "_code", lambda: "another")
+    assert len(names | {guarded.fingerprint(CFG)}) == 5
+    assert guarded.fingerprint(CFG) == guarded.fingerprint(dataclasses.replace(CFG, tasks=Tasks(guarded=3, context=99)))
