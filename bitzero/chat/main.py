@@ -5,7 +5,6 @@ python launch.py --mode=chat --model=FILE --prompt="def f(a): return a + 1; f(3)
 """
 
 import contextlib
-import functools
 import os
 import pathlib
 import signal
@@ -47,11 +46,12 @@ def main(order: Order) -> int:
     device.configure_jax(screen.line)
     asked = model.load(order.model, screen.line)
     profile = Profile(order.profile_dir or default_folder())
-    warm = threading.Thread(target=model.warm_up, args=(asked,), daemon=True)
+    ready: dict[model.Bits, threading.Event] = {bits: threading.Event() for bits in ("ternary", "all")}
+    warm = threading.Thread(target=_make_ready, args=(asked, ready), daemon=True)
     with Sandbox(judging.LIMITS, allow_unsafe=asked.solver.cfg.sandbox.allow_unsafe) as sandbox:
         session = open_session(asked, sandbox, profile)
         adapting.take_up(session)
-        asked.wait = functools.partial(_wait, warm, screen)
+        asked.wait = lambda bits: _wait(ready[bits], screen)
         warm.start()
         try:
             code = _converse(order, session, screen)
@@ -135,11 +135,21 @@ def _say_all(said: Iterator[Said], session: Session, screen: Screen, pressed: th
     return code
 
 
-def _wait(warm: threading.Thread, screen: Screen) -> None:
-    warm.join(_PATIENCE)
-    if warm.is_alive():
+def _make_ready(asked: model.AskedModel, ready: dict[model.Bits, threading.Event]) -> None:
+    """In the background: ternary first, which is what an answer begins with."""
+    try:
+        for bits, event in ready.items():
+            model.warm_up(asked, bits)
+            event.set()
+    finally:  # after a fault nobody waits: the answer meets it again, and says so
+        for event in ready.values():
+            event.set()
+
+
+def _wait(ready: threading.Event, screen: Screen) -> None:
+    if not ready.wait(_PATIENCE):
         screen.line("making the model ready: the first start compiles it, later ones are quicker …")
-        warm.join()
+        ready.wait()
 
 
 def _tell_notes(session: Session, screen: Screen) -> None:

@@ -30,7 +30,7 @@ class AskedModel:
     tokens: int = 0  # drawn so far, of all rows
     seconds: float = 0.0  # that this took
     asked: int = 0  # draws so far: the seed of the next
-    wait: Callable[[], None] = lambda: None  # called before every draw: until what it needs is compiled
+    wait: Callable[[Bits], None] = lambda bits: None  # called before every draw: until what it needs is compiled
 
     @property
     def has_tiers(self) -> bool:
@@ -66,7 +66,7 @@ def draw(
     model: AskedModel, prompt: Sequence[int], temperatures: Sequence[float], bits: Bits
 ) -> Iterator[list[list[int]]]:
     """The ids of every row so far, once after each new token; ends when all rows have."""
-    model.wait()
+    model.wait(bits)
     solver = dataclasses.replace(model.solver, weights=model.weights[bits])
     rows: list[list[int]] = [[] for _ in temperatures]
     model.asked += 1
@@ -89,9 +89,8 @@ def drawn(model: AskedModel, prompt: Sequence[int], temperatures: Sequence[float
     return rows
 
 
-def warm_up(model: AskedModel) -> None:
-    """Compiles what every answer needs, or fetches it from the cache; needs no turn."""
+def warm_up(model: AskedModel, bits: Bits) -> None:
+    """Compiles what every answer at these bits needs, or fetches it from the cache; needs no turn."""
     prompt, max_new = model.solver.kinds[0].proposer_prompt(0, None), model.solver.cfg.tasks.answer
-    for weights in (model.weights["ternary"], model.weights["all"])[: 1 + model.has_tiers]:
-        solver = dataclasses.replace(model.solver, weights=weights)
-        next(stream_rows(solver, prompt, [0.0] * ROWS, max_new=max_new, seed=0))
+    solver = dataclasses.replace(model.solver, weights=model.weights[bits])
+    next(stream_rows(solver, prompt, [0.0] * ROWS, max_new=max_new, seed=0))

@@ -37,6 +37,11 @@ def applied(tree: dict[str, Any], delta: Delta) -> dict[str, Any]:
     return _visit(tree, lambda path, leaf: leaf * (1 + delta[path]))
 
 
+def scaled(delta: Delta, share: float) -> Delta:
+    """A share of the delta: on the way from the model itself, at 0, to it, at 1."""
+    return {path: share * leaf for path, leaf in delta.items()}
+
+
 def check(delta: dict[str, np.ndarray], tree: dict[str, Any]) -> None:
     """Raises ``ValueError`` unless the delta has the paths and shapes of that tree, in finite float32."""
     wanted = learnable(tree)

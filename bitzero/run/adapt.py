@@ -2,8 +2,9 @@
 
 python launch.py --mode=adapt --model=runs/azr_small/packed.npz --config.run.minutes=2
 
-Half of every batch is the person's lessons, half the generator's, so that what the base can do stays. A third of the
-person's functions, told by what they do, is never trained on. Every delta starts at the base; it is kept only if
+Half of every batch is the person's lessons, half the generator's, so that what the base can do stays; of what was
+learned the largest share is taken that costs the generator's programs nearly nothing. A third of the person's
+functions, told by what they do, is never trained on. Every delta starts at the base; it is kept only if
 
 - held-out accuracy on the generator's dev questions has not fallen against the base: a paired difference of at least 0,
   or of at least −``ALLOWED_FALL`` with an interval that holds 0, and
@@ -50,6 +51,7 @@ from bitzero.selfplay import objective
 from bitzero.tasks import tokens
 from bitzero.tasks.kinds import TASK_KINDS, Task, TooLong
 from bitzero.tasks.lessons import Lesson, tasks_of
+from bitzero.tasks.levels import NUM_LEVELS
 from bitzero.tasks.sequences import training_example
 
 MINUTES = 2.0  # of training, where config.run.minutes is 0
@@ -57,6 +59,9 @@ STEPS = 400  # at most
 ROWS = 4  # sequences of the person's in a batch, and as many of the generator's
 AHEAD = 5  # steps of an order to the generator
 LR = 0.012  # at its peak; falls to 0 with the steps or the time, whichever ends first
+SHARES = (1.0, 0.75, 0.5, 0.35, 0.25)  # of what was learned, the most of it that the generator's rows can bear
+BEARABLE = 0.004  # nats a token that these may lose
+WEIGHED = 12  # batches of such rows, none of which was trained on
 RISE = 10  # steps up to it
 HELD_BACK = 3  # one function in so many is never trained on
 LEAST = (4, 2)  # functions to train on and held back, without which nothing is tried
@@ -68,6 +73,7 @@ SETTINGS = ("run.minutes", "run.nice", "selfplay.dev_items", "tasks.workers")
 
 Lessons = Callable[[Sandbox], list[Lesson]]
 Say = Callable[[str], None]
+Rows = tuple[UInt16[np.ndarray, "rows T"], Bool[np.ndarray, "rows T"]]  # tokens, and which are targets
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -168,13 +174,17 @@ def _adapted(
     say(f"asking the model as it is: {len(general)} held-out questions and your {len(own)}")
     before = asking.right(base, general)
     own_before = asking.right(base if in_use is None else deltas.applied(base, in_use), own)
-    delta, steps, seconds = _train(learned, asking, stream, say)
+    generated = _generated(stream, cfg)
+    weighed = list(itertools.islice(generated, WEIGHED))
+    delta, steps, seconds = _train(learned, asking, generated, say)
+    share = bearable_share(delta, base, weighed, cfg)
+    delta = deltas.scaled(delta, share)
     adapted = deltas.applied(base, delta)
-    say("asking the adapted model the same")
+    say(f"{share:.0%} of what was learned costs other programs nearly nothing; asking the adapted model the same")
     report: dict[str, Any] = {
         "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "functions": _functions(learned), "held_back": _functions(held_back),
-        "steps": steps, "seconds": round(seconds, 1), "numbers": deltas.size(delta),
+        "steps": steps, "seconds": round(seconds, 1), "share": share, "numbers": deltas.size(delta),
         "general": compared(before, asking.right(adapted, general)),
         "own": compared(own_before, asking.right(adapted, own)),
     }  # fmt: skip
@@ -224,7 +234,7 @@ def is_kept(report: dict[str, Any]) -> bool:
 # ---- training ----
 
 
-def _train(lessons: Sequence[Lesson], asking: _Asking, stream: Stream, say: Say) -> tuple[Delta, int, float]:
+def _train(lessons: Sequence[Lesson], asking: _Asking, generated: Iterator[Rows], say: Say) -> tuple[Delta, int, float]:
     """The delta after as many steps as there are or as fit into the minutes; steps and seconds. Raises ``_Stopped``."""
     cfg, base = asking.solver.cfg, asking.solver.weights
     limit = 60 * (cfg.run.minutes or MINUTES)
@@ -233,7 +243,7 @@ def _train(lessons: Sequence[Lesson], asking: _Asking, stream: Stream, say: Say)
     own = own_rows(lessons, asking.solver, random.Random(f"adapt/{cfg.seed}"))
     losses: list[float] = []
     began = last = time.monotonic()
-    for step, (ids, mask) in enumerate(_generated(stream, cfg)):
+    for step, (ids, mask) in enumerate(generated):
         seconds = time.monotonic() - began
         if asking.stop.asked:
             raise _Stopped
@@ -256,6 +266,14 @@ def _train(lessons: Sequence[Lesson], asking: _Asking, stream: Stream, say: Say)
     return delta, len(losses), time.monotonic() - began
 
 
+@functools.partial(jax.jit, static_argnames="cfg")
+def _loss(
+    delta: Delta, base: dict[str, Any], ids: UInt16[Array, "B T"], mask: Bool[Array, "B T"], cfg: Config
+) -> Array:
+    """Nats a target token."""
+    return objective.supervised_loss(deltas.applied(base, delta), {}, ids, mask, cfg, None)[0]
+
+
 OPTIMISER = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(1.0, b1=0.9, b2=0.98))
 
 
@@ -270,23 +288,32 @@ def learn(
     cfg: Config,
 ) -> tuple[Delta, Any, Array]:
     """The delta and the optimiser's moments after one step on a batch, and its loss; the base is data."""
-
-    def loss_of(delta: Delta) -> Array:
-        return objective.supervised_loss(deltas.applied(base, delta), {}, ids, mask, cfg, None)[0]
-
-    loss, grads = jax.value_and_grad(loss_of)(delta)
+    loss, grads = jax.value_and_grad(_loss)(delta, base, ids, mask, cfg)
     updates, moments = OPTIMISER.update(grads, moments)
     return {path: leaf + lr * updates[path] for path, leaf in delta.items()}, moments, loss
 
 
-def _generated(stream: Stream, cfg: Config) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The generator's rows of one step after another, drawn ahead."""
+def bearable_share(delta: Delta, base: dict[str, Any], weighed: Sequence[Rows], cfg: Config) -> float:
+    """The largest of ``SHARES`` of a delta under which the rows lose at most ``BEARABLE`` nats; 0 where none is.
+
+    Between a model and what it was tuned to, the old task is lost later than the new one is won (WiSE-FT, arXiv
+    2109.01903, sections 3 and 4).
+    """
+    ids, mask = (np.concatenate(side) for side in zip(*weighed, strict=True))
+    loss = lambda share: float(_loss(deltas.scaled(delta, share), base, ids, mask, cfg))
+    before = loss(0.0)
+    return next((share for share in SHARES if loss(share) <= before + BEARABLE), 0.0)
+
+
+def _generated(stream: Stream, cfg: Config) -> Iterator[Rows]:
+    """The generator's rows of one step after another, drawn ahead; all open levels alike, as held-out questions are."""
     orders = [
         BatchOrder(
             step=_FIRST_STEP + at, steps=AHEAD, batch_size=ROWS, context=cfg.tasks.context,
             open_levels=cfg.tasks.open_levels, frontier=cfg.tasks.open_levels - 1,
+            level_weights=tuple(int(level < cfg.tasks.open_levels) for level in range(NUM_LEVELS)),
         )
-        for at in range(0, STEPS + 2 * AHEAD, AHEAD)
+        for at in range(0, WEIGHED + STEPS + 2 * AHEAD, AHEAD)
     ]  # fmt: skip
     for now, following in itertools.pairwise(orders):
         stream.request_batch(now)

@@ -10,9 +10,8 @@ import pytest
 
 from bitzero.config import NUM_PRODUCTIONS
 from bitzero.generator.grammar import EXPRESSIONS, STATEMENTS
-from bitzero.generator.programs import generate
+from bitzero.generator.programs import generate, heldout
 from bitzero.tasks import alpha, levels
-from tests.generator.producing import produced
 
 LEVELS = range(levels.NUM_LEVELS)
 GOLDEN = ("b79e4d67", "2b0c9ba5", "fa880e92", "67e61473", "de4c39af", "8ff85c9d")  # of ten programs a level
@@ -69,10 +68,10 @@ def test_hash_seeds_do_not_matter(level):
 
 @pytest.mark.parametrize("split", ("dev", "test"))
 def test_heldout_programs_differ_from_each_other_and_from_training(split):
-    found = produced(f"heldout(0, '{split}', 1, 40)")
+    found = heldout(0, split, 1, 40)
     assert len({program.hash for program in found}) == 40
     assert {alpha.split_of(program.code) for program in found} == {split}
-    assert found == produced(f"heldout(0, '{split}', 1, 40)")
+    assert found == heldout(0, split, 1, 40)
 
 
 @pytest.mark.long
@@ -85,6 +84,6 @@ def test_heldout_programs_differ_from_each_other_and_from_training(split):
 )
 def test_the_first_test_programs_are_those_of_every_table_so_far(level, digest):
     """Tables compare with the past over these: a change of the generator must leave them byte for byte."""
-    found = produced(f"heldout(0, 'test', {level}, 200)")
+    found = heldout(0, "test", level, 200)
     text = "\n".join("\0".join((p.code, *p.inputs, *p.outputs, *p.traces)) for p in found)
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest

@@ -113,3 +113,22 @@ def test_settings_of_the_base_cannot_be_changed():
         adapt.with_settings(CFG, [("model.width", "64")])
     with pytest.raises(ConfigError, match="must be a number"):
         adapt.with_settings(CFG, [("run.minutes", "many")])
+
+
+def test_the_largest_share_is_taken_that_the_generators_rows_can_bear(monkeypatch):
+    """``_loss`` of a delta is that of the rows under it: here a number that it decides."""
+    rows = [(np.zeros((1, 4), np.uint16), np.ones((1, 4), bool))] * 2
+    whole = {"gain": jnp.ones(1)}
+    for cost, wanted in ((0.0, 1.0), (-1.0, 1.0), (0.0053, 0.75), (0.008, 0.5), (0.1, 0.0)):
+        monkeypatch.setattr(adapt, "_loss", lambda delta, *rest, cost=cost: 2.0 + cost * delta["gain"][0])
+        assert adapt.bearable_share(whole, {}, rows, CFG) == wanted
+
+
+def test_what_is_weighed_is_the_loss_under_the_delta(solver):
+    """Each share of a delta is another model; none of it is the base."""
+    delta = {path: jnp.full(leaf.shape, 0.5) for path, leaf in deltas.learnable(solver.weights).items()}
+    ids, mask = next(adapt.own_rows([lesson(1)], solver, random.Random(0)))
+    loss = lambda share: float(adapt._loss(deltas.scaled(delta, share), solver.weights, ids, mask, solver.cfg))
+    assert len({loss(0.0), loss(0.5), loss(1.0)}) == 3
+    same = deltas.applied(solver.weights, deltas.scaled(delta, 0.0))
+    jax.tree.map(np.testing.assert_array_equal, same, solver.weights)
