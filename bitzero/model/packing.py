@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from bitzero.config import BLOCK_ROWS, INDEX_BITS, Model, Operand, kernel_parts
 from bitzero.model import quant, transformer
@@ -76,15 +76,28 @@ def to_dense(tree: dict[str, Any], operand: Operand) -> dict[str, Any]:
 
 
 def without_tiers(tree: dict[str, Any]) -> dict[str, Any]:
-    """A packed tree with every residual dropped: the ternary codes alone under α, a plain BitNet model."""
+    """A packed tree with every residual dropped: the ternary codes alone under α, a plain BitNet model.
+
+    In NumPy: the compiler would take seconds of a chat's start.
+    """
 
     def plain(leaf: Any) -> Any:
         if not _is_packed(leaf):
             return leaf
-        scale = leaf.scale * jax.vmap(layout.row_factors)(leaf)  # α/m · m, exact for powers of two
-        return dataclasses.replace(leaf, scale=scale, residual={})
+        scale = np.asarray(leaf.scale) * _row_factors(leaf)  # α/m · m, exact for powers of two
+        return dataclasses.replace(leaf, scale=jnp.asarray(scale), residual={})
 
     return jax.tree.map(plain, tree, is_leaf=_is_packed)
+
+
+def _row_factors(packed: Packed) -> Float[np.ndarray, "L N"]:
+    """m of each row of stacked matrices, as ``layout.row_factors`` has it of one."""
+    layers, rows = packed.codes.shape[0], packed.shape[0]
+    factors = np.ones((layers, -(-rows // BLOCK_ROWS)), np.float32)
+    for m, planes in packed.residual.items():
+        for of_layer, promoted in zip(factors, np.asarray(planes.block), strict=True):
+            of_layer[promoted[promoted < len(of_layer)]] = m
+    return factors.repeat(BLOCK_ROWS, axis=1)[:, :rows]
 
 
 def stored_bits(tree: dict[str, Any]) -> float:
