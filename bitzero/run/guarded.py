@@ -11,7 +11,7 @@ from bitzero.generator.stream import Stream
 from bitzero.run import device
 from bitzero.run.workdir import RunError, replace_file
 
-ROOMS = ("generator", "tasks", "sandbox")  # whose code decides what a program does
+ROOMS = ("config", "generator", "tasks", "sandbox")  # whose code decides what a program does
 
 
 def guarded_behaviours(stream: Stream) -> frozenset[int]:
@@ -33,7 +33,7 @@ def guarded_behaviours(stream: Stream) -> frozenset[int]:
 
 
 def fingerprint(cfg: Config) -> str:
-    """16 hexadecimal digits of what the behaviours follow from: settings, the code of three rooms, the interpreter."""
+    """16 hexadecimal digits of what the behaviours follow from: settings, the code of four rooms, the interpreter."""
     settings = (cfg.seed, cfg.tasks.pairs, cfg.tasks.guarded, cfg.sandbox.value_bytes, sys.version_info[:3], _code())
     return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
 
