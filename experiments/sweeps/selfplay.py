@@ -30,7 +30,9 @@ REFERENCE = "full"
 def points() -> Iterator[tuple[str, str, float, dict[str, Any]]]:
     """Self-play, its controls from the same warm-up, and self-play under other precisions from their own."""
     yield "full", "self-play", 2.0, {}
-    yield "supervised", "control", 2.0, {"selfplay.ablation": "supervised"}
+    # Its rollouts are only counted, and a few will do.
+    few = {"selfplay.num_tasks": 3, "selfplay.group_size": 2}
+    yield "supervised", "control", 2.0, {"selfplay.ablation": "supervised", **few}
     yield "generator", "control", 2.0, {"selfplay.ablation": "generator", "selfplay.seed_tasks": 4096}
     yield "shuffled", "control", 2.0, {"selfplay.ablation": "shuffled"}
     by_level = {"precision.policy": "by_level", "precision.budget": 2.5, "precision.phase_steps": 40}
