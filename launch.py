@@ -105,6 +105,7 @@ def _evaluate_packed() -> int:
 
 
 def _chat() -> int:
+    check_packed_overrides(_OVERRIDES, group="")
     _settle_device(quiet=True)
     from bitzero.chat import main as chat
     from bitzero.run.workdir import RunError
@@ -112,10 +113,12 @@ def _chat() -> int:
     file = _packed_model()
     if file == SHIPPED:
         print(_SHIPPED_LINE, file=sys.stderr if FLAGS.json else sys.stdout, flush=True)
+    order = chat.Order(
+        model=file, profile_dir=_path(FLAGS.profile_dir), prompt=FLAGS.prompt, json=FLAGS.json,
+        settings=tuple(_OVERRIDES),
+    )  # fmt: skip
     try:
-        return chat.main(
-            chat.Order(model=file, profile_dir=_path(FLAGS.profile_dir), prompt=FLAGS.prompt, json=FLAGS.json)
-        )
+        return chat.main(order)
     except (RunError, chat.SandboxUnavailable) as error:
         print(f"launch.py: {error}", file=sys.stderr)
         return 1

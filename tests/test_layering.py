@@ -29,7 +29,7 @@ ARROWS = {
 DOOR = "bitzero/selfplay/verify.py"  # the one file of self-play that may reach the executor
 # Rooms that may know only some modules of another.
 NARROW = {
-    ("chat", "run"): {"deltas", "device", "packed_file", "workdir"},  # reads a model and its deltas; never trains
+    ("chat", "run"): {"deltas", "device", "experiment", "packed_file", "workdir"},  # reads; never trains
     ("evaluation", "generator"): {"programs"},  # which programs, never how they are ordered or made ahead
     ("evaluation", "selfplay"): {"buffer", "objective", "rollout", "schedule", "skeletons", "warmup"},
 }

@@ -105,6 +105,7 @@ def start(session: Session, minutes: int) -> str:
         sys.executable, str(_LAUNCH), "--mode=adapt", f"--model={session.model.path.resolve()}",
         f"--profile_dir={session.profile.folder.resolve()}", f"--config.run.nice={_NICE}",
         f"--config.run.minutes={minutes}",
+        f"--config.sandbox.allow_unsafe={session.model.solver.cfg.sandbox.allow_unsafe}",
     ]  # fmt: skip
     try:
         log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

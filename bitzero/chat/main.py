@@ -5,6 +5,7 @@ python launch.py --mode=chat --model=FILE --prompt="def f(a): return a + 1; f(3)
 """
 
 import contextlib
+import dataclasses
 import os
 import pathlib
 import signal
@@ -21,6 +22,7 @@ from bitzero.chat.screen import JsonScreen, Screen, TextScreen
 from bitzero.chat.session import Session, open_session, respond
 from bitzero.chat.solving import Said
 from bitzero.run import device
+from bitzero.run.experiment import read_packed_config
 from bitzero.sandbox import Sandbox, SandboxUnavailable
 
 OK, NOT_UNDERSTOOD, STOPPED = 0, 3, 130
@@ -35,20 +37,23 @@ class Order:
     profile_dir: pathlib.Path | None = None
     prompt: str | None = None
     json: bool = False
+    settings: tuple[tuple[str, str], ...] = ()  # dotted key and text: ``sandbox.allow_unsafe`` or none
 
 
 def main(order: Order) -> int:
     """Talks until the person leaves; the value is the exit code: 0, 3 where a question of a pipe or prompt had no
-    answer, 130 where one was stopped. Raises ``RunError`` for a model and ``SandboxUnavailable`` for a machine that
-    will not do.
+    answer, 130 where one was stopped. Raises ``RunError`` for a model, ``SandboxUnavailable`` for a machine that will
+    not do and ``ConfigError`` for a setting.
     """
     screen: Screen = JsonScreen() if order.json else TextScreen()
     device.configure_jax(screen.line)
     asked = model.load(order.model, screen.line)
+    cfg = read_packed_config(asked.solver.cfg, order.settings, group="")
+    asked.solver = dataclasses.replace(asked.solver, cfg=cfg)
     profile = Profile(order.profile_dir or default_folder())
     ready: dict[model.Bits, threading.Event] = {bits: threading.Event() for bits in ("ternary", "all")}
     warm = threading.Thread(target=_make_ready, args=(asked, ready), daemon=True)
-    with Sandbox(judging.LIMITS, allow_unsafe=asked.solver.cfg.sandbox.allow_unsafe) as sandbox:
+    with Sandbox(judging.LIMITS, allow_unsafe=cfg.sandbox.allow_unsafe) as sandbox:
         session = open_session(asked, sandbox, profile)
         adapting.take_up(session)
         asked.wait = lambda bits: _wait(ready[bits], screen)

@@ -69,7 +69,7 @@ ALLOWED_FALL = 0.01  # of held-out accuracy, where the interval holds 0
 ASKED = 24  # questions decoded together
 VALUE_BYTES = 8192  # of what a person's program tells
 _FIRST_STEP = 1 << 30  # of the generator's batches: none that a training of the base has seen
-SETTINGS = ("run.minutes", "run.nice", "selfplay.dev_items", "tasks.workers")
+SETTINGS = ("run.minutes", "run.nice", "selfplay.dev_items", "tasks.workers", "sandbox.allow_unsafe")
 
 Lessons = Callable[[Sandbox], list[Lesson]]
 Say = Callable[[str], None]

@@ -18,7 +18,7 @@ from bitzero import config as configuration
 from bitzero.config import Config, ConfigError
 
 Override = tuple[str, str]  # dotted key and text of a --config.key=text
-_OF_THE_MACHINE = "sandbox.allow_unsafe"  # never believed of a packed file
+_OF_THE_MACHINE = "sandbox.allow_unsafe"  # `packed_file.load` never believes it of a file
 
 
 def read_config(spec: str | None, overrides: Iterable[Override] = ()) -> Config:
@@ -29,21 +29,19 @@ def read_config(spec: str | None, overrides: Iterable[Override] = ()) -> Config:
     return configuration.freeze(config)
 
 
-def check_packed_overrides(overrides: Iterable[Override]) -> None:
-    """Raises ``ConfigError`` for a setting that is a packed model's own."""
+def check_packed_overrides(overrides: Iterable[Override], group: str = "eval") -> None:
+    """Raises ``ConfigError`` for a setting that is a packed model's own: neither of ``group`` nor the machine's."""
     for key, _ in overrides:
-        if not key.startswith("eval.") and key != _OF_THE_MACHINE:
-            raise ConfigError(
-                f"config.{key} is as the packed model has it; config.eval.* and config.{_OF_THE_MACHINE} can be set"
-            )
+        if not key.startswith(f"{group}.") and key != _OF_THE_MACHINE:
+            also = f"config.{group}.* and " if group else ""
+            raise ConfigError(f"config.{key} is as the packed model has it; {also}config.{_OF_THE_MACHINE} can be set")
 
 
-def read_packed_config(cfg: Config, overrides: Iterable[Override]) -> Config:
-    """The configuration in a packed file with ``overrides``; raises ``ConfigError``."""
+def read_packed_config(cfg: Config, overrides: Iterable[Override], group: str = "eval") -> Config:
+    """The configuration in a packed file with ``overrides`` of ``group`` (none: ""); raises ``ConfigError``."""
     overrides = list(overrides)
-    check_packed_overrides(overrides)
+    check_packed_overrides(overrides, group)
     config = ml_collections.ConfigDict(dataclasses.asdict(cfg)).lock()
-    config.sandbox.allow_unsafe = False
     for key, text in overrides:
         override_setting(config, key, text)
     return configuration.freeze(config)

@@ -74,6 +74,8 @@ def load(path: str | pathlib.Path, *, batch_size: int = 1, say: Callable[[str], 
             tree = packing.unflatten({name: file[name] for name in file.files if name != _HEADER}, header["shapes"])
         settings, lines = configuration.without_old(header["config"])
         cfg, operand, trace = configuration.freeze(settings), header["operand"], header["trace"]
+        # Whether the sandbox may do without its walls is for the person at this machine to say.
+        cfg = dataclasses.replace(cfg, sandbox=dataclasses.replace(cfg.sandbox, allow_unsafe=False))
         if operand not in configuration.OPERANDS or not isinstance(trace, bool):
             raise ValueError(f"operand {operand!r} and trace {trace!r} mean nothing")
         packing.check_tree(tree, cfg.model)

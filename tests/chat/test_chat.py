@@ -137,3 +137,9 @@ def test_a_model_that_is_none_is_a_line(content, tmp_path):
         path.write_bytes(content)
     code, out, err = ran(path, tmp_path / "p", "--prompt=1")
     assert code == 1 and len(err.splitlines()) == 1 and str(path) in err and not out
+
+
+def test_settings_of_the_model_are_refused_in_one_line(model_file, tmp_path):
+    code, out, err = ran(model_file, tmp_path / "p", "--prompt=1", "--config.eval.items=7")
+    line = "launch.py: config.eval.items is as the packed model has it; config.sandbox.allow_unsafe can be set\n"
+    assert (code, out, err) == (2, "", line)

