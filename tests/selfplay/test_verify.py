@@ -1,6 +1,7 @@
 """The door: fixed-shape arrays through the real sandbox, inside a scan, in pieces that cannot deadlock."""
 
 import dataclasses
+import gc
 import os
 import subprocess
 import sys
@@ -231,11 +232,13 @@ def entries_into_jax(call):
             found.add(frame.f_code.co_name)
 
     before = sys.getprofile()
+    gc.disable()  # a collection calls JAX back whenever it comes about, whoever runs
     sys.setprofile(look)
     try:
         call()
     finally:
         sys.setprofile(before)
+        gc.enable()
     return found
 
 
