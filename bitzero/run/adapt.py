@@ -2,8 +2,8 @@
 
 python launch.py --mode=adapt --model=runs/azr_small/packed.npz --config.run.minutes=2
 
-Half of every batch is the person's lessons, half the generator's, so that what the base can do stays; of what was
-learned the largest share is taken that costs the generator's programs nearly nothing. A third of the person's
+A quarter of every batch is the person's lessons, the rest the generator's, so that what the base can do stays; of what
+was learned the largest share is taken that costs the generator's programs nearly nothing. A third of the person's
 functions, told by what they do, is never trained on. Every delta starts at the base; it is kept only if
 
 - held-out accuracy on the generator's dev questions has not fallen against the base: a paired difference of at least 0,
@@ -54,13 +54,14 @@ from bitzero.tasks.lessons import Lesson, tasks_of
 from bitzero.tasks.levels import NUM_LEVELS
 from bitzero.tasks.sequences import training_example
 
-MINUTES = 2.0  # of training, where config.run.minutes is 0
-STEPS = 400  # at most
-ROWS = 4  # sequences of the person's in a batch, and as many of the generator's
+MINUTES = 4.0  # of training, where config.run.minutes is 0
+STEPS = 1200  # at most
+ROWS = 4  # sequences of the person's in a batch
+GENERATED = 12  # and of the generator's: with as many as the person's, twice, what the base can do fell by points
 AHEAD = 5  # steps of an order to the generator
-LR = 0.012  # at its peak; falls to 0 with the steps or the time, whichever ends first
+LR = 0.004  # at its peak; falls to 0 with the steps or the time, whichever ends first
 SHARES = (1.0, 0.75, 0.5, 0.35, 0.25)  # of what was learned, the most of it that the generator's rows can bear
-BEARABLE = 0.004  # nats a token that these may lose
+BEARABLE = 0.002  # nats a token that these may lose
 WEIGHED = 12  # batches of such rows, none of which was trained on
 RISE = 10  # steps up to it
 HELD_BACK = 3  # one function in so many is never trained on
@@ -309,7 +310,7 @@ def _generated(stream: Stream, cfg: Config) -> Iterator[Rows]:
     """The generator's rows of one step after another, drawn ahead; all open levels alike, as held-out questions are."""
     orders = [
         BatchOrder(
-            step=_FIRST_STEP + at, steps=AHEAD, batch_size=ROWS, context=cfg.tasks.context,
+            step=_FIRST_STEP + at, steps=AHEAD, batch_size=GENERATED, context=cfg.tasks.context,
             open_levels=cfg.tasks.open_levels, frontier=cfg.tasks.open_levels - 1,
             level_weights=tuple(int(level < cfg.tasks.open_levels) for level in range(NUM_LEVELS)),
         )
