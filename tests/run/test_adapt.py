@@ -119,8 +119,9 @@ def test_the_largest_share_is_taken_that_the_generators_rows_can_bear(monkeypatc
     """``_loss`` of a delta is that of the rows under it: here a number that it decides."""
     rows = [(np.zeros((1, 4), np.uint16), np.ones((1, 4), bool))] * 2
     whole = {"gain": jnp.ones(1)}
-    for cost, wanted in ((0.0, 1.0), (-1.0, 1.0), (0.0053, 0.75), (0.008, 0.5), (0.1, 0.0)):
-        monkeypatch.setattr(adapt, "_loss", lambda delta, *rest, cost=cost: 2.0 + cost * delta["gain"][0])
+    for cost, wanted in ((0.0, 1.0), (-9.0, 1.0), (1.25, 0.75), (1.9, 0.5), (9.0, 0.0)):
+        nats = cost * adapt.BEARABLE
+        monkeypatch.setattr(adapt, "_loss", lambda delta, *rest, nats=nats: 2.0 + nats * delta["gain"][0])
         assert adapt.bearable_share(whole, {}, rows, CFG) == wanted
 
 
