@@ -1,9 +1,11 @@
 """What one run gained over another on the same held-out items, by kind, with a paired bootstrap.
 
     python benchmarks/gain.py runs/azr_small runs/azr_small_warmup_only
+    python benchmarks/gain.py A0 B0 A1 B1 A2 B2      pairs of other seeds, their items together
 
-Both runs must have been evaluated with the same seed (``--mode=eval``, ``--config.eval.items=400`` for over a thousand
-items a kind). Prints JSON: gain in points of the first over the second and over its own model before self-play.
+Both runs of a pair must have been evaluated with the same seed (``--mode=eval``, ``--config.eval.items=400`` for over a
+thousand items a kind). Prints JSON: gain in points of the first over the second and over its own model before
+self-play.
 """
 
 import json
@@ -29,17 +31,24 @@ def compare(before: np.ndarray, after: np.ndarray) -> dict:
     return {"points": gain, "ci_low": low, "ci_high": high, "items": len(after)}
 
 
+def joined(runs: list[dict], kinds: list[str], which: str) -> np.ndarray:
+    """Right answers of these kinds, run after run."""
+    return np.concatenate([right(items, kind, which) for items in runs for kind in kinds])
+
+
 def main() -> None:
-    ours, theirs = (json.loads((pathlib.Path(path) / "items.json").read_text()) for path in sys.argv[1:3])
-    if ours["seed"] != theirs["seed"]:
+    runs = [json.loads((pathlib.Path(path) / "items.json").read_text()) for path in sys.argv[1:]]
+    ours, theirs = runs[::2], runs[1::2]
+    if len(ours) != len(theirs) or not ours:
+        sys.exit("give pairs of runs: A B, or A0 B0 A1 B1 …")
+    if any(one["seed"] != other["seed"] for one, other in zip(ours, theirs, strict=True)):
         sys.exit("the runs have different seeds, so their items differ")
     result = {}
     for name, kinds in {**{kind: [kind] for kind in KINDS}, "abduction + induction": KINDS[1:]}.items():
-        after = np.concatenate([right(ours, kind, "right") for kind in kinds])
-        other = np.concatenate([right(theirs, kind, "right") for kind in kinds])
+        after, other = joined(ours, kinds, "right"), joined(theirs, kinds, "right")
         if len(after) != len(other):
             sys.exit(f"the runs asked {len(after)} and {len(other)} items of {name}; evaluate both alike")
-        start = np.concatenate([right(ours, kind, "before_selfplay") for kind in kinds])
+        start = joined(ours, kinds, "before_selfplay")
         result[name] = {"over the other run": compare(other, after), "over before self-play": compare(start, after)}
     print(json.dumps(result, indent=1))
 
