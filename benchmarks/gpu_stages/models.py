@@ -61,14 +61,9 @@ def random_state(cfg: Config) -> TrainState:
 _random_state = jax.jit(warmup.init_state, static_argnames="cfg")
 
 
-def batch_shape(cfg: Config, steps: int, rows: int) -> Supervised:
-    """The shapes of so many steps' sequences."""
-    return memory.generated(cfg, rows, (steps,))
-
-
 def random_batch(cfg: Config, steps: int, rows: int) -> Supervised:
     """Full rows of random text, half of it targets: what a step costs does not depend on what it reads."""
-    shape = batch_shape(cfg, steps, rows)
+    shape = memory.generated(cfg, rows, (steps,))
     tokens = jax.random.randint(jax.random.key(0), shape.tokens.shape, 64, 500).astype(jnp.uint16)
     # The tag that begins an example, so that a row is one segment and none of it padding.
     blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shape)

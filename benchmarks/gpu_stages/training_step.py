@@ -15,6 +15,7 @@ from benchmarks.gpu_stages import ahead, models
 from benchmarks.gpu_stages.card import fits
 from benchmarks.gpu_stages.record import Box, Record, Told
 from bitzero.config import Config
+from bitzero.run import memory
 from bitzero.selfplay import warmup
 
 SIDE = {"gpu": 8_192, "cpu": 256}  # of the product whose rate stands for the card's peak
@@ -72,7 +73,7 @@ def compile_step(cfg: Config, phase: str, rows: int, parts: int) -> Any:
     """The compiled step."""
     cut = models.with_parts(cfg, parts)
     state = jax.eval_shape(functools.partial(warmup.init_state, cut))
-    return warmup.run_chunk.lower(state, models.batch_shape(cut, 1, rows), cut, phase).compile()
+    return warmup.run_chunk.lower(state, memory.generated(cut, rows, (1,)), cut, phase).compile()
 
 
 def measure(

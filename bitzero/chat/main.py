@@ -142,13 +142,10 @@ def _say_all(said: Iterator[Said], session: Session, screen: Screen, pressed: th
 
 def _make_ready(asked: model.AskedModel, ready: dict[model.Bits, threading.Event]) -> None:
     """In the background: ternary first, which is what an answer begins with."""
-    try:
-        for bits, event in ready.items():
+    for bits, event in ready.items():
+        with contextlib.suppress(Exception):  # the answer meets a fault again, and says so in a line
             model.warm_up(asked, bits)
-            event.set()
-    finally:  # after a fault nobody waits: the answer meets it again, and says so
-        for event in ready.values():
-            event.set()
+        event.set()
 
 
 def _wait(ready: threading.Event, screen: Screen) -> None:

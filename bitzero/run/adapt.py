@@ -57,7 +57,7 @@ from bitzero.tasks.sequences import training_example
 MINUTES = 4.0  # of training, where config.run.minutes is 0
 STEPS = 1200  # at most
 ROWS = 4  # sequences of the person's in a batch
-GENERATED = 12  # and of the generator's: with as many as the person's, twice, what the base can do fell by points
+GENERATED = 12  # and of the generator's; with only as many as the person's the base forgot (log, 2026-11-27)
 AHEAD = 5  # steps of an order to the generator
 LR = 0.004  # at its peak; falls to 0 with the steps or the time, whichever ends first
 SHARES = (1.0, 0.75, 0.5, 0.35, 0.25)  # of what was learned, the most of it that the generator's rows can bear
@@ -298,7 +298,7 @@ def bearable_share(delta: Delta, base: dict[str, Any], weighed: Sequence[Rows], 
     """The largest of ``SHARES`` of a delta under which the rows lose at most ``BEARABLE`` nats; 0 where none is.
 
     Between a model and what it was tuned to, the old task is lost later than the new one is won (WiSE-FT, arXiv
-    2109.01903, sections 3 and 4).
+    2109.01903).
     """
     ids, mask = (np.concatenate(side) for side in zip(*weighed, strict=True))
     loss = lambda share: float(_loss(deltas.scaled(delta, share), base, ids, mask, cfg))
