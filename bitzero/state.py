@@ -109,6 +109,7 @@ class Played:
     prompt: Int[Array, "B P"]
     rollout: Rollout
     advantage: Float[Array, " B"]
+    target: Bool[Array, " B"]  # a right answer that is learned as a supervised one is (``selfplay.own_answers``)
 
 
 @pytree

@@ -100,6 +100,7 @@ class SelfPlay:
     max_weight: float = 2.0  # cap of exp(train − sampler)
     supervised: float = 1.0  # weight of the generator loss
     proposer: float = 1.0  # weight of the proposer role's loss
+    own_answers: float = 0.0  # weight of the cross-entropy on own right answers where a task has several
     ring: int = 4_096  # tasks kept on the device
     seed_tasks: int = 192  # generator tasks put into the ring before the first step
     history: int = 1 << 17  # entries of the set of seen hashes

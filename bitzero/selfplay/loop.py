@@ -25,7 +25,7 @@ from bitzero.state import Credit, Judged, Played, Proposals, Rollout, Slots, Sup
 from bitzero.tasks import judge, tokens
 from bitzero.tasks.gates import DUPLICATE, HELDOUT, OK
 from bitzero.tasks.gates import INFRA as INFRA_GATE
-from bitzero.tasks.kinds import TASK_KINDS, Kinds, tags_of
+from bitzero.tasks.kinds import DEDUCTION, TASK_KINDS, Kinds, tags_of
 
 Metrics = dict[str, Float[Array, ""]]
 PROPOSER, SOLVER = 0, 1  # roles: columns of the baselines
@@ -263,6 +263,18 @@ def of_most_spread(solved: Played, rate: Float[Array, " N"], groups: int) -> Pla
     return jax.tree.map(rows, solved)
 
 
+def shortest_right(slots: Slots, judged: Judged, answers: Rollout) -> Bool[Array, " B"]:
+    """Of each task that has several right answers the shortest right one of the group; none that is right trivially.
+
+    As a target it says what RAFT's filter keeps (arXiv 2304.06767), one a task so that no easy task speaks twice. A
+    deduction has one answer, which the generator's rows teach with its trace.
+    """
+    right = judged.counted & (judged.reward > 0) & ((slots.kind != DEDUCTION) & ~judged.trivial)[:, None]
+    length = jnp.where(right, jnp.sum(answers.mask, axis=1).reshape(right.shape), answers.mask.shape[1] + 1)
+    shortest = jnp.argmin(length, axis=1)[:, None] == jnp.arange(right.shape[1])[None]
+    return (right & shortest).reshape(-1)
+
+
 def learn(
     state: TrainState,
     proposals: Proposals,
@@ -281,8 +293,14 @@ def learn(
     counted = dataclasses.replace(answers, mask=answers.mask & judged.counted.reshape(-1, 1) & plays)
     prompts = jnp.repeat(slots.prompt, group, axis=0).astype(jnp.int32)
     written = dataclasses.replace(proposals.rollout, mask=proposals.rollout.mask & ~blameless(slots)[:, None] & plays)
-    proposed = Played(prompt=proposals.prompt, rollout=written, advantage=credit.propose_advantage)
-    solved = Played(prompt=prompts, rollout=counted, advantage=credit.solve_advantage.reshape(-1))
+    none = jnp.zeros(proposals.prompt.shape[0], bool)
+    proposed = Played(prompt=proposals.prompt, rollout=written, advantage=credit.propose_advantage, target=none)
+    solved = Played(
+        prompt=prompts,
+        rollout=counted,
+        advantage=credit.solve_advantage.reshape(-1),
+        target=shortest_right(slots, judged, answers),
+    )
     if groups := cfg.selfplay.learnt_groups:
         solved = of_most_spread(solved, credit.rate, groups)
     batch = proposed, solved, items

@@ -199,7 +199,7 @@ def selfplay_loss(
     counts: dict[str, Float[Array, ""]],
     cfg: Config,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """Policy loss of both roles, entropy term, optional KL to the frozen integers, and the generator's cross-entropy.
+    """Policy loss of both roles, entropy, the generator's cross-entropy, and where asked for KL and own answers'.
 
     ``params`` are those of ``apart``, ``counts`` the tokens that the means divide by (``token_counts``). Taps see the
     solver's rollouts alone.
@@ -220,6 +220,8 @@ def selfplay_loss(
         metrics[name] = jnp.max(jnp.stack(found)) if name == "quant/max_ratio" else sum(found[1:], found[0])
     if sp.kl > 0:
         total += sp.kl * metrics["loss/kl"]
+    if sp.own_answers > 0:
+        total += sp.own_answers * metrics["loss/own_answers"]
     return total, metrics
 
 
@@ -249,6 +251,8 @@ def _role_terms(
         f"selfplay/entropy_{role}": _masked_mean(entropy, rows.mask, counts[role]),
         **_sampler_mismatch(logp, rows, weight >= cfg.selfplay.max_weight, counts["played"]),
     }
+    if role == "solve" and cfg.selfplay.own_answers > 0:
+        terms["loss/own_answers"] = _masked_mean(-logp, rows.mask & played.target[:, None], counts["own"])
     if cfg.selfplay.kl > 0:
         frozen = jax.nn.log_softmax(without_pad(window(forward(state.reference, state.precision))))
         kl = jnp.sum(jnp.exp(logits) * (logits - frozen), axis=-1)
@@ -257,9 +261,10 @@ def _role_terms(
 
 
 def token_counts(batch: Batch, microbatches: int) -> dict[str, Float[Array, ""]]:
-    """Tokens of both roles, of each and of the generator's targets, for the means over parts of the batch."""
+    """What the means over parts of the batch divide by: tokens of both roles, of each, of targets of either making."""
     proposed, solved, items = batch
     masks = {"propose": proposed.rollout.mask, "solve": solved.rollout.mask, "supervised": items.mask[:, 1:]}
+    masks["own"] = solved.rollout.mask & solved.target[:, None]
     masks["played"] = jnp.concatenate([masks["propose"], masks["solve"]])
     return {name: gradients.mean_divisor(mask, microbatches) for name, mask in masks.items()}
 

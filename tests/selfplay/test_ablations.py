@@ -12,7 +12,17 @@ from bitzero.state import Judged, Played, Rollout
 from bitzero.tasks.gates import HELDOUT, OK
 from bitzero.tasks.kinds import TASK_KINDS
 from tests.selfplay.test_loop import slots_and_verdict
-from tests.selfplay.test_policy_gradient import BANDIT, JUDGED, SLOTS, credit_of, init_state, items, slots_of, stage
+from tests.selfplay.test_policy_gradient import (
+    BANDIT,
+    JUDGED,
+    SLOTS,
+    credit_of,
+    init_state,
+    items,
+    likelihoods,
+    slots_of,
+    stage,
+)
 
 advantage = jax.jit(loop.advantage, static_argnums=3)
 learn = jax.jit(loop.learn, static_argnums=7)
@@ -46,10 +56,11 @@ def test_a_program_seen_before_and_one_of_another_level_pay_less(start):
 def test_the_groups_of_most_spread_are_learned_from_with_all_their_rows():
     rows = jnp.arange(8)
     rollout = Rollout(tokens=rows[:, None], logprobs=rows[:, None] * 1.0, mask=jnp.ones((8, 1), bool))
-    solved = Played(prompt=rows[:, None], rollout=rollout, advantage=rows * 1.0)
+    solved = Played(prompt=rows[:, None], rollout=rollout, advantage=rows * 1.0, target=rows > 2)
     chosen = loop.of_most_spread(solved, jnp.array([1.0, 0.5, 0.0, 0.75]), 2)
     for part in (chosen.prompt, chosen.rollout.tokens, chosen.rollout.logprobs, chosen.advantage):
         assert part.reshape(-1).tolist() == [2, 3, 6, 7]
+    assert chosen.target.tolist() == [False, True, True, True]
     assert chosen.rollout.mask.shape == (4, 1)
 
 
@@ -67,6 +78,42 @@ def test_an_update_of_chosen_groups_leaves_the_others_alone(start):
     assert float(metrics["loss/grad_norm_solve"]) > 0 and float(metrics["loss/grad_norm_propose"]) == 0
     for one, two in zip(jax.tree.leaves(once.params), jax.tree.leaves(again.params), strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_of_own_right_answers_the_shortest_is_a_target():
+    """Of tasks with several right answers alone, one a task, and none that a fault or a trivial answer stands for."""
+    slots = slots_of([OK] * 6, [1, 2, 0, 1, 1, 2])
+    mask = np.arange(4)[None] < np.array([4, 2, 3, 3, 2, 2, 1, 2, 4, 2, 2, 3])[:, None]
+    answers = Rollout(tokens=jnp.full((12, 4), 320), logprobs=jnp.zeros((12, 4)), mask=jnp.asarray(mask))
+    reward = [[1, 1], [1, 0], [1, 1], [1, 0], [1, 1], [0, 0]]
+    judged = Judged(
+        reward=jnp.array(reward, jnp.float32),
+        counted=jnp.ones((6, 2), bool).at[4, 1].set(False),
+        trivial=jnp.array([False, False, False, True, False, False]),
+    )
+    chosen = loop.shortest_right(slots, judged, answers).reshape(6, 2)
+    assert chosen.tolist() == [
+        [False, True],  # the shorter
+        [True, False],  # the one that is right, though as long
+        [False, False],  # a deduction
+        [False, False],  # solved by a trivial answer
+        [True, False],  # the shorter was never judged
+        [False, False],  # neither is right
+    ]
+
+
+def test_own_right_answers_are_learned_as_targets(start):
+    """Without any advantage: the right answer to an abduction becomes likelier, and only where asked for."""
+    proposals, answers = stage(start)
+    slots = slots_of([OK, OK, OK], [1, 1, 1])
+    play = lambda **settings: learn(
+        start, proposals, slots, answers, JUDGED, credit_of(0.0, [0, 0, 0]), items(), configured(**settings)
+    )
+    assert float(play()[1]["loss/grad_norm"]) == 0
+    after, metrics = play(own_answers=1.0)
+    change = likelihoods(after)["solve"] - likelihoods(start)["solve"]
+    assert (change[[0, 3]] > 0.02).all(), change
+    assert float(metrics["loss/own_answers"]) > 0 and float(metrics["loss/grad_norm_propose"]) == 0
 
 
 def test_supervised_rows_alone_leave_both_roles_out(start):

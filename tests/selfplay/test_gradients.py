@@ -44,7 +44,8 @@ def played(rows, seed):
         mask=jnp.asarray(mask),
     )
     prompt = jnp.asarray(rng.integers(100, 500, (rows, 9)), jnp.int32)
-    return Played(prompt=prompt, rollout=rollout, advantage=jnp.asarray(rng.normal(size=rows), jnp.float32))
+    advantage = jnp.asarray(rng.normal(size=rows), jnp.float32)
+    return Played(prompt=prompt, rollout=rollout, advantage=advantage, target=jnp.asarray(rng.random(rows) < 0.5))
 
 
 @pytest.fixture(scope="module")

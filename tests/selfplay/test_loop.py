@@ -275,7 +275,7 @@ def test_kl_to_the_frozen_integers_starts_at_zero(door):
     cfg = dataclasses.replace(CFG, selfplay=dataclasses.replace(CFG.selfplay, kl=0.5))
     state = loop.start_selfplay(init_state(cfg), verify.ring_rows(generator_tasks(6), True, cfg), cfg)
     rows = Rollout(tokens=jnp.full((4, 4), 300), logprobs=jnp.full((4, 4), -6.2), mask=jnp.ones((4, 4), bool))
-    played = Played(prompt=jnp.full((4, 5), 301), rollout=rows, advantage=jnp.ones(4))
+    played = Played(prompt=jnp.full((4, 5), 301), rollout=rows, advantage=jnp.ones(4), target=jnp.zeros(4, bool))
     batch = played, played, jax.tree.map(lambda a: a[0], supervised(1))
     counts = objective.token_counts(batch, 1)
     loss = jax.jit(functools.partial(objective.selfplay_loss, cfg=cfg))

@@ -34,7 +34,9 @@ BANDIT = Config(
 GOLDEN = dataclasses.replace(
     BANDIT,
     model=dataclasses.replace(SMALL, weights="full"),
-    selfplay=dataclasses.replace(BANDIT.selfplay, entropy=0.3, kl=0.7, supervised=0.6, proposer=1.7, max_weight=2.0),
+    selfplay=dataclasses.replace(
+        BANDIT.selfplay, entropy=0.3, kl=0.7, supervised=0.6, proposer=1.7, own_answers=0.4, max_weight=2.0
+    ),
 )
 init_state = jax.jit(warmup.init_state, static_argnums=0)
 learn = jax.jit(loop.learn, static_argnums=7)
@@ -59,6 +61,7 @@ MASK = WRITTEN != PAD
 # Train ÷ sampler: two are capped.
 RATIO = np.array([[1.25, 0.5, 7.0], [1.0, 0.8, 1.0], [3.0, 1.5, 0.9], [0.4, 1.0, 1.75]])
 ADVANTAGE = np.array([1.5, -0.5, -2.0, 0.75])
+TARGET = np.array([False, False, False, True])  # the solver's second answer is learned as a supervised one is
 FIRST = np.array([3, 4, 3, 3])  # index, without the padding, of the token that precedes the completion
 AT = np.minimum(FIRST[:, None] + np.arange(3), 6)  # where the completion's logits are
 ROWS = np.arange(4)[:, None]
@@ -92,12 +95,14 @@ def by_hand(logits, reference):
         "selfplay/entropy_propose": np.sum((entropy * MASK)[:2]) / 5,  # of 5 tokens, of 6 tokens
         "selfplay/entropy_solve": np.sum((entropy * MASK)[2:]) / 6,
         "loss/kl": np.sum(kl * MASK) / 11,
+        "loss/own_answers": -np.mean(logp[TARGET]),
     }
     role = np.array([sp.proposer, sp.proposer, 1.0, 1.0])[:, None, None]
     per_role = np.array([5, 5, 6, 6])[:, None, None]
     slope = role * gain[..., None] * (one_hot[WRITTEN] - p)
     slope += sp.entropy * p * (lp + entropy[..., None]) * MASK[..., None] / per_role
     slope += sp.kl * p * (lp - lq - kl[..., None]) * MASK[..., None] / 11
+    slope += sp.own_answers * TARGET[:, None, None] * (p - one_hot[WRITTEN]) / 3
     np.add.at(steep, (ROWS, AT), slope)
     target, following = np.arange(3, 6), np.asarray(items().tokens[0, 4:7], int)
     lp = log_softmax(logits[4])[target]
@@ -105,7 +110,7 @@ def by_hand(logits, reference):
     steep[4, target] = sp.supervised * (np.exp(lp) - one_hot[following]) / 3
     policy = terms["loss/solve"] + 1.7 * terms["loss/propose"] + 0.6 * terms["loss/supervised"]
     bonus = terms["selfplay/entropy_propose"] + terms["selfplay/entropy_solve"]
-    terms["total"] = policy - 0.3 * bonus + 0.7 * terms["loss/kl"]
+    terms["total"] = policy - 0.3 * bonus + 0.7 * terms["loss/kl"] + 0.4 * terms["loss/own_answers"]
     return terms, steep, logp
 
 
@@ -135,6 +140,7 @@ def golden():
                 mask=jnp.asarray(MASK[of]),
             ),
             advantage=jnp.asarray(ADVANTAGE[of], jnp.float32),
+            target=jnp.asarray(TARGET[of]),
         )
         for of in (slice(0, 2), slice(2, 4))
     ]
