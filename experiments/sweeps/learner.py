@@ -2,7 +2,7 @@
 
     python launch.py --config=experiments/azr_small.py --mode=sweep --sweep=experiments/sweeps/learner.py --seeds=3
 
-Expected: about 200 minutes on 2 cores, 39 runs; not yet measured as a sweep (single runs: the log). Each point is the
+Expected: about 230 minutes on 2 cores, 45 runs; not yet measured as a sweep (single runs: the log). Each point is the
 main job at 2,800 warm-up steps, its whole schedule in them, without self-play; judged on dev programs.
 """
 
@@ -29,8 +29,10 @@ COSINE = {"optimiser.lr_decay": "cosine", "optimiser.lr_flat": 0.0, "optimiser.l
 
 
 def points() -> Iterator[tuple[str, str, float, dict[str, Any]]]:
-    """The job, without each addition, with the convolution; then schedules and peaks."""
+    """The job, with other heads, without each addition, with the convolution; then schedules and peaks."""
     yield "job", "job", 2.0, {}
+    yield "4-heads", "block", 2.0, {"model.num_heads": 4, "model.num_kv_heads": 2, "model.head_dim": 32}
+    yield "rope-200", "block", 2.0, {"model.rope_theta": 200.0}
     for name, settings in OFF.items():
         yield f"without-{name}", "block", 2.0, settings
     yield "conv-4", "block", 2.0, {"model.conv": 4}
