@@ -8,6 +8,7 @@ thousand items a kind). Prints JSON: gain in points of the first over the second
 self-play.
 """
 
+import argparse
 import json
 import pathlib
 import sys
@@ -37,7 +38,12 @@ def joined(runs: list[dict], kinds: list[str], which: str) -> np.ndarray:
 
 
 def main() -> None:
-    runs = [json.loads((pathlib.Path(path) / "items.json").read_text()) for path in sys.argv[1:]]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=pathlib.Path, help="folders of evaluated runs, in pairs")
+    paths = [run / "items.json" for run in parser.parse_args().runs]
+    if missing := [str(path) for path in paths if not path.exists()]:
+        sys.exit(f"no {missing[0]}: evaluate that run first (--mode=eval)")
+    runs = [json.loads(path.read_text()) for path in paths]
     ours, theirs = runs[::2], runs[1::2]
     if len(ours) != len(theirs) or not ours:
         sys.exit("give pairs of runs: A B, or A0 B0 A1 B1 …")
