@@ -45,7 +45,7 @@ def main() -> None:
         sys.exit(f"no {missing[0]}: evaluate that run first (--mode=eval)")
     runs = [json.loads(path.read_text()) for path in paths]
     ours, theirs = runs[::2], runs[1::2]
-    if len(ours) != len(theirs) or not ours:
+    if len(ours) != len(theirs):
         sys.exit("give pairs of runs: A B, or A0 B0 A1 B1 …")
     if any(one["seed"] != other["seed"] for one, other in zip(ours, theirs, strict=True)):
         sys.exit("the runs have different seeds, so their items differ")

@@ -261,7 +261,7 @@ def _role_terms(
 
 
 def token_counts(batch: Batch, microbatches: int) -> dict[str, Float[Array, ""]]:
-    """What the means over parts of the batch divide by: tokens of both roles, of each, of targets of either making."""
+    """What the means over parts of the batch divide by: tokens of both roles, of each, and of targets, given or own."""
     proposed, solved, items = batch
     masks = {"propose": proposed.rollout.mask, "solve": solved.rollout.mask, "supervised": items.mask[:, 1:]}
     masks["own"] = solved.rollout.mask & solved.target[:, None]
