@@ -7,7 +7,8 @@ integers and of ``generate``; both compute every position of every row, BitZero'
 model has its additions (smear, value embeddings, …), a peer's has none: ``parameters`` says how many numbers each has,
 and experiments/bitnet_plain.py leaves them out on both sides.
 
-Operands are f32 and, where a run would take other ones here, those; a peer has bf16 beside bf16. Every peer is a
+Operands are f32 and, where a run would take other ones here, those; a peer has bf16 beside bf16. Where BitZero's layers
+can be had in C++ they have rows of their own. Every peer is a
 process of its own (``peers``) with as many threads as XLA has, and waits while another one has its round.
 """
 
@@ -26,7 +27,8 @@ from benchmarks import peers
 from benchmarks.gpu_stages import models, rollouts
 from bitzero.config import Config, with_operand
 from bitzero.generator.workforce import usable_cores
-from bitzero.run import device
+from bitzero.run import device, layers
+from bitzero.run.sitting import Ledger
 from bitzero.selfplay import rollout, warmup
 
 Row = dict[str, Any]
@@ -55,10 +57,11 @@ def beside(
 def training(cfg: Config, operands: list[str], rounds: int, steps: int) -> list[Row]:
     """A training step of everyone."""
     rows, turns = [], []
-    for operand in operands:
+    native = [("f32", "native", ", layers in C++")] if layers.why_not(cfg.model) is None else []
+    for operand, whose, named in [*((operand, "xla", "") for operand in operands), *native]:
         for variant, phase in PHASES.items():
-            settled = with_operand(cfg, operand)
-            rows.append(row_of("BitZero", variant, operand, parameters=models.parameters(settled)))
+            settled = layers.with_layers(cfg, Ledger(operand=operand, layers=whose))
+            rows.append(row_of("BitZero", variant + named, operand, parameters=models.parameters(settled)))
             turns.append(own_step(settled, phase, steps))
     with contextlib.ExitStack() as stack:
         for operand in [operand for operand in operands if operand != "int8"]:

@@ -21,7 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimiser.microbatches = 2
     config.precision.budget = 2.5
     config.tasks.update(open_levels=4)
-    config.warmup.update(steps=17_600, ramp_start=0.35, ramp_end=0.6)
+    config.warmup.update(steps=60_000, ramp_start=0.35, ramp_end=0.6)
     # Ten times the main job's rate, falling: at 1e-4 hardly a ternary code moves in so few steps.
     config.selfplay.update(steps=80, lr=1e-3, lr_flat=0.3, learnt_groups=8, stale=0.25, off_level=0.5)
     return config

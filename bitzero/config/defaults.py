@@ -6,6 +6,7 @@ from typing import Literal
 # Every choice, once: an experiment that sets anything else is refused, and code that forgets one fails its type check.
 Operand = Literal["f32", "bf16", "int8"]
 Compute = Literal["auto", "f32", "bf16", "int8"]
+Layers = Literal["auto", "xla", "native"]
 Weights = Literal["ternary", "int4", "full"]
 TierBits = Literal[0, 4, 8]
 Decay = Literal["linear", "cosine"]
@@ -43,6 +44,7 @@ class Model:
     conv: int = 0  # taps of a causal depthwise convolution on q, k and v; 0: none
     remat: bool = False  # recompute each layer's forward in the backward pass
     compute: Compute = "auto"  # operand type of the products; auto: the fastest, measured once
+    layers: Layers = "auto"  # training's layers: XLA's code, or C++ where it is faster and the operands are f32
     max_tier: TierBits = 8  # largest residual tier the state may hold
     weights: Weights = "ternary"  # controls: int4 (absmax of each row, no ternary base), full (unquantised)
 

@@ -15,10 +15,10 @@ OLD_SETTINGS = {
     "tasks.fuel": "a generated program may use 128 ticks, as before",
 }
 # How much of the machine a run takes, and where it pauses: another value asks for no other result, but for rounding
-# where an update or a batch is cut. `run.json` has those in force, sitting by sitting.
+# where an update or a batch is cut, or layers are in C++. `run.json` has those in force, sitting by sitting.
 FREE = frozenset({
     "run.minutes", "run.until", "run.nice", "run.keep", "run.chunk", "tasks.nice", "tasks.workers", "sandbox.workers",
-    "optimiser.microbatches", "selfplay.rollout_parts", "eval.parts",
+    "optimiser.microbatches", "selfplay.rollout_parts", "eval.parts", "model.layers",
 })  # fmt: skip
 # What one might change for memory and may not → why, and what does instead.
 FIXED = {

@@ -22,10 +22,12 @@ class AttentionProbe:
     tap: Float[Array, " H"] | None  # zeros, of each layer; the gradient with respect to it is the signal
 
 
-def rotate(x: Float[Array, "B T H K"], angles: Float[Array, "B T half"]) -> Float[Array, "B T H K"]:
-    """Rotary position embedding, half-split form (arXiv 2104.09864, eq. 34)."""
+def rotate(
+    x: Float[Array, "B T H K"], turns: tuple[Float[Array, "B T half"], Float[Array, "B T half"]]
+) -> Float[Array, "B T H K"]:
+    """Rotary position embedding, half-split form (arXiv 2104.09864, eq. 34), by cosine and sine of its angles."""
     half = x.shape[-1] // 2
-    cos, sin = jnp.cos(angles)[:, :, None, :], jnp.sin(angles)[:, :, None, :]
+    cos, sin = (part[:, :, None, :] for part in turns)
     a, b = x[..., :half], x[..., half:]
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
 

@@ -28,7 +28,7 @@ from pallas_kernels import Packed, packed_matmul
 
 GRID: dict[int, tuple[int, int]] = {0: (1, 0), 4: (4, 7), 8: (32, 127)}  # tier in bits → m and the largest |R|
 INT4 = -4  # stands where a largest tier is asked for: 4-bit absmax rows without a ternary base, a control
-_FLOOR = 1e-5  # of α and of max|x|
+FLOOR = 1e-5  # of α and of max|x|
 _EXACT = 1 << 24  # integers below are exact in an f32 accumulator
 
 
@@ -81,7 +81,7 @@ def row_alpha(w: Float[Array, "*L N K"], parts: tuple[int, ...]) -> Float[Array,
     alphas, start = [], 0
     for rows in parts:
         alpha = jnp.mean(magnitudes[..., start : start + rows], axis=-1, keepdims=True)
-        alphas.append(jnp.broadcast_to(jnp.maximum(alpha, _FLOOR), (*alpha.shape[:-1], rows)))
+        alphas.append(jnp.broadcast_to(jnp.maximum(alpha, FLOOR), (*alpha.shape[:-1], rows)))
         start += rows
     return jnp.concatenate(alphas, axis=-1)
 
@@ -118,13 +118,13 @@ def ternary_codes(
 def quantise_activations(x: Float[Array, "*B K"]) -> tuple[Float[Array, "*B K"], Float[Array, "*B 1"]]:
     """Per token: integers X in −127…127 (as f32) and δ, so that x ≈ X·δ."""
     x = x.astype(jnp.float32)
-    delta = jnp.maximum(jnp.max(jnp.abs(x), axis=-1, keepdims=True), _FLOOR) * jnp.float32(1 / 127)
+    delta = jnp.maximum(jnp.max(jnp.abs(x), axis=-1, keepdims=True), FLOOR) * jnp.float32(1 / 127)
     return jnp.clip(jnp.round(x * (1 / delta)), -127, 127), delta
 
 
 def absmax_codes(w: Float[Array, "*L N K"]) -> tuple[Float[Array, "*L N K"], Float[Array, "*L N"]]:
     """Integers in −7…7 (as f32) and the scale max|w|/7 of each row: plain 4-bit rows, the control ``INT4``."""
-    scale = jnp.maximum(jnp.max(jnp.abs(w), axis=-1), _FLOOR) / 7
+    scale = jnp.maximum(jnp.max(jnp.abs(w), axis=-1), FLOOR) / 7
     return jnp.round(w / scale[..., None]), scale
 
 

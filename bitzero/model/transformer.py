@@ -18,8 +18,9 @@ from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from bitzero.config import BLOCK_ROWS, PAD, VOCAB_SIZE, Model, kernel_parts, kernel_shapes
-from bitzero.model import quant
+from bitzero.model import native, quant
 from bitzero.model.attention import AttentionProbe, attend, convolve, rotate, unit_rms
+from bitzero.native import functions
 from bitzero.state import pytree
 
 # What a layer keeps for its backward pass, by ``model.remat``. False: the outputs of the big products, as norms,
@@ -28,7 +29,7 @@ _REMAT = {
     False: jax.checkpoint_policies.save_only_these_names("qkv", "attended", "gate_up"),
     True: jax.checkpoint_policies.nothing_saveable,
 }
-_SAMPLE_EVERY = 4  # one row of the batch in so many is enough for mean(x²)
+SAMPLE_EVERY = 4  # one row of the batch in so many is enough for mean(x²)
 
 
 @pytree
@@ -44,8 +45,9 @@ class Cache:
 class Shared:
     """What every layer is given beside the residual stream."""
 
-    angles: Float[Array, "B T half"]  # of the rotary embedding
-    mask: Bool[Array, "B T S"]
+    turns: tuple[Float[Array, "B T half"], Float[Array, "B T half"]]  # cosine and sine of the rotary embedding
+    mask: Bool[Array, "B T S"] | None
+    segments: Int[Array, "B T"] | None  # in the place of the mask, where layers are native
     slot: Int[Array, ""]  # of the cache, of the first new token
     lam: Float[Array, ""] | None
     probe: AttentionProbe | None
@@ -58,10 +60,13 @@ class RMSNorm(nn.Module):
     """x/RMS(x)·g in f32 (arXiv 1910.07467, eq. 4)."""
 
     @nn.compact
+    def gain(self, width: int) -> Float[Array, " D"]:
+        """g, for what normalises by itself."""
+        return self.param("gain", nn.initializers.ones, (width,))
+
     def __call__(self, x: Float[Array, "*B D"]) -> Float[Array, "*B D"]:
-        gain = self.param("gain", nn.initializers.ones, (x.shape[-1],))
         x = unit_rms(x.astype(jnp.float32))
-        return x * jnp.broadcast_to(gain, x.shape)
+        return x * jnp.broadcast_to(self.gain(x.shape[-1]), x.shape)
 
 
 @jax.custom_vjp
@@ -69,14 +74,14 @@ def tap_mean_square(x: Float[Array, "B T K"], tap: Float[Array, " K"]) -> Float[
     """Identity on ``x``; the gradient of the dummy ``tap`` is defined as mean(x²) of each column.
 
     Scan and remat give a statistic of the forward pass no other way out. The mean is over the positions that have a
-    gradient, in one row of the batch in ``_SAMPLE_EVERY``.
+    gradient, in one row of the batch in ``SAMPLE_EVERY``.
     """
     return x
 
 
 def _tap_mean_square_backward(x, g):
     """The cotangent passed on, and the mean square in the place of the tap's."""
-    x, sampled_grads = x[::_SAMPLE_EVERY], g[::_SAMPLE_EVERY]
+    x, sampled_grads = x[::SAMPLE_EVERY], g[::SAMPLE_EVERY]
     counts = jnp.any(sampled_grads != 0, axis=-1)
     squares = jnp.sum(jnp.square(x) * counts[..., None], axis=(0, 1)) / jnp.maximum(jnp.sum(counts), 1)
     return g, squares
@@ -93,20 +98,31 @@ class BitLinear(nn.Module):
     model: Model
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*B K"], lam: Float[Array, ""] | None) -> Float[Array, "*B N"]:
-        rows, k = sum(self.parts), x.shape[-1]
-        if self.has_variable("taps", "square"):
-            x = tap_mean_square(x, self.get_variable("taps", "square"))
+    def __call__(
+        self, norm: RMSNorm, x: Float[Array, "*B width"], lam: Float[Array, ""] | None, gated: bool = False
+    ) -> Float[Array, "*B N"]:
+        """The layer of ``norm(x)``, or with ``gated`` of ``norm(ReLU²(gate)·up)``, where x is both side by side."""
+        rows, k = sum(self.parts), x.shape[-1] // (1 + gated)
         if self.has_variable("params", "kernel"):  # not by ``param``, which lets nothing but arrays of one shape pass
             kernel = self.get_variable("params", "kernel")
         else:
             kernel = self.param("kernel", nn.initializers.normal(self.init_scale / k**0.5), (rows, k))
+        tap = self.get_variable("taps", "square") if self.has_variable("taps", "square") else None
         tier = ramp = None
         if isinstance(kernel, jax.Array):
             blocks = (rows // BLOCK_ROWS,)
             tier = self.variable("precision", "tier", jnp.zeros, blocks, jnp.int8).value
             ramp = self.variable("precision", "ramp", jnp.ones, blocks, jnp.float32).value
         operand, max_tier = quant.operand_of(self.model), quant.largest_tier(self.model)
+        if self.model.layers == "native" and isinstance(kernel, jax.Array | quant.Full):
+            codes = native.codes_of(kernel, tier, ramp, self.parts, max_tier, lam)
+            return native.linear(codes, norm.gain(k), x, tap, gated, SAMPLE_EVERY)
+        if gated:
+            gate, up = jnp.split(x, 2, axis=-1)
+            x = jnp.square(jax.nn.relu(gate)) * up
+        x = norm(x)
+        if tap is not None:
+            x = tap_mean_square(x, tap)
         return quant.linear(x, kernel, tier, ramp, parts=self.parts, operand=operand, max_tier=max_tier, lam=lam)
 
 
@@ -125,13 +141,12 @@ class Block(nn.Module):
         residual_scale = (2 * model.num_layers) ** -0.5  # keeps the residual stream's variance flat over depth
         if model.input_skips:
             x = x + shared.start * self.param("skip_gain", nn.initializers.constant(0.1), (1, 1, 1))
-        qkv = checkpoint_name(self._linear("qkv", 1.0)(RMSNorm(name="attn_norm")(x), lam), "qkv")
+        qkv = checkpoint_name(self._linear("qkv", 1.0)(RMSNorm(name="attn_norm"), x, lam), "qkv")
         attended, cache = self._attention(qkv, cache, layer, shared)
-        x = x + self._linear("o", residual_scale)(RMSNorm(name="attn_sub_norm")(attended), lam)
-        gate_up = checkpoint_name(self._linear("gate_up", 1.0)(RMSNorm(name="ffn_norm")(x), lam), "gate_up")
-        gate, up = jnp.split(gate_up, 2, axis=-1)
-        hidden = RMSNorm(name="ffn_sub_norm")(jnp.square(jax.nn.relu(gate)) * up)
-        return (x + self._linear("down", residual_scale)(hidden, lam), cache, layer + 1), None
+        x = x + self._linear("o", residual_scale)(RMSNorm(name="attn_sub_norm"), attended, lam)
+        gate_up = checkpoint_name(self._linear("gate_up", 1.0)(RMSNorm(name="ffn_norm"), x, lam), "gate_up")
+        down = self._linear("down", residual_scale)(RMSNorm(name="ffn_sub_norm"), gate_up, lam, gated=True)
+        return (x + down, cache, layer + 1), None
 
     def _attention(
         self, qkv: Float[Array, "B T N"], cache: Cache | None, layer: Array, shared: Shared
@@ -145,26 +160,35 @@ class Block(nn.Module):
             if cache is not None:
                 cache = _keep_recent(cache, jnp.concatenate([before, qkv], axis=1)[:, t:], layer)
             qkv = convolve(qkv, before, taps, shared.positions)
-        q, k, v = jnp.split(qkv, [model.num_heads * size, (model.num_heads + groups) * size], -1)
-        if model.value_embeddings:
-            scale = (
-                groups * size
-            ) ** 0.5  # as with the embedding: a table that Adam can turn over in some hundred steps
-            table = self.param("value_embedding", nn.initializers.normal(1 / scale), (VOCAB_SIZE, groups * size))
-            gain = self.param("value_gain", nn.initializers.constant(0.5 * scale), (1, 1, 1))
-            v = v + table[shared.tokens] * gain
-        q, k, v = (part.reshape(b, t, -1, size) for part in (q, k, v))
+        more = self._value_embeddings(shared.tokens) if model.value_embeddings else None
+        gain = None
         if model.qk_norm:
             gain = self.param("query_gain", nn.initializers.constant(1.5), (model.num_heads, 1))
+        if probe is not None:
+            probe = dataclasses.replace(probe, tap=self.get_variable("taps", "heads"))
+        if shared.segments is not None:
+            out = native.attention(model, qkv, more, gain, shared.turns, shared.segments, probe)
+            return checkpoint_name(out, "attended"), cache
+        q, k, v = jnp.split(qkv, [model.num_heads * size, (model.num_heads + groups) * size], -1)
+        if more is not None:
+            v = v + more
+        q, k, v = (part.reshape(b, t, -1, size) for part in (q, k, v))
+        if gain is not None:
             q, k = unit_rms(q) * gain[None, None], unit_rms(k)
-        q, k = rotate(q, shared.angles), rotate(k, shared.angles)
+        q, k = rotate(q, shared.turns), rotate(k, shared.turns)
         if cache is not None:
             cache = _write_cache(cache, k, v, layer, shared.slot)
             k, v = cache.key[layer], cache.value[layer]
-        if probe is not None:
-            probe = dataclasses.replace(probe, tap=self.get_variable("taps", "heads"))
         out = attend(q, k, v, shared.mask, probe, quant.float_type(quant.operand_of(model)))
         return checkpoint_name(out.reshape(b, t, -1), "attended"), cache
+
+    def _value_embeddings(self, tokens: Int[Array, "B T"]) -> Float[Array, "B T GK"]:
+        """What a layer adds to its values."""
+        width = self.model.num_kv_heads * self.model.head_dim
+        scale = width**0.5  # as with the embedding: a table that Adam can turn over in some hundred steps
+        table = self.param("value_embedding", nn.initializers.normal(1 / scale), (VOCAB_SIZE, width))
+        gain = self.param("value_gain", nn.initializers.constant(0.5 * scale), (1, 1, 1))
+        return table[tokens] * gain
 
 
 def _write_cache(cache: Cache, k: Array, v: Array, layer: Array, slot: Array) -> Cache:
@@ -195,8 +219,9 @@ class Transformer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens: Array, positions: Array, mask: Array, cache: Any, slot: Array, lam: Array | None, probe: Any
-    ) -> Any:
+        self, tokens: Array, positions: Array, mask: Array, cache: Any, slot: Array, lam: Array | None, probe: Any,
+        following: Array | None = None,
+    ) -> Any:  # fmt: skip
         model, dtype = self.model, quant.float_type(quant.operand_of(self.model))
         embedding = self.param("embedding", nn.initializers.normal(model.width**-0.5), (VOCAB_SIZE, model.width))
         x = embedding[tokens[..., 0]] * model.width**0.5
@@ -208,20 +233,24 @@ class Transformer(nn.Module):
         angles = positions[..., None] * jnp.broadcast_to(
             model.rope_theta ** (-jnp.arange(half) / half), (*positions.shape, half)
         )
-        block = nn.remat(Block, prevent_cse=False, policy=_REMAT[model.remat])
+        native = mask.ndim == 2
+        block = Block if native and not model.remat else nn.remat(Block, prevent_cse=False, policy=_REMAT[model.remat])
         layers = nn.scan(
             block,
             variable_axes={"params": 0, "precision": 0, "taps": 0},
             split_rngs={"params": True},
             in_axes=nn.broadcast,
             length=model.num_layers,
+            unroll=model.num_layers if native else 1,  # a loop would copy what a layer keeps for its backward pass
         )(model, name="layers")
         shared = Shared(
-            angles=angles, mask=mask, slot=slot, lam=lam, probe=probe,
-            tokens=tokens[..., 0], positions=positions, start=x,
+            turns=(jnp.cos(angles), jnp.sin(angles)), mask=None if native else mask, segments=mask if native else None,
+            slot=slot, lam=lam, probe=probe, tokens=tokens[..., 0], positions=positions, start=x,
         )  # fmt: skip
         (x, cache, _), _ = layers((x, cache, jnp.int32(0)), shared)
         x = RMSNorm(name="final_norm")(x)
+        if following is not None:
+            return functions.answer_losses(x, embedding, following), cache
         return quant.contraction("BTD,VD->BTV", x, embedding, dtype), cache
 
 
@@ -252,7 +281,7 @@ def init(key: PRNGKeyArray, model: Model) -> tuple[dict[str, Any], dict[str, Any
     """Random latents ``params`` (f32) and the ``precision`` collection (all tiers zero)."""
     tokens = jnp.zeros((1, 2, 1 + model.smear), jnp.int32)
     segments = jnp.ones((1, 2), jnp.int32)
-    variables = Transformer(dataclasses.replace(model, compute="f32")).init(
+    variables = Transformer(dataclasses.replace(model, compute="f32", layers="xla")).init(
         key, tokens, positions_of(segments), causal_mask(segments), None, jnp.int32(0), None, None
     )
     return variables["params"], variables["precision"]
@@ -277,25 +306,49 @@ def apply(
     ``answers`` (True on positions whose next token is a target) and ``sources`` (True on positions that an answer reads
     from), the gradient with respect to ``taps`` holds what the signals are made of.
     """
+    return _outputs(params, precision, tokens, segments, model, lam, (taps, answers, sources), None)
+
+
+def answer_losses(
+    params: dict[str, Any],
+    precision: dict[str, Any],
+    tokens: Int[Array, "B T"],
+    segments: Int[Array, "B T"],
+    model: Model,
+    lam: Float[Array, ""] | None = None,
+    *,
+    taps: dict[str, Any] | None = None,
+    answers: Bool[Array, "B T"],
+    sources: Bool[Array, "B T"] | None = None,
+) -> tuple[Float[Array, "B T"], Float[Array, "B T"]]:
+    """What ``apply`` is asked for in training, where layers are native: −log p of the next token where it is a target,
+    and 1 where it is the likeliest; 0 elsewhere. The arguments are those of ``apply``."""
+    following = jnp.where(answers, jnp.pad(tokens[:, 1:], ((0, 0), (0, 1))), -1)
+    return _outputs(params, precision, tokens, segments, model, lam, (taps, answers, sources), following)
+
+
+def _outputs(params, precision, tokens, segments, model, lam, watched, following):
+    """Logits, or what they are for where ``following`` is given; ``watched`` are taps, answers and sources."""
     if model.weights == "full":
         params = quant.unquantised(params, model)
     variables = {"params": params, "precision": precision}
-    probe = None
+    probe, (taps, answers, sources) = None, watched
     if taps is not None:
         assert answers is not None and sources is not None
         variables["taps"] = taps
         probe = AttentionProbe(source=jnp.float32(sources), answers=jnp.float32(answers), tap=None)
-    logits, _ = Transformer(model).apply(
+    result, _ = Transformer(model).apply(
         variables,
         with_preceding(tokens, segments, model.smear),
         positions_of(segments),
-        causal_mask(segments),
+        segments.astype(jnp.int32) if model.layers == "native" else causal_mask(segments),
         None,
         jnp.int32(0),
         lam,
         probe,
+        following,
     )
-    return logits
+    return result
 
 
 def zero_taps(model: Model) -> dict[str, Any]:

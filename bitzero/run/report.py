@@ -149,6 +149,7 @@ def write_run_json(sitting: Sitting, state: TrainState) -> None:
             "verify_share_of_selfplay": round(verifying / playing, 4) if playing else None,
             "parameter_hash": digest(state.params),
             "operand": ledger.operand,
+            "layers": ledger.layers,
             "fitted": ledger.fitted,
             "watched": ledger.watched,
             "generator_workers": sitting.stream.workers,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bitzero.config import Config
-from bitzero.config.defaults import Operand
+from bitzero.config.defaults import Layers, Operand
 from bitzero.evaluation.heldout import AnswerRows
 from bitzero.generator.stream import Stream
 from bitzero.generator.workforce import usable_cores
@@ -26,6 +26,7 @@ class Ledger:
     """What a checkpoint's JSON carries beside the state: figures for the person, nothing the training reads."""
 
     operand: Operand  # operand type of the products, chosen once for the whole run
+    layers: Layers = "xla"  # whose layers training runs; a run of before there was a choice ran XLA's
     seconds: float = 0.0  # wall time of all sittings
     tokens: int = 0  # tokens trained on
     accuracy: dict[str, float] = dataclasses.field(default_factory=dict)  # level → last dev accuracy

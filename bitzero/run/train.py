@@ -25,7 +25,7 @@ from bitzero.evaluation import heldout
 from bitzero.evaluation.questions import checkpoint_structure
 from bitzero.generator.stream import Batch, BatchOrder, GeneratorFailed, Stream
 from bitzero.model import precision, weight_figures
-from bitzero.run import curriculum, device, evaluate, fit, pace, refresh, watch, workdir
+from bitzero.run import curriculum, device, evaluate, fit, layers, pace, refresh, watch, workdir
 from bitzero.run.checkpoint import Checkpoints, digest
 from bitzero.run.metrics import Metrics
 from bitzero.run.progress import Progress, clock_text
@@ -56,7 +56,8 @@ def main(cfg: Config, home: pathlib.Path) -> int:
             exempt = [cfg.warmup.steps]
             with Checkpoints(home / "checkpoints", keep=cfg.run.keep, exempt=exempt, say=progress.say) as store:
                 state, meters = restore_or_init(cfg, store, progress)
-                cfg = fit.fit_run(configuration.with_operand(cfg, meters.ledger.operand), meters.ledger, progress)
+                cfg = layers.with_layers(cfg, meters.ledger)
+                cfg = fit.fit_run(cfg, meters.ledger, progress)
                 fit.note_fitting(cfg, meters.ledger, int(state.step))
                 door = Door(sandbox, cfg)
                 stop.call_when_asked(door.request_stop)
@@ -80,12 +81,12 @@ def restore_or_init(cfg: Config, store: Checkpoints, progress: Progress) -> tupl
         return state, Meters(ledger=Ledger(**meta), saved_step=int(state.step))
     state = device.on_first_device(random_state(cfg))
     size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    operand = device.choose_operand(cfg.model)
+    operand, whose = layers.choose(cfg)
     progress.say(
         f"{size / 1e6:.2f}M parameters from random weights · {operand} operands "
-        f"({device.operand_reason(cfg.model)}) · seed {cfg.seed}"
+        f"({device.operand_reason(cfg.model)}){' · layers in C++' if whose == 'native' else ''} · seed {cfg.seed}"
     )
-    return state, Meters(ledger=Ledger(operand=operand))
+    return state, Meters(ledger=Ledger(operand=operand, layers=whose))
 
 
 def report_confinement(sitting: Sitting, step: int) -> None:

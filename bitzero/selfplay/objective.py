@@ -5,6 +5,7 @@ from typing import Any, assert_never
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from bitzero.config import Config
@@ -19,10 +20,34 @@ Batch = tuple[Played, Played, Supervised]  # of a self-play update: proposer, so
 ROLES = ("propose", "solve", "generator")
 
 
+@jax.custom_vjp
 def token_logprobs(logits: Float[Array, "B T V"], tokens: Int[Array, "B T"]) -> Float[Array, "B T"]:
-    """log p of token t + 1 given the ones before, at index t; the last index is 0."""
-    logp = jnp.take_along_axis(jax.nn.log_softmax(logits[:, :-1]), tokens[:, 1:, None], axis=-1)[..., 0]
-    return jnp.pad(logp, ((0, 0), (0, 1)))
+    """log p of token t + 1 given the ones before, at index t; the last index is 0.
+
+    The backward pass is one pass over the logits; JAX's own would slice, scatter and pad arrays of their size.
+    """
+    return _logprobs_forward(logits, tokens)[0]
+
+
+def _logprobs_forward(logits, tokens):
+    """The result, and what the backward pass needs."""
+    following = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1)))
+    most = jnp.max(logits, axis=-1, keepdims=True)
+    total = most + jnp.log(jnp.sum(jnp.exp(logits - most), axis=-1, keepdims=True))
+    logp = (jnp.take_along_axis(logits, following[..., None], axis=-1) - total)[..., 0]
+    return logp.at[:, -1].set(0.0), (logits, total, following)
+
+
+def _logprobs_backward(residuals, g):
+    """The cotangent of the logits: g·(1[following] − p), nothing at the last index."""
+    logits, total, following = residuals
+    g = g.at[:, -1].set(0.0)[..., None]
+    chosen = jnp.arange(logits.shape[-1])[None, None] == following[..., None]
+    nothing = np.zeros(following.shape, jax.dtypes.float0)
+    return jnp.where(chosen, g, 0.0) - g * jnp.exp(logits - total), nothing
+
+
+token_logprobs.defvjp(_logprobs_forward, _logprobs_backward)
 
 
 def without_pad(logits: Float[Array, "*B V"]) -> Float[Array, "*B V"]:
@@ -64,14 +89,15 @@ def supervised_loss(
     """
     tokens = tokens.astype(jnp.int32)
     target = jnp.pad(mask[:, 1:], ((0, 0), (0, 1)))
-    logits = transformer.apply(
-        params, precision, tokens, segments_of(tokens), cfg.model, lam,
-        taps=taps, answers=target, sources=sources_of(tokens, target),
-    )  # fmt: skip
-    nll = -token_logprobs(logits, tokens)
+    given = (params, precision, tokens, segments_of(tokens), cfg.model, lam)
+    watched: dict[str, Any] = {"taps": taps, "answers": target, "sources": sources_of(tokens, target)}
+    if cfg.model.layers == "native":
+        nll, right = transformer.answer_losses(*given, **watched)
+        return _masked_mean(nll, target, count), (right > 0, target)
+    logits = transformer.apply(*given, **watched)
     following = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1)))
     hits = (jnp.argmax(jax.lax.stop_gradient(logits), axis=-1) == following) & target
-    return _masked_mean(nll, target, count), (hits, target)
+    return _masked_mean(-token_logprobs(logits, tokens), target, count), (hits, target)
 
 
 def empty_taps(state: TrainState, cfg: Config) -> dict[str, Any] | None:

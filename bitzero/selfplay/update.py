@@ -11,8 +11,12 @@ from jaxtyping import Array, Float
 
 from bitzero.config import Config, kernel_parts
 from bitzero.model import precision, quant
+from bitzero.native import functions
 from bitzero.selfplay import schedule
 from bitzero.state import TrainState
+
+_NS_STEPS = 5  # of Newton–Schulz, with the coefficients of Jordan's Muon, as in optax
+_NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 def optimiser(cfg: Config) -> optax.GradientTransformation:
@@ -29,6 +33,7 @@ def optimiser(cfg: Config) -> optax.GradientTransformation:
         adam_b1=opt.beta1,
         adam_b2=opt.beta2,
         adam_learning_rate=opt.lr_gains,
+        ns_steps=0 if _is_native(cfg) else _NS_STEPS,
         muon_weight_dimension_numbers=_muon_dimensions,
         consistent_rms=0.2,
     )
@@ -40,6 +45,23 @@ def _muon_dimensions(params: Any) -> Any:
     stacked = optax.contrib.MuonDimensionNumbers(reduction_axis=2, output_axis=1)
     is_kernel = lambda path: path[-1] == jax.tree_util.DictKey("kernel")
     return jax.tree_util.tree_map_with_path(lambda path, _: stacked if is_kernel(path) else None, params)
+
+
+def _is_native(cfg: Config) -> bool:
+    """Whether Newton–Schulz runs in C++, after optax; decay would have to come after it."""
+    return cfg.model.layers == "native" and cfg.optimiser.weight_decay == 0
+
+
+def _orthogonal(updates: dict[str, Any], cfg: Config) -> dict[str, Any]:
+    """The updates of ``optimiser`` with what it leaves out where Newton–Schulz is native.
+
+    It gives the kernels' updates as matrices of Frobenius norm 1, times what scales the result: the norm they have.
+    """
+    layers, names = dict(updates["layers"]), tuple(kernel_parts(cfg.model))
+    given = [layers[name]["kernel"] for name in names]
+    for name, x, y in zip(names, given, functions.newton_schulz(given, _NS_STEPS, _NS_COEFFICIENTS), strict=True):
+        layers[name] = {"kernel": y * jnp.sqrt(jnp.sum(jnp.square(x), axis=(1, 2), keepdims=True))}
+    return {**updates, "layers": layers}
 
 
 def update(
@@ -54,6 +76,8 @@ def update(
     good = jnp.isfinite(loss) & jnp.isfinite(norm)
     lr = schedule.lr(state.step, cfg) * 0.5 ** state.retries.astype(jnp.float32)
     updates, moments = optimiser(cfg).update(grads, state.opt_state, state.params)
+    if _is_native(cfg):
+        updates = _orthogonal(updates, cfg)
     params = jax.tree.map(lambda p, u: p + lr * u, state.params, updates)
     keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(good, n, o), new, old)
     params, moments = keep(params, state.params), keep(moments, state.opt_state)

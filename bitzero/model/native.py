@@ -1,0 +1,88 @@
+"""A layer's passes in C++ (``bitzero.native``), from what a layer of ``transformer`` has to what they take."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Int8
+
+from bitzero.config import Model
+from bitzero.model import quant
+from bitzero.model.attention import AttentionProbe
+from bitzero.native import functions
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Codes:
+    """What ``functions.normed_linear`` multiplies, and the latent weights that its gradient is for."""
+
+    latent: Float[Array, "N K"]
+    codes: Float[Array, "N K"]
+    scale: Float[Array, " N"]
+    lam: Float[Array, ""]  # of the activations' rounding, where the codes are no integers
+    integer: bool
+
+
+def codes_of(
+    w: Float[Array, "N K"] | quant.Full,
+    tier: Int8[Array, " blocks"] | None,
+    ramp: Float[Array, " blocks"] | None,
+    parts: tuple[int, ...],
+    max_tier: int,
+    lam: Float[Array, ""] | None,
+) -> Codes:
+    """Those of a latent matrix at λ = 1 (``lam`` None) or below, or of one that is not quantised."""
+    if isinstance(w, quant.Full):
+        return Codes(
+            latent=w.weight, codes=w.weight, scale=jnp.ones(w.weight.shape[:1]), lam=jnp.float32(0), integer=False
+        )
+    latent = jax.lax.stop_gradient(w)
+    if lam is None:
+        codes, scale = quant.forward_codes(latent, tier, ramp, parts, max_tier)
+        return Codes(latent=w, codes=codes, scale=scale, lam=jnp.float32(1), integer=True)
+    blend = quant.blended_weight(latent, lam, parts, max_tier)
+    return Codes(latent=w, codes=blend, scale=jnp.ones(w.shape[:1]), lam=lam, integer=False)
+
+
+def linear(
+    codes: Codes,
+    gain: Float[Array, " K"],
+    x: Float[Array, "B T width"],
+    tap: Float[Array, " K"] | None,
+    gated: bool,
+    every: int,
+) -> Float[Array, "B T N"]:
+    """RMSNorm with ``gain``, rounding and product; with ``gated`` of ReLU²(gate)·up, where x is both side by side.
+
+    The gradient of ``tap`` is a mean over one row of the batch in ``every``.
+    """
+    form = functions.Form(
+        gated=gated,
+        integer=codes.integer,
+        floor=quant.FLOOR,
+        sequence=x.shape[1],
+        every=0 if tap is None else every,
+    )
+    tap = jnp.zeros_like(gain) if tap is None else tap
+    return functions.normed_linear(form, x, gain, codes.latent, codes.codes, codes.scale, codes.lam, tap)
+
+
+def attention(
+    model: Model,
+    qkv: Float[Array, "B T N"],
+    more: Float[Array, "B T GK"] | None,
+    gain: Float[Array, "H 1"] | None,
+    turns: tuple[Array, Array],
+    segments: Int[Array, "B T"],
+    probe: AttentionProbe | None,
+) -> Float[Array, "B T HK"]:
+    """The heads' outputs side by side: examples apart, nothing of padding.
+
+    ``more`` is added to the values, ``gain`` is QK-norm's (None without), ``turns`` cosine and sine of the rotation.
+    Seven arguments: each array by itself, as a layer may come without some.
+    """
+    form = functions.Heads(heads=model.num_heads, groups=model.num_kv_heads, norm=gain is not None)
+    gains = jnp.ones(model.num_heads) if gain is None else gain[:, 0]
+    watched = None if probe is None else (probe.source, probe.answers)
+    tap = jnp.zeros(model.num_heads) if probe is None else probe.tap
+    return functions.attend(form, qkv, more, gains, turns, segments, watched, tap)

@@ -1,0 +1,35 @@
+// The passes of a training step that cost a CPU most, as XLA FFI handlers; shapes are in functions.py, and every width is
+// a multiple of 32.
+
+#include "answers.h"
+#include "attention.h"
+#include "linear.h"
+#include "muon.h"
+
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bitzero_normed_forward, normed_forward,
+                              ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>()
+                                  .Arg<F32>().Ret<F32>().Ret<F32>().Ret<F32>().Attr<bool>("gated")
+                                  .Attr<bool>("integer").Attr<float>("floor"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bitzero_normed_backward, normed_backward,
+                              ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>()
+                                  .Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Ret<F32>().Ret<F32>().Ret<F32>()
+                                  .Ret<F32>().Attr<bool>("gated").Attr<bool>("integer").Attr<float>("floor")
+                                  .Attr<int64_t>("sequence").Attr<int64_t>("every"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bitzero_attend_forward, attend_forward,
+                              ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>()
+                                  .Arg<F32>().Arg<S32>().Ret<F32>().Attr<int64_t>("heads").Attr<int64_t>("groups")
+                                  .Attr<bool>("norm"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bitzero_attend_backward, attend_backward,
+                              ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>()
+                                  .Arg<F32>().Arg<S32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Ret<F32>()
+                                  .Ret<F32>().Ret<F32>().Attr<int64_t>("heads").Attr<int64_t>("groups")
+                                  .Attr<bool>("norm"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bitzero_newton_schulz, newton_schulz,
+                              ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>()
+                                  .Ret<F32>().Ret<F32>().Ret<F32>().Ret<F32>().Attr<int64_t>("steps").Attr<float>("c0").Attr<float>("c1").Attr<float>("c2"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bitzero_answers_forward, answers_forward,
+                              ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<S32>().Ret<F32>()
+                                  .Ret<F32>().Ret<F32>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bitzero_answers_backward, answers_backward,
+                              ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<S32>().Arg<F32>()
+                                  .Arg<F32>().Ret<F32>().Ret<F32>());

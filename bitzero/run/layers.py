@@ -1,0 +1,111 @@
+"""Whose layers a run trains with: XLA's, or on a CPU those in C++, which are the same up to the order of sums."""
+
+import dataclasses
+import hashlib
+import time
+from typing import Any, cast, get_args
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from bitzero.config import VOCAB_SIZE, Config, ConfigError, Model, Operand, with_operand
+from bitzero.config.defaults import Layers
+from bitzero.model import quant, transformer
+from bitzero.native import build, functions
+from bitzero.run import device
+from bitzero.run.sitting import Ledger
+from bitzero.run.workdir import RunError
+from bitzero.selfplay import objective
+from bitzero.tasks.tokens import SOLVE, TEXT
+
+_ROWS, _LENGTH, _EXAMPLE = 16, 128, 43  # of the batch that is measured: rows of three examples
+_ASKED = 28  # position of an example from which on its tokens are targets
+_REPEATS = 5
+
+
+def choose(cfg: Config) -> tuple[Operand, Layers]:
+    """Operand type of the products and whose layers a new run trains with: as configured, or the fastest measured.
+
+    C++ layers have f32 operands. Raises ``ConfigError`` where they are asked for and cannot be had.
+    """
+    model, operand = cfg.model, device.choose_operand(cfg.model)
+    if model.layers == "xla":
+        return operand, "xla"
+    if why := why_not(model):
+        if model.layers == "native":
+            raise ConfigError(f"config.model.layers=native: {why}; layers=xla needs nothing")
+        return operand, "xla"
+    if model.layers == "native" or _faster(cfg, operand) == "native":
+        return "f32", "native"
+    return operand, "xla"
+
+
+def with_layers(cfg: Config, ledger: Ledger) -> Config:
+    """``cfg`` with operand type and layers settled as the run has them, or as a resumed one is told to have them.
+
+    Raises ``RunError`` where its layers are C++ and cannot be had here.
+    """
+    if cfg.model.layers != "auto":
+        ledger.layers = cfg.model.layers
+    if ledger.layers == "native" and (why := why_not(cfg.model)):
+        raise RunError(
+            f"this run's layers are in C++ and there are none here: {why}; --config.model.layers=xla goes on with "
+            "XLA's, whose sums have another order"
+        )
+    cfg = with_operand(cfg, ledger.operand)
+    return dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, layers=ledger.layers))
+
+
+def why_not(model: Model) -> str | None:
+    """Why layers in C++ cannot be had for ``model`` on this machine; None where they can, and then they are loaded."""
+    if jax.default_backend() != "cpu":
+        return f"they run on a CPU, and the device is a {jax.devices()[0].device_kind}"
+    if model.compute not in ("auto", "f32"):
+        return f"their operands are f32, and config.model.compute={model.compute}"
+    for name in ("width", "ffn_width", "head_dim"):
+        if getattr(model, name) % functions.MULTIPLE:
+            return f"config.model.{name}={getattr(model, name)} is no multiple of {functions.MULTIPLE}"
+    try:
+        build.load(device.cache_directory())
+    except build.Unavailable as error:
+        return str(error)
+    return None
+
+
+def _faster(cfg: Config, operand: Operand) -> Layers:
+    """The layers with which a training step of one layer takes less time; measured once on this machine."""
+    cache = device.cache_directory()
+    name = hashlib.sha256(repr((cfg.model, operand)).encode()).hexdigest()[:16]
+    file = cache / f"layers-{name}" if cache else None
+    if file and file.is_file() and (known := file.read_text().strip()) in get_args(Layers):
+        return cast(Layers, known)
+    candidates: dict[Layers, Operand] = {"xla": operand, "native": "f32"}
+    measured = min(candidates, key=lambda layers: step_seconds(cfg, layers, candidates[layers]))
+    if file:
+        file.write_text(measured)
+    return measured
+
+
+def step_seconds(cfg: Config, layers: Layers, operand: Operand) -> float:
+    """Least seconds of a training step at λ = 1, without its optimiser, of one layer of the shape."""
+    model = dataclasses.replace(cfg.model, num_layers=1, layers=layers, compute=operand)
+    cfg = dataclasses.replace(cfg, model=model)
+    params, tiers = transformer.init(jax.random.key(0), dataclasses.replace(model, layers="xla"))
+    at = jnp.arange(_LENGTH) % _EXAMPLE
+    text = TEXT + jnp.arange(_ROWS * _LENGTH).reshape(_ROWS, _LENGTH) % (VOCAB_SIZE - TEXT)
+    tokens = jnp.where(at[None] == 0, SOLVE, text)
+    mask = jnp.broadcast_to(at >= _ASKED, tokens.shape)
+
+    def loss(params: Any) -> Array:
+        weights = quant.unquantised(params, model) if model.weights == "full" else params
+        return objective.supervised_loss(weights, tiers, tokens, mask, cfg, None)[0]
+
+    step = jax.jit(jax.grad(loss))
+    jax.block_until_ready(step(params))
+    best = float("inf")
+    for _ in range(_REPEATS):
+        began = time.perf_counter()
+        jax.block_until_ready(step(params))
+        best = min(best, time.perf_counter() - began)
+    return best
