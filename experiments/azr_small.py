@@ -16,7 +16,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config = configuration.default()
     config.name = "azr_small"
     config.model.update(num_layers=4, width=128, num_heads=2, num_kv_heads=1, head_dim=64, ffn_width=256)
-    config.model.update(smear=2, remat=True, max_tier=0)
+    config.model.update(smear=2, max_tier=0)
     config.model.update(value_embeddings=True, input_skips=True, qk_norm=True)
     config.optimiser.lr = 4.5e-3
     config.tasks.update(context=128, prompt=112, completion=64, productions="learnable", levels="learnable")

@@ -145,18 +145,6 @@ def test_answer_losses_are_those_of_the_objective():
         close(got, want, 5e-6)
 
 
-def test_log_probabilities_have_the_gradient_that_jax_derives():
-    logits, tokens, weight = normal(2, 5, 7), jnp.asarray(RNG.integers(0, 7, (2, 5))), normal(2, 5)
-
-    def plainly(logits):
-        logp = jnp.take_along_axis(jax.nn.log_softmax(logits[:, :-1]), tokens[:, 1:, None], axis=-1)[..., 0]
-        return jnp.sum(weight * jnp.pad(logp, ((0, 0), (0, 1))))
-
-    got = jax.value_and_grad(lambda logits: jnp.sum(weight * objective.token_logprobs(logits, tokens)))(logits)
-    for mine, jaxs in zip(got, jax.value_and_grad(plainly)(logits), strict=True):
-        close(mine, jaxs, 5e-6)
-
-
 def test_newton_schulz_is_that_of_optax():
     stacks = [normal(2, n, k) for n, k in ((96, 32), (32, 32), (64, 32), (32, 64))]
     coefficients = (3.4445, -4.7750, 2.0315)

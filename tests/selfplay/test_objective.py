@@ -92,6 +92,20 @@ def test_the_policy_gradient_raises_what_was_good():
     np.testing.assert_allclose(jax.grad(loss)(logits), probabilities - jnp.array([1.0, 0, 0]), rtol=1e-5)
 
 
+def test_token_logprobs_have_the_gradient_that_jax_derives():
+    rng = np.random.default_rng(0)
+    logits, weight = (jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in ((2, 5, 7), (2, 5)))
+    tokens = jnp.asarray(rng.integers(0, 7, (2, 5)))
+
+    def plainly(logits):
+        logp = jnp.take_along_axis(jax.nn.log_softmax(logits[:, :-1]), tokens[:, 1:, None], axis=-1)[..., 0]
+        return jnp.sum(weight * jnp.pad(logp, ((0, 0), (0, 1))))
+
+    got = jax.value_and_grad(lambda logits: jnp.sum(weight * objective.token_logprobs(logits, tokens)))(logits)
+    for mine, derived in zip(got, jax.value_and_grad(plainly)(logits), strict=True):
+        np.testing.assert_allclose(mine, derived, atol=1e-6)
+
+
 def test_token_logprobs_look_one_ahead():
     logits = jnp.log(jnp.array([[[0.1, 0.9], [0.7, 0.3], [0.5, 0.5]]]))
     got = objective.token_logprobs(logits, jnp.array([[0, 1, 0]]))
