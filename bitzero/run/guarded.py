@@ -32,6 +32,13 @@ def guarded_behaviours(stream: Stream) -> frozenset[int]:
     return found
 
 
+def request_guarded(stream: Stream) -> None:
+    """Lets the stream find them whenever no training data is wanted, unless this machine knows them."""
+    cache = device.cache_directory()
+    if not (cache and _read(cache / f"guarded-{fingerprint(stream.cfg)}.json")):
+        stream.request_guarded()
+
+
 def fingerprint(cfg: Config) -> str:
     """16 hexadecimal digits of what the behaviours follow from: settings, the code of four rooms, the interpreter."""
     settings = (cfg.seed, cfg.tasks.pairs, cfg.tasks.guarded, cfg.sandbox.value_bytes, sys.version_info[:3], _code())

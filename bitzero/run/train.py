@@ -25,7 +25,7 @@ from bitzero.evaluation import heldout
 from bitzero.evaluation.questions import checkpoint_structure
 from bitzero.generator.stream import Batch, BatchOrder, GeneratorFailed, Stream
 from bitzero.model import precision, weight_figures
-from bitzero.run import curriculum, device, evaluate, fit, layers, pace, refresh, watch, workdir
+from bitzero.run import curriculum, device, evaluate, fit, guarded, layers, pace, refresh, watch, workdir
 from bitzero.run.checkpoint import Checkpoints, digest
 from bitzero.run.metrics import Metrics
 from bitzero.run.progress import Progress, clock_text
@@ -68,7 +68,7 @@ def main(cfg: Config, home: pathlib.Path) -> int:
                     )  # fmt: skip
                     report_confinement(sitting, int(state.step))
                     if cfg.selfplay.steps:
-                        stream.request_guarded()  # whenever no training data is wanted
+                        guarded.request_guarded(stream)
                     return train_chunks(sitting, state)
 
 

@@ -27,6 +27,17 @@ def test_the_second_process_reads_what_the_first_one_found(cache, monkeypatch):
     assert file.name == f"guarded-{guarded.fingerprint(CFG)}.json"
 
 
+def test_nothing_is_asked_of_the_workers_that_the_machine_knows(cache, monkeypatch):
+    asked = []
+    with Stream(CFG) as stream:
+        monkeypatch.setattr(stream, "request_guarded", lambda: asked.append(len(list(cache.iterdir()))))
+        guarded.request_guarded(stream)
+        monkeypatch.setattr(stream, "guarded_behaviours", lambda: frozenset((1,)))
+        guarded.guarded_behaviours(stream)
+        guarded.request_guarded(stream)
+    assert asked == [0]
+
+
 @pytest.mark.parametrize("content", [b"", b"[1, 2", b"{}", b'["1"]', b"[true]", b"[]", b"\xff"])
 def test_a_broken_file_is_made_again(cache, monkeypatch, content):
     file = cache / f"guarded-{guarded.fingerprint(CFG)}.json"
