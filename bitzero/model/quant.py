@@ -29,7 +29,7 @@ from pallas_kernels import Packed, packed_matmul
 GRID: dict[int, tuple[int, int]] = {0: (1, 0), 4: (4, 7), 8: (32, 127)}  # tier in bits → m and the largest |R|
 INT4 = -4  # stands where a largest tier is asked for: 4-bit absmax rows without a ternary base, a control
 FLOOR = 1e-5  # of α and of max|x|
-_EXACT = 1 << 24  # integers below are exact in an f32 accumulator
+EXACT = 1 << 24  # integers below are exact in an f32 accumulator
 
 
 @pytree
@@ -175,7 +175,7 @@ def integer_product(
     dtype = float_type(operand)
     x, codes = x.astype(dtype), codes.astype(dtype)
     dot = functools.partial(jax.lax.dot_general, dimension_numbers=contract, preferred_element_type=jnp.float32)
-    k, piece = x.shape[-1], (_EXACT - 1) // (127 * max_code(max_tier))
+    k, piece = x.shape[-1], (EXACT - 1) // (127 * max_code(max_tier))
     if k <= piece:
         return dot(x, codes)
     pieces = [dot(x[..., i : i + piece], codes[:, i : i + piece]).astype(jnp.int32) for i in range(0, k, piece)]

@@ -233,18 +233,18 @@ class Transformer(nn.Module):
         angles = positions[..., None] * jnp.broadcast_to(
             model.rope_theta ** (-jnp.arange(half) / half), (*positions.shape, half)
         )
-        native = mask.ndim == 2
-        block = Block if native and not model.remat else nn.remat(Block, prevent_cse=False, policy=_REMAT[model.remat])
+        in_cpp = mask.ndim == 2  # segments
+        block = Block if in_cpp and not model.remat else nn.remat(Block, prevent_cse=False, policy=_REMAT[model.remat])
         layers = nn.scan(
             block,
             variable_axes={"params": 0, "precision": 0, "taps": 0},
             split_rngs={"params": True},
             in_axes=nn.broadcast,
             length=model.num_layers,
-            unroll=model.num_layers if native else 1,  # a loop would copy what a layer keeps for its backward pass
+            unroll=model.num_layers if in_cpp else 1,  # a loop would copy what a layer keeps for its backward pass
         )(model, name="layers")
         shared = Shared(
-            turns=(jnp.cos(angles), jnp.sin(angles)), mask=None if native else mask, segments=mask if native else None,
+            turns=(jnp.cos(angles), jnp.sin(angles)), mask=None if in_cpp else mask, segments=mask if in_cpp else None,
             slot=slot, lam=lam, probe=probe, tokens=tokens[..., 0], positions=positions, start=x,
         )  # fmt: skip
         (x, cache, _), _ = layers((x, cache, jnp.int32(0)), shared)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from bitzero.config import VOCAB_SIZE, Config, ConfigError, Model, Operand, with_operand
+from bitzero.config import VOCAB_SIZE, Config, ConfigError, Model, Operand, kernel_shapes, with_operand
 from bitzero.config.defaults import Layers
 from bitzero.model import quant, transformer
 from bitzero.native import build, functions
@@ -66,6 +66,9 @@ def why_not(model: Model) -> str | None:
     for name in ("width", "ffn_width", "head_dim"):
         if getattr(model, name) % functions.MULTIPLE:
             return f"config.model.{name}={getattr(model, name)} is no multiple of {functions.MULTIPLE}"
+    deepest = max(k for _, k in kernel_shapes(model).values())
+    if 127 * quant.max_code(quant.largest_tier(model)) * deepest >= quant.EXACT:
+        return f"sums of {deepest} products with codes of config.model.max_tier={model.max_tier} are not exact in f32"
     try:
         build.load(device.cache_directory())
     except build.Unavailable as error:

@@ -44,6 +44,10 @@ def test_what_is_asked_for(compiler):
         ({"compute": "bf16"}, "their operands are f32, and config.model.compute=bf16"),
         ({"head_dim": 16}, "config.model.head_dim=16 is no multiple of 32"),
         ({"ffn_width": 48}, "config.model.ffn_width=48 is no multiple of 32"),
+        (
+            {"ffn_width": 832, "max_tier": 8},
+            "sums of 832 products with codes of config.model.max_tier=8 are not exact in f32",
+        ),
     ],
 )
 def test_what_they_cannot_do(changes, why):
