@@ -103,14 +103,23 @@ def enter_user_namespace(kernel: Kernel) -> None:
 
 
 def become_first_process(kernel: Kernel) -> None:
-    """Fork into the new process namespace; the outer process waits and passes on how the inner one ended."""
+    """Fork into the new process namespace; the outer process waits and passes on how the inner one ended.
+
+    The inner one goes on when the outer one has said its number: the host takes what comes after "ready" for a reply.
+    """
+    told, telling = os.pipe()
     inner = os.fork()
     if inner:
         os.write(1, wire.pack([f"pid={inner}".encode()]))  # the host ends the inner process, so that we reap it
+        os.close(telling)
+        os.close(told)
         os.close(0)
         os.close(1)
         _, status = os.waitpid(inner, 0)
         os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+    os.close(telling)
+    os.read(told, 1)  # the end of the pipe, once the outer process has closed it
+    os.close(told)
     die_with_parent(kernel)
     if os.getpid() != 1:
         raise OSError(errno.ESRCH, "not the first process of the namespace")

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -148,3 +149,27 @@ def test_the_kernels_own_view_of_a_child() -> None:
     assert seen["environ"] == b"PYTHONHASHSEED=7"
     for name, value in (("Max processes", 0), ("Max file size", 0), ("Max core file size", 0)):
         assert [line.split()[-3] for line in seen["limits"].splitlines() if line.startswith(name)] == [str(value)]
+
+
+def test_the_inner_process_says_nothing_before_its_number_is_told() -> None:
+    """However long the outer one takes: on a busy machine the number once came after "ready", as the first reply."""
+    code = """
+import os, time
+from bitzero.sandbox import layers
+
+class Kernel:
+    def call(self, *arguments):
+        return 0
+
+write = os.write
+os.write = lambda descriptor, data: (time.sleep(0.3), write(descriptor, data))
+try:
+    layers.become_first_process(Kernel())
+except OSError:  # there is no namespace here
+    pass
+write(1, b"ready")
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, check=False, timeout=60
+    ).stdout
+    assert 0 < said.index(b"pid=") < said.index(b"ready")
