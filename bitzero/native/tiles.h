@@ -31,7 +31,7 @@ constexpr int kVectors = 2, kTileCols = kVectors * kLanes;  // of a tile of a pr
 constexpr int kTileRows = 4;                                // rows come in multiples of it
 constexpr int kStep = 8;                                    // queries, or keys, of an example that go together
 constexpr int kBlock = 48;                                  // rows of a block: its operands stay in the second cache
-constexpr float kEps = 1e-6f;                               // of RMSNorm
+constexpr float kEps = 1e-6f;                               // of RMSNorm, that of model/attention.py
 typedef float Vec __attribute__((vector_size(kLanes * 4), aligned(4)));
 
 Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }

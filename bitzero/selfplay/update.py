@@ -15,7 +15,7 @@ from bitzero.native import functions
 from bitzero.selfplay import schedule
 from bitzero.state import TrainState
 
-_NS_STEPS = 5  # of Newton–Schulz, with the coefficients of Jordan's Muon, as in optax
+_NS_STEPS = 5  # of Newton–Schulz, by optax or in C++, with the coefficients of Jordan's Muon
 _NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
@@ -33,6 +33,7 @@ def optimiser(cfg: Config) -> optax.GradientTransformation:
         adam_b1=opt.beta1,
         adam_b2=opt.beta2,
         adam_learning_rate=opt.lr_gains,
+        ns_coeffs=_NS_COEFFICIENTS,
         ns_steps=0 if _is_native(cfg) else _NS_STEPS,
         muon_weight_dimension_numbers=_muon_dimensions,
         consistent_rms=0.2,
