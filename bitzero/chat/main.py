@@ -52,12 +52,12 @@ def main(order: Order) -> int:
     asked.solver = dataclasses.replace(asked.solver, cfg=cfg)
     profile = Profile(order.profile_dir or default_folder())
     ready: dict[model.Bits, threading.Event] = {bits: threading.Event() for bits in ("ternary", "all")}
+    asked.wait = lambda bits: _wait(ready[bits], screen)
     warm = threading.Thread(target=_make_ready, args=(asked, ready), daemon=True)
     with Sandbox(judging.LIMITS, allow_unsafe=cfg.sandbox.allow_unsafe) as sandbox:
+        warm.start()  # before the person's delta is there, which changes no shape
         session = open_session(asked, sandbox, profile)
         adapting.take_up(session)
-        asked.wait = lambda bits: _wait(ready[bits], screen)
-        warm.start()
         try:
             code = _converse(order, session, screen)
         finally:

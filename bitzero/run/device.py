@@ -27,14 +27,15 @@ def configure_jax(say: Callable[[str], None] = print) -> None:
     ``ConfigError``.
 
     Async dispatch is off because a host callback that waits for a pending input can stall a machine with few cores.
-    The compile cache is kept by user and by processor: compiled CPU code is not portable between processors.
+    The compile cache is kept by user and by processor: compiled CPU code is not portable between processors. It takes
+    what needs a fifth of a second to compile: at JAX's whole second, the chat compiled its prefill anew at every start.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     _start_platform(say)
     cache = cache_directory()
     if cache:  # without one a run only compiles again
         jax.config.update("jax_compilation_cache_dir", str(cache))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
 
 
 def _start_platform(say: Callable[[str], None]) -> None:
