@@ -1,7 +1,7 @@
 // A linear layer with the norm and the rounding before it, in one sweep over blocks of rows that stay in the cache.
 #pragma once
 
-#include "tiles.h"
+#include "integers.h"
 
 namespace {
 
@@ -20,65 +20,101 @@ struct Normed {
     }
     return room;
   }
-  float inverse_rms(const float* h) const {
-    Vec s{};
-    for (long i = 0; i < k; i += kLanes) s += load(h + i) * load(h + i);
-    return 1.f / std::sqrt(total(s) / k + kEps);
-  }
-  // n, and δ of its integers.
-  float normalise(const float* __restrict h, float r, float* __restrict n) const {
-    Vec m{};
+  // 1/RMS of h, and δ of the integers of n.
+  std::pair<float, float> scales(const float* __restrict h) const {
+    Vec s{}, m{};
     for (long i = 0; i < k; i += kLanes) {
-      Vec v = load(h + i) * r * load(gain + i);
-      store(n + i, v);
-      m = larger(m, magnitude(v));
+      s += load(h + i) * load(h + i);
+      m = larger(m, magnitude(load(h + i) * load(gain + i)));
     }
-    return std::max(largest(m), floor) * (1.f / 127);
+    float r = 1.f / std::sqrt(total(s) / k + kEps);
+    return {r, std::max(largest(m) * r, floor) * (1.f / 127)};
   }
-  // What is multiplied: the integers times `times`, or n moved towards them by λ.
-  void operand(const float* __restrict n, float d, float times, float* __restrict a) const {
-    if (!integer && lam == 0) {
-      std::memcpy(a, n, k * sizeof(float));
-      return;
+  Vec normal(const float* h, float r, long i) const { return load(h + i) * r * load(gain + i); }
+  Vec integers(Vec n, float inverse) const {
+    return smaller(Vec{} + 127.f, larger(Vec{} - 127.f, rounded(n * inverse)));
+  }
+  // From the cotangent of n to that of x, and the gain's added up; false where there is nothing but zeros.
+  bool back(const float* __restrict dn, const float* __restrict h, float r, const float* __restrict x,
+            float* __restrict dgain, float* __restrict dx) const {
+    Vec inner{}, any{};
+    for (long j = 0; j < k; j += kLanes) {
+      Vec d = load(dn + j), v = load(h + j);
+      inner += d * load(gain + j) * v;
+      any = larger(any, magnitude(d));
+      store(dgain + j, load(dgain + j) + d * v * r);
     }
+    float back = total(inner) * r * r * r / k;
+    for (long j = 0; j < k; j += kLanes) {
+      Vec dh = load(dn + j) * load(gain + j) * r - load(h + j) * back;
+      if (!gated) {
+        store(dx + j, dh);
+        continue;
+      }
+      Vec gate = larger(Vec{}, load(x + j));
+      store(dx + j, dh * load(x + k + j) * (gate + gate));
+      store(dx + k + j, dh * gate * gate);
+    }
+    return largest(any) != 0;
+  }
+  // The integers as bytes, with their offset.
+  void bytes(const float* __restrict h, float r, float d, uint8_t* __restrict a) const {
+    typedef uint8_t Bytes __attribute__((vector_size(kLanes), aligned(1)));
     float inverse = 1.f / d;
     for (long i = 0; i < k; i += kLanes) {
-      Vec v = load(n + i), q = smaller(Vec{} + 127.f, larger(Vec{} - 127.f, rounded(v * inverse)));
-      store(a + i, integer ? q * times : v + lam * (q * d - v));
+      Ints q = __builtin_convertvector(integers(normal(h, r, i), inverse) + float(kOffset), Ints);
+      *reinterpret_cast<Bytes*>(a + i) = __builtin_convertvector(q, Bytes);
     }
   }
+  // What is multiplied: the integers times `times`, or n moved towards them by λ; panels of it are `step` apart.
+  void operand(const float* __restrict h, float r, float d, float times, float* __restrict a, long step) const {
+    float inverse = 1.f / d;
+    for (long j = 0; j < k; j += kTileCols, a += step)
+      for (long v = 0; v < kTileCols; v += kLanes) {
+        Vec n = normal(h, r, j + v), q = integers(n, inverse);
+        store(a + v, integer ? q * times : lam == 0 ? n : n + lam * (q * d - n));
+      }
+  }
 };
+
+// y = a·panels·scale of a block of f32 rows, each times its δ where there are any; c is room for the block.
+void scaled_product(const float* a, const float* panels, long count, long n, long k, const float* scale,
+                    const float* delta, float* c, float* y) {
+  bool whole = count % kTileRows == 0;  // otherwise the last tile has rows that y has not
+  float* to = whole ? y : c;
+  product<false>(a, k, 1, panels, kTileCols, k, to, n, round_up(count, kTileRows), n, k);
+  for (long i = 0; i < count; i++) {
+    float step = delta ? delta[i] : 1.f;
+    for (long j = 0; j < n; j += kLanes) store(y + i * n + j, load(to + i * n + j) * (load(scale + j) * step));
+  }
+}
 
 // y = Q(n)·codesᵀ·scale; also 1/RMS and δ of each row, for the backward pass.
 ffi::Error normed_forward(ffi::ThreadPool pool, F32 x, F32 gain, F32 codes, F32 scale, F32 lam, Out y, Out rms,
                           Out delta, bool gated, bool integer, float floor) {
   long n = codes.dimensions()[0], k = codes.dimensions()[1], rows = rms->element_count(), width = gated ? 2 * k : k;
   Normed norm{gain.typed_data(), k, gated, integer, lam.typed_data()[0], floor};
+  static thread_local Ternary ternary;
+  bool bytes = integer && kIntegers && ternary.read(codes.typed_data(), n, k);
   float* panels = scratch(0, n * k);
-  pack(codes.typed_data(), 1, k, k, n, panels);
+  if (!bytes) pack(codes.typed_data(), 1, k, k, n, panels);
   long blocks = (rows + kBlock - 1) / kBlock;
   int parts = parts_of(pool, blocks);
-  in_parts(pool, parts, [&](int part) {
-    float* a = scratch(1, kBlock * k + 2 * k + kBlock * n);
-    float *room = a + kBlock * k, *normal = room + k, *c = normal + k;
+  in_parts(pool, parts, [&, &ternary = ternary](int part) {
+    float* a = scratch(1, kBlock * k + k + kBlock * n);
+    float *room = a + kBlock * k, *c = room + k;
+    uint8_t* small = reinterpret_cast<uint8_t*>(a);
     for (long block = blocks * part / parts; block < blocks * (part + 1) / parts; block++) {
       long first = block * kBlock, count = std::min<long>(kBlock, rows - first);
+      float *r = rms->typed_data() + first, *d = delta->typed_data() + first, *to = y->typed_data() + first * n;
       for (long i = 0; i < count; i++) {
         const float* h = norm.hidden(x.typed_data() + (first + i) * width, room);
-        float r = norm.inverse_rms(h);
-        float d = norm.normalise(h, r, normal);
-        rms->typed_data()[first + i] = r;
-        delta->typed_data()[first + i] = d;
-        norm.operand(normal, d, 1.f, a + i * k);
+        std::tie(r[i], d[i]) = norm.scales(h);
+        if (bytes) norm.bytes(h, r[i], d[i], small + i * k);
+        else norm.operand(h, r[i], d[i], 1.f, a + i * k, kTileCols);
       }
-      float* to = y->typed_data() + first * n;
-      bool whole = count % kTileRows == 0;
-      product<false>(a, k, 1, panels, kTileCols, k, whole ? to : c, n, round_up(count, kTileRows), n, k);
-      for (long i = 0; i < count; i++) {
-        float d = integer ? delta->typed_data()[first + i] : 1.f;
-        const float *from = (whole ? to : c) + i * n, *s = scale.typed_data();
-        for (long j = 0; j < n; j += kLanes) store(to + i * n + j, load(from + j) * (load(s + j) * d));
-      }
+      if (bytes) ternary.product(small, count, scale.typed_data(), d, to);
+      else scaled_product(a, panels, count, n, k, scale.typed_data(), integer ? d : nullptr, c, to);
     }
   });
   return ffi::Error::Success();
@@ -96,8 +132,8 @@ ffi::Error normed_backward(ffi::ThreadPool pool, F32 x, F32 gain, F32 codes, F32
   float *panels = scratch(0, n * k), *sums = scratch(2, parts * size);
   pack(codes.typed_data(), k, 1, n, k, panels, scale.typed_data());
   in_parts(pool, parts, [&](int part) {
-    float* a = scratch(1, kBlock * (4 * k + n));
-    float *h = a + kBlock * k, *normal = h + kBlock * k, *dn = normal + kBlock * k, *last = dn + kBlock * k;
+    float* a = scratch(1, kBlock * (3 * k + n));
+    float *h = a + kBlock * k, *dn = h + kBlock * k, *last = dn + kBlock * k;
     float *own = sums + part * size, *own_gain = own + n * k, *own_square = own_gain + k;
     std::memset(own, 0, size * sizeof(float));
     for (long block = blocks * part / parts; block < blocks * (part + 1) / parts; block++) {
@@ -106,42 +142,24 @@ ffi::Error normed_backward(ffi::ThreadPool pool, F32 x, F32 gain, F32 codes, F32
       for (long i = 0; i < count; i++) {
         const float* row = norm.hidden(x.typed_data() + (first + i) * width, h + i * k);
         if (row != h + i * k) std::memcpy(h + i * k, row, k * sizeof(float));
-        norm.normalise(h + i * k, rms.typed_data()[first + i], normal + i * k);
         float d = delta.typed_data()[first + i];
-        norm.operand(normal + i * k, d, d, a + i * k);
+        norm.operand(h + i * k, rms.typed_data()[first + i], d, d, a + i * kTileCols, kBlock * kTileCols);
       }
       if (count < padded) {  // the rows after the last are not there to be read
         std::memcpy(last, grad, count * n * sizeof(float));
         std::memset(last + count * n, 0, (padded - count) * n * sizeof(float));
       }
       product<false>(count < padded ? last : grad, n, 1, panels, kTileCols, n, dn, k, padded, k, n);
-      product<true>(grad, 1, n, a, k, 1, own, k, n, k, count);
+      for (long j = 0; j < k; j += kTileCols)  // sums in panels too: their tiles are read and written once a block
+        product<true>(grad, 1, n, a + j * kBlock, kTileCols, 0, own + j * n, kTileCols, n, kTileCols, count);
       for (long i = 0; i < count; i++) {
         long row = first + i;
-        const float *hi = h + i * k, *di = dn + i * k, *from = x.typed_data() + row * width;
-        float r = rms.typed_data()[row], *to = dx->typed_data() + row * width;
-        Vec inner{}, any{};
-        for (long j = 0; j < k; j += kLanes) {
-          Vec d = load(di + j), v = load(hi + j);
-          inner += d * load(norm.gain + j) * v;
-          any = larger(any, magnitude(d));
-          store(own_gain + j, load(own_gain + j) + d * v * r);
-        }
-        float back = total(inner) * r * r * r / k;
-        for (long j = 0; j < k; j += kLanes) {
-          Vec dh = load(di + j) * load(norm.gain + j) * r - load(hi + j) * back;
-          if (!gated) {
-            store(to + j, dh);
-            continue;
-          }
-          Vec gate = larger(Vec{}, load(from + j));
-          store(to + j, dh * load(from + k + j) * (gate + gate));
-          store(to + k + j, dh * gate * gate);
-        }
-        if (!every || row / sequence % every || largest(any) == 0) continue;
+        bool any = norm.back(dn + i * k, h + i * k, rms.typed_data()[row], x.typed_data() + row * width, own_gain,
+                             dx->typed_data() + row * width);
+        if (!any || !every || row / sequence % every) continue;
         own_square[k] += 1;
         for (long j = 0; j < k; j += kLanes) {
-          Vec v = load(normal + i * k + j);
+          Vec v = norm.normal(h + i * k, rms.typed_data()[row], j);
           store(own_square + j, load(own_square + j) + v * v);
         }
       }
@@ -149,7 +167,9 @@ ffi::Error normed_backward(ffi::ThreadPool pool, F32 x, F32 gain, F32 codes, F32
   });
   for (int part = 1; part < parts; part++)
     for (long i = 0; i < size; i++) sums[i] += sums[part * size + i];
-  std::memcpy(dw->typed_data(), sums, n * k * sizeof(float));
+  for (long j = 0; j < k; j += kTileCols)
+    for (long i = 0; i < n; i++)
+      std::memcpy(dw->typed_data() + i * k + j, sums + j * n + i * kTileCols, kTileCols * sizeof(float));
   std::memcpy(dgain->typed_data(), sums + n * k, k * sizeof(float));
   float counted = std::max(sums[n * k + 2 * k], 1.f);
   for (long i = 0; i < k; i++) square->typed_data()[i] = sums[n * k + k + i] / counted;

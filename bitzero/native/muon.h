@@ -18,8 +18,10 @@ void orthogonalise(const float* from, long n, long k, long steps, float c0, floa
   for (long i = 0; i < n * k; i += kLanes) store(m + i, load(m + i) * inverse);
   for (long step = 0; step < steps; step++) {
     pack(m, 1, high, high, low, turned);
-    product<false>(m, high, 1, turned, kTileCols, high, a, low, low, low, high);
-    product<false>(a, low, 1, a, low, 1, b, low, low, low, low);
+    product<false>(m, high, 1, turned, kTileCols, high, a, low, low, low, high, true);
+    mirror(a, low);
+    product<false>(a, low, 1, a, low, 1, b, low, low, low, low, true);
+    mirror(b, low);
     for (long i = 0; i < low * low; i += kLanes) store(b + i, load(a + i) * c1 + load(b + i) * c2);
     product<false>(b, low, 1, m, high, 1, next, high, low, high, low);
     for (long i = 0; i < n * k; i += kLanes) store(m + i, load(m + i) * c0 + load(next + i));

@@ -11,6 +11,8 @@
 #include <cstring>
 #include <functional>
 #include <memory>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "xla/ffi/api/ffi.h"
@@ -29,10 +31,12 @@ constexpr int kLanes = 8, kTallest = 4;
 #endif
 constexpr int kVectors = 2, kTileCols = kVectors * kLanes;  // of a tile of a product
 constexpr int kTileRows = 4;                                // rows come in multiples of it
+constexpr long kDeep = 256;                                 // rows of a panel at a time
 constexpr int kStep = 8;                                    // queries, or keys, of an example that go together
 constexpr int kBlock = 48;                                  // rows of a block: its operands stay in the second cache
 constexpr float kEps = 1e-6f;                               // of RMSNorm, that of model/attention.py
 typedef float Vec __attribute__((vector_size(kLanes * 4), aligned(4)));
+typedef int32_t Ints __attribute__((vector_size(kLanes * 4), aligned(4)));
 
 Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
 void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
@@ -80,13 +84,18 @@ inline void tile(const float* __restrict a, long rs, long cs, const float* __res
     for (int v = 0; v < kVectors; v++) store(c + i * ldc + v * kLanes, sum[i][v]);
 }
 
-// The same of rows × cols; the panel of column j of b begins at b + j·step, and its rows are ldb apart.
+// The same of rows × cols; the panel of column j of b begins at b + j·step, and its rows are ldb apart. Where `lower`,
+// tiles wholly above the diagonal are left out. Deep panels go in slices that stay in the first cache.
 template <bool kAdd>
 void product(const float* a, long rs, long cs, const float* b, long ldb, long step, float* c, long ldc, long rows,
-             long cols, long depth) {
+             long cols, long depth, bool lower = false) {
+  if (depth > kDeep) {
+    product<kAdd>(a, rs, cs, b, ldb, step, c, ldc, rows, cols, kDeep, lower);
+    return product<true>(a + kDeep * cs, rs, cs, b + kDeep * ldb, ldb, step, c, ldc, rows, cols, depth - kDeep, lower);
+  }
   for (long j = 0; j < cols; j += kTileCols) {
     const float* panel = b + j * step;
-    long i = 0;
+    long i = lower ? j : 0;
     for (; rows - i >= kTallest; i += kTallest)
       tile<kAdd, kTallest>(a + i * rs, rs, cs, panel, ldb, c + i * ldc + j, ldc, depth);
     for (; kTallest > 8 && rows - i >= 8; i += 8)
@@ -118,6 +127,12 @@ void transpose(const float* from, long rows, long cols, float* to) {
       for (long i = i0; i < std::min(i0 + 16, rows); i++) to[j * rows + i] = from[i * cols + j];
 }
 
+// A matrix of which `product` has made the lower part becomes symmetric.
+void mirror(float* m, long n) {
+  for (long i = 0; i < n; i++)
+    for (long j = i + 1; j < n; j++) m[i * n + j] = m[j * n + i];
+}
+
 long round_up(long n, long to) { return (n + to - 1) / to * to; }
 
 // Of both, b where either is no number: a NaN that came in as b goes on.
@@ -136,7 +151,6 @@ float total(Vec a) {
   for (int i = 0; i < kLanes; i++) s += a[i];
   return s;
 }
-
 float largest(Vec a) {
   float s = a[0];
   for (int i = 1; i < kLanes; i++) s = std::max(s, a[i]);
@@ -150,8 +164,6 @@ float* scratch(int which, size_t n) {
 }
 
 int parts_of(ffi::ThreadPool& pool, long blocks) { return std::max(1, (int)std::min<long>(pool.num_threads(), blocks)); }
-
-typedef int32_t Ints __attribute__((vector_size(kLanes * 4), aligned(4)));
 
 // e^x to about two units in the last place, for x ≤ 0 (Cephes' polynomial).
 Vec exponential(Vec x) {
