@@ -17,7 +17,7 @@ from bitzero.config import Model
 from bitzero.evaluation import questions
 from bitzero.evaluation.questions import Solver
 from bitzero.model import transformer
-from bitzero.model.transformer import Cache
+from bitzero.model.cache import Cache
 from bitzero.tasks.tokens import EOS, PAD
 
 

@@ -1,12 +1,13 @@
 """A layer's passes in C++ (``bitzero.native``), from what a layer of ``transformer`` has to what they take."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Int8
 
-from bitzero.config import Model
+from bitzero.config import Model, kernel_parts
 from bitzero.model import quant
 from bitzero.model.attention import AttentionProbe
 from bitzero.native import functions
@@ -86,3 +87,36 @@ def attention(
     watched = None if probe is None else (probe.source, probe.answers)
     tap = jnp.zeros(model.num_heads) if probe is None else probe.tap
     return functions.attend(form, qkv, more, gains, turns, segments, watched, tap)
+
+
+def stack_of(layers: dict[str, Any], model: Model) -> functions.Stack | None:
+    """Materialised layers as sampling takes them; None for packed ones and latents, which go by XLA."""
+    kernels = [layers[name]["kernel"] for name in kernel_parts(model)]
+    depth = model.num_layers
+    if all(isinstance(kernel, quant.Dense) for kernel in kernels):
+        matrices, lam = [(kernel.codes, kernel.scale) for kernel in kernels], jnp.ones(depth)
+    elif all(isinstance(kernel, quant.Blend | quant.Full) for kernel in kernels):
+        matrices = [(kernel.weight, jnp.ones(kernel.weight.shape[:2])) for kernel in kernels]
+        lam = kernels[0].lam if isinstance(kernels[0], quant.Blend) else jnp.zeros(depth)
+    else:
+        return None
+    flat = lambda name: layers[name].reshape(depth) if name in layers else None
+    return functions.Stack(
+        heads=model.num_heads,
+        norm=model.qk_norm,
+        integer=isinstance(kernels[0], quant.Dense),
+        floor=quant.FLOOR,
+        skip=flat("skip_gain"),
+        conv=layers.get("conv"),
+        query=layers["query_gain"][..., 0] if model.qk_norm else None,
+        lam=lam,
+        gains=tuple(layers[f"{name}_norm"]["gain"] for name in ("attn", "attn_sub", "ffn", "ffn_sub")),
+        matrices=tuple(matrices),
+    )
+
+
+def value_embeddings(layers: dict[str, Any], tokens: Int[Array, "B T"]) -> Float[Array, "L B T GK"] | None:
+    """What each layer adds to the values of these tokens; None where a model has none."""
+    if "value_embedding" not in layers:
+        return None
+    return layers["value_embedding"][:, tokens] * layers["value_gain"]

@@ -20,6 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from bitzero.config import BLOCK_ROWS, PAD, VOCAB_SIZE, Model, kernel_parts, kernel_shapes
 from bitzero.model import native, quant
 from bitzero.model.attention import AttentionProbe, attend, convolve, rotate, unit_rms
+from bitzero.model.cache import Cache, keep_recent, write_rows
 from bitzero.native import functions
 from bitzero.state import pytree
 
@@ -30,15 +31,6 @@ _REMAT = {
     True: jax.checkpoint_policies.nothing_saveable,
 }
 SAMPLE_EVERY = 4  # one row of the batch in so many is enough for mean(x²)
-
-
-@pytree
-class Cache:
-    """What decoding keeps of all layers: keys and values, in the float operand type, and the convolution's inputs."""
-
-    key: Float[Array, "L B S H K"]
-    value: Float[Array, "L B S H K"]
-    recent: Float[Array, "L B reach N"]  # q, k, v of the last positions, before the convolution
 
 
 @pytree
@@ -158,7 +150,7 @@ class Block(nn.Module):
             taps = self.param("conv", nn.initializers.zeros, (model.conv, qkv.shape[-1]))
             before = jnp.zeros((b, model.conv - 1, qkv.shape[-1])) if cache is None else cache.recent[layer]
             if cache is not None:
-                cache = _keep_recent(cache, jnp.concatenate([before, qkv], axis=1)[:, t:], layer)
+                cache = keep_recent(cache, jnp.concatenate([before, qkv], axis=1)[:, t:], layer)
             qkv = convolve(qkv, before, taps, shared.positions)
         more = self._value_embeddings(shared.tokens) if model.value_embeddings else None
         gain = None
@@ -177,7 +169,7 @@ class Block(nn.Module):
             q, k = unit_rms(q) * gain[None, None], unit_rms(k)
         q, k = rotate(q, shared.turns), rotate(k, shared.turns)
         if cache is not None:
-            cache = _write_cache(cache, k, v, layer, shared.slot)
+            cache = write_rows(cache, k, v, layer, shared.slot)
             k, v = cache.key[layer], cache.value[layer]
         out = attend(q, k, v, shared.mask, probe, quant.float_type(quant.operand_of(model)))
         return checkpoint_name(out.reshape(b, t, -1), "attended"), cache
@@ -189,22 +181,6 @@ class Block(nn.Module):
         table = self.param("value_embedding", nn.initializers.normal(1 / scale), (VOCAB_SIZE, width))
         gain = self.param("value_gain", nn.initializers.constant(0.5 * scale), (1, 1, 1))
         return table[tokens] * gain
-
-
-def _write_cache(cache: Cache, k: Array, v: Array, layer: Array, slot: Array) -> Cache:
-    """The cache with a layer's new keys and values, from ``slot`` on."""
-    at = (layer, 0, slot, 0, 0)
-    put = jax.lax.dynamic_update_slice
-    return dataclasses.replace(
-        cache,
-        key=put(cache.key, k[None].astype(cache.key.dtype), at),
-        value=put(cache.value, v[None].astype(cache.value.dtype), at),
-    )
-
-
-def _keep_recent(cache: Cache, rows: Array, layer: Array) -> Cache:
-    """The cache with a layer's last inputs of the convolution."""
-    return dataclasses.replace(cache, recent=jax.lax.dynamic_update_slice(cache.recent, rows[None], (layer, 0, 0, 0)))
 
 
 class Transformer(nn.Module):
@@ -224,15 +200,10 @@ class Transformer(nn.Module):
     ) -> Any:  # fmt: skip
         model, dtype = self.model, quant.float_type(quant.operand_of(self.model))
         embedding = self.param("embedding", nn.initializers.normal(model.width**-0.5), (VOCAB_SIZE, model.width))
-        x = embedding[tokens[..., 0]] * model.width**0.5
+        smear = None
         if model.smear:
-            gains = self.param("smear", nn.initializers.normal(0.5 * model.width**0.5), (model.smear, model.width))
-            before = jnp.where(tokens[..., 1:, None] != PAD, embedding[tokens[..., 1:]], 0.0)
-            x = x + jnp.sum(before * gains[None, None], axis=2)  # an einsum would become a product batched over D
-        half = model.head_dim // 2
-        angles = positions[..., None] * jnp.broadcast_to(
-            model.rope_theta ** (-jnp.arange(half) / half), (*positions.shape, half)
-        )
+            smear = self.param("smear", nn.initializers.normal(0.5 * model.width**0.5), (model.smear, model.width))
+        x = _embedded(tokens, embedding, smear)
         in_cpp = mask.ndim == 2  # segments
         block = Block if in_cpp and not model.remat else nn.remat(Block, prevent_cse=False, policy=_REMAT[model.remat])
         layers = nn.scan(
@@ -244,7 +215,7 @@ class Transformer(nn.Module):
             unroll=model.num_layers if in_cpp else 1,  # a loop would copy what a layer keeps for its backward pass
         )(model, name="layers")
         shared = Shared(
-            turns=(jnp.cos(angles), jnp.sin(angles)), mask=None if in_cpp else mask, segments=mask if in_cpp else None,
+            turns=_turns(positions, model), mask=None if in_cpp else mask, segments=mask if in_cpp else None,
             slot=slot, lam=lam, probe=probe, tokens=tokens[..., 0], positions=positions, start=x,
         )  # fmt: skip
         (x, cache, _), _ = layers((x, cache, jnp.int32(0)), shared)
@@ -252,6 +223,24 @@ class Transformer(nn.Module):
         if following is not None:
             return functions.answer_losses(x, embedding, following), cache
         return quant.contraction("BTD,VD->BTV", x, embedding, dtype), cache
+
+
+def _embedded(tokens: Int[Array, "B T lags"], embedding: Array, smear: Array | None) -> Float[Array, "B T D"]:
+    """The residual stream before the first layer."""
+    x = embedding[tokens[..., 0]] * embedding.shape[1] ** 0.5
+    if smear is None:
+        return x
+    before = jnp.where(tokens[..., 1:, None] != PAD, embedding[tokens[..., 1:]], 0.0)
+    return x + jnp.sum(before * smear[None, None], axis=2)  # an einsum would become a product batched over D
+
+
+def _turns(positions: Int[Array, "B T"], model: Model) -> tuple[Float[Array, "B T half"], Float[Array, "B T half"]]:
+    """Cosine and sine of the rotary embedding's angles."""
+    half = model.head_dim // 2
+    angles = positions[..., None] * jnp.broadcast_to(
+        model.rope_theta ** (-jnp.arange(half) / half), (*positions.shape, half)
+    )
+    return jnp.cos(angles), jnp.sin(angles)
 
 
 def causal_mask(segments: Int[Array, "B T"]) -> Bool[Array, "B T T"]:
@@ -358,15 +347,6 @@ def zero_taps(model: Model) -> dict[str, Any]:
     return {"layers": {**squares, "heads": zeros(model.num_heads)}}
 
 
-def empty_cache(model: Model, batch: int, slots: int) -> Cache:
-    """A cache of ``slots`` positions for ``batch`` sequences."""
-    rows, _ = kernel_shapes(model)["qkv"]
-    shape = (model.num_layers, batch, slots, model.num_kv_heads, model.head_dim)
-    dtype = quant.float_type(quant.operand_of(model))
-    recent = jnp.zeros((model.num_layers, batch, max(model.conv - 1, 0), rows))
-    return Cache(key=jnp.zeros(shape, dtype), value=jnp.zeros(shape, dtype), recent=recent)
-
-
 def apply_cached(
     weights: dict[str, Any],
     tokens: Int[Array, "B T lags"],
@@ -378,7 +358,18 @@ def apply_cached(
 ) -> tuple[Float[Array, "B T V"], Cache]:
     """Logits of T new tokens, and the cache with their keys and values from ``slot`` on.
 
-    ``weights`` are those of ``quant.materialise`` or packed, ``tokens`` those of ``with_preceding``. Seven arguments:
-    weights, model, the two parts of the cache, and what is to be known of each new token.
+    ``weights`` are those of ``quant.materialise`` or packed, ``tokens`` those of ``with_preceding``; what ``mask`` lets
+    a token see are the slots from the first of its sequence up to its own. Seven arguments: weights, model, the two
+    parts of the cache, and what is to be known of each new token.
     """
-    return Transformer(model).apply({"params": weights}, tokens, positions, mask, cache, slot, None, None)
+    stack = native.stack_of(weights["layers"], model) if model.layers == "native" else None
+    if stack is None:
+        return Transformer(model).apply({"params": weights}, tokens, positions, mask, cache, slot, None, None)
+    x = _embedded(tokens, weights["embedding"], weights.get("smear"))
+    extra = native.value_embeddings(weights["layers"], tokens[..., 0])
+    first = jnp.argmax(mask[:, -1], axis=-1).astype(jnp.int32)
+    held = cache.key, cache.value, cache.recent
+    x, held = functions.decode_layers(stack, x, extra, _turns(positions, model), first, positions, slot, held)
+    x = unit_rms(x) * weights["final_norm"]["gain"][None, None]
+    key, value, recent = held
+    return jnp.einsum("BTD,VD->BTV", x, weights["embedding"]), Cache(key=key, value=value, recent=recent)

@@ -3,7 +3,8 @@
 ``normed_linear`` is RMSNorm (arXiv 1910.07467), the rounding of its result to int8 (arXiv 2402.17764) and a linear
 layer; ``attend`` is QK-norm, rotation and causal attention within each example of a packed row; ``answer_losses`` is
 the output layer and its cross-entropy where something is asked. They are what ``model.quant``, ``model.attention`` and
-``selfplay.objective`` compute, up to the order of sums. Every width is a multiple of ``MULTIPLE``.
+``selfplay.objective`` compute, up to the order of sums. ``decode_layers`` is what sampling does with all layers. Every
+width is a multiple of ``MULTIPLE``.
 """
 
 import dataclasses
@@ -173,6 +174,51 @@ def _answers_backward(residuals, g):
 
 
 answer_losses.defvjp(_answers_forward, _answers_backward)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Stack:
+    """The layers of a model as ``decode_layers`` takes them, arrays stacked along a first axis L; None: not there."""
+
+    heads: int
+    norm: bool  # QK-norm
+    integer: bool  # codes are integers; otherwise weights, and the input is moved towards its rounding by ``lam``
+    floor: float  # of max|x|
+    skip: Float[Array, " L"] | None
+    conv: Float[Array, "L lags N"] | None
+    query: Float[Array, "L H"] | None  # gains of QK-norm
+    lam: Float[Array, " L"]
+    gains: tuple[Array, Array, Array, Array]  # of the norms before q, k, v; o; gate and up; down
+    matrices: tuple[tuple[Array, Array], ...]  # codes [L, N, K] and scale [L, N], in the same order
+
+
+def decode_layers(
+    stack: Stack,
+    x: Float[Array, "B T D"],
+    extra: Float[Array, "L B T GK"] | None,
+    turns: tuple[Float[Array, "B T half"], Float[Array, "B T half"]],
+    first: Int[Array, " B"],
+    positions: Int[Array, "B T"],
+    slot: Int[Array, ""],
+    cache: tuple[Float[Array, "L B S G K"], Float[Array, "L B S G K"], Float[Array, "L B reach N"]],
+) -> tuple[Float[Array, "B T D"], tuple[Array, Array, Array]]:
+    """T new tokens of each sequence through all layers, and the cache with them from ``slot`` on; no gradient.
+
+    A sequence has its tokens in the slots from ``first`` on. ``extra`` is added to the values. What comes out for
+    padding before ``first`` means nothing. Eight arguments: the layers, and each array by itself.
+    """
+    empty = jnp.zeros((0,))
+    given = [empty if a is None else a for a in (stack.skip, stack.conv, stack.query, stack.lam)]
+    arrays = [x, *turns, empty if extra is None else extra, first, positions, slot[None], *given, *stack.gains]
+    arrays += [part for matrix in stack.matrices for part in matrix]
+    at = len(arrays)
+    results, aliases = [_f32(*a.shape) for a in (x, *cache)], {at: 1, at + 1: 2, at + 2: 3}
+    call = jax.ffi.ffi_call("bitzero_decode_layers", results, input_output_aliases=aliases)
+    out, key, value, recent = call(
+        *arrays, *cache, heads=np.int64(stack.heads), norm=stack.norm, integer=stack.integer,
+        floor=np.float32(stack.floor),
+    )  # fmt: skip
+    return out, (key, value, recent)
 
 
 def newton_schulz(

@@ -3,6 +3,7 @@
 
 #include "answers.h"
 #include "attention.h"
+#include "decode.h"
 #include "linear.h"
 #include "muon.h"
 
@@ -33,3 +34,10 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(bitzero_answers_forward, answers_forward,
 XLA_FFI_DEFINE_HANDLER_SYMBOL(bitzero_answers_backward, answers_backward,
                               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<S32>().Arg<F32>()
                                   .Arg<F32>().Ret<F32>().Ret<F32>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bitzero_decode_layers, decode_layers,
+                              ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>()
+                                  .Arg<S32>().Arg<S32>().Arg<S32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>()
+                                  .Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>()
+                                  .Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>()
+                                  .Arg<F32>().Ret<F32>().Ret<F32>().Ret<F32>().Ret<F32>().Attr<int64_t>("heads")
+                                  .Attr<bool>("norm").Attr<bool>("integer").Attr<float>("floor"));

@@ -77,45 +77,57 @@ struct Normed {
   }
 };
 
-// y = a·panels·scale of a block of f32 rows, each times its δ where there are any; c is room for the block.
-void scaled_product(const float* a, const float* panels, long count, long n, long k, const float* scale,
-                    const float* delta, float* c, float* y) {
-  bool whole = count % kTileRows == 0;  // otherwise the last tile has rows that y has not
-  float* to = whole ? y : c;
-  product<false>(a, k, 1, panels, kTileCols, k, to, n, round_up(count, kTileRows), n, k);
-  for (long i = 0; i < count; i++) {
-    float step = delta ? delta[i] : 1.f;
-    for (long j = 0; j < n; j += kLanes) store(y + i * n + j, load(to + i * n + j) * (load(scale + j) * step));
+// The weights of a linear layer as its product reads them: bytes where they are ternary integers, f32 elsewhere.
+struct Weights {
+  long n = 0, k = 0;
+  const float* scale = nullptr;
+  bool bytes = false;
+  Ternary ternary;
+  std::vector<float> panels;
+
+  void read(const float* codes, const float* scales, long rows, long depth, bool integer) {
+    n = rows, k = depth, scale = scales;
+    bytes = integer && kIntegers && ternary.read(codes, n, k);
+    if (bytes) return;
+    panels.resize(n * k);
+    pack(codes, 1, k, k, n, panels.data());
   }
-}
+  // y = Q(n)·codesᵀ·scale of up to kBlock rows of x; also 1/RMS and δ of each.
+  void rows(const Normed& norm, const float* x, long count, float* r, float* d, float* y) const {
+    float *a = scratch(1, kBlock * k + k + kBlock * n), *room = a + kBlock * k;
+    uint8_t* small = reinterpret_cast<uint8_t*>(a);
+    for (long i = 0; i < count; i++) {
+      const float* h = norm.hidden(x + i * (norm.gated ? 2 * k : k), room);
+      std::tie(r[i], d[i]) = norm.scales(h);
+      if (bytes) norm.bytes(h, r[i], d[i], small + i * k);
+      else norm.operand(h, r[i], d[i], 1.f, a + i * k, kTileCols);
+    }
+    if (bytes) ternary.product(small, count, scale, d, y);
+    else scaled_product(a, count, norm.integer ? d : nullptr, room + k, y);
+  }
+  // y = a·codesᵀ·scale of f32 rows, each times its δ where there are any; c is room for a block.
+  void scaled_product(const float* a, long count, const float* delta, float* c, float* y) const {
+    bool whole = count % kTileRows == 0;  // otherwise the last tile has rows that y has not
+    float* to = whole ? y : c;
+    product<false>(a, k, 1, panels.data(), kTileCols, k, to, n, round_up(count, kTileRows), n, k);
+    for (long i = 0; i < count; i++) {
+      float step = delta ? delta[i] : 1.f;
+      for (long j = 0; j < n; j += kLanes) store(y + i * n + j, load(to + i * n + j) * (load(scale + j) * step));
+    }
+  }
+};
 
 // y = Q(n)·codesᵀ·scale; also 1/RMS and δ of each row, for the backward pass.
 ffi::Error normed_forward(ffi::ThreadPool pool, F32 x, F32 gain, F32 codes, F32 scale, F32 lam, Out y, Out rms,
                           Out delta, bool gated, bool integer, float floor) {
   long n = codes.dimensions()[0], k = codes.dimensions()[1], rows = rms->element_count(), width = gated ? 2 * k : k;
   Normed norm{gain.typed_data(), k, gated, integer, lam.typed_data()[0], floor};
-  static thread_local Ternary ternary;
-  bool bytes = integer && kIntegers && ternary.read(codes.typed_data(), n, k);
-  float* panels = scratch(0, n * k);
-  if (!bytes) pack(codes.typed_data(), 1, k, k, n, panels);
-  long blocks = (rows + kBlock - 1) / kBlock;
-  int parts = parts_of(pool, blocks);
-  in_parts(pool, parts, [&, &ternary = ternary](int part) {
-    float* a = scratch(1, kBlock * k + k + kBlock * n);
-    float *room = a + kBlock * k, *c = room + k;
-    uint8_t* small = reinterpret_cast<uint8_t*>(a);
-    for (long block = blocks * part / parts; block < blocks * (part + 1) / parts; block++) {
-      long first = block * kBlock, count = std::min<long>(kBlock, rows - first);
-      float *r = rms->typed_data() + first, *d = delta->typed_data() + first, *to = y->typed_data() + first * n;
-      for (long i = 0; i < count; i++) {
-        const float* h = norm.hidden(x.typed_data() + (first + i) * width, room);
-        std::tie(r[i], d[i]) = norm.scales(h);
-        if (bytes) norm.bytes(h, r[i], d[i], small + i * k);
-        else norm.operand(h, r[i], d[i], 1.f, a + i * k, kTileCols);
-      }
-      if (bytes) ternary.product(small, count, scale.typed_data(), d, to);
-      else scaled_product(a, panels, count, n, k, scale.typed_data(), integer ? d : nullptr, c, to);
-    }
+  static thread_local Weights weights;
+  weights.read(codes.typed_data(), scale.typed_data(), n, k, integer);
+  in_parts(pool, (rows + kBlock - 1) / kBlock, [&, &weights = weights](int block) {
+    long first = block * kBlock, count = std::min<long>(kBlock, rows - first);
+    weights.rows(norm, x.typed_data() + first * width, count, rms->typed_data() + first, delta->typed_data() + first,
+                 y->typed_data() + first * n);
   });
   return ffi::Error::Success();
 }

@@ -12,7 +12,7 @@ from typing import Any
 import rich.markup
 import rich.table
 
-from bitzero.config import Config, with_operand
+from bitzero.config import Config
 from bitzero.evaluation import heldout, operations, precisions, proposing, questions
 from bitzero.evaluation.questions import Solver
 from bitzero.evaluation.table import (
@@ -26,7 +26,7 @@ from bitzero.evaluation.table import (
     unseen_row,
 )  # fmt: skip
 from bitzero.generator.stream import Stream
-from bitzero.run import device, fit, workdir
+from bitzero.run import device, fit, layers, workdir
 from bitzero.run.checkpoint import Checkpoints
 from bitzero.run.guarded import guarded_behaviours
 from bitzero.run.metrics import Metrics
@@ -52,7 +52,7 @@ def main(cfg: Config, home: pathlib.Path) -> int:
             progress.say(f"evaluating step {int(state.step):,}")
             with open_sandbox(cfg) as sandbox, Stream(cfg) as stream, Metrics(home / "tb", int(state.step)) as metrics:
                 ledger = Ledger(**meta)
-                cfg = fit.fit_run(with_operand(cfg, ledger.operand), ledger, progress, ("asking",))
+                cfg = fit.fit_run(layers.with_layers(cfg, ledger), ledger, progress, ("asking",))
                 sitting = Sitting(
                     cfg=cfg, home=home, store=store, stream=stream, sandbox=sandbox, door=Door(sandbox, cfg),
                     metrics=metrics, progress=progress, stop=Stop(progress.say), meters=Meters(ledger=ledger),

@@ -16,7 +16,7 @@ from bitzero.evaluation.questions import Solver
 from bitzero.evaluation.table import measure_row, table_questions
 from bitzero.generator.stream import Stream
 from bitzero.model import packing, quant
-from bitzero.run import device, evaluate, fit, packed_file, workdir
+from bitzero.run import device, evaluate, fit, layers, packed_file, workdir
 from bitzero.run.experiment import Override, read_packed_config
 from bitzero.run.progress import Progress
 from bitzero.run.sitting import Ledger, open_sandbox
@@ -47,7 +47,7 @@ def _evaluate(file: pathlib.Path, overrides: Sequence[Override], home: pathlib.P
         device.configure_jax(progress.say)
         loaded = packed_file.load(file, say=progress.say)
         step, commit, open_levels = packed_file.origin(file, loaded.cfg)
-        cfg = read_packed_config(loaded.cfg, overrides)
+        cfg = layers.asking(read_packed_config(loaded.cfg, overrides))
         cfg = fit.fit_run(cfg, Ledger(operand=quant.operand_of(cfg.model)), progress, ("asking",))
         solver = dense_solver(loaded, cfg)
         progress.say(f"evaluating {file}, step {step:,}, made at commit {commit}")

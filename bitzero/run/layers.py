@@ -57,6 +57,17 @@ def with_layers(cfg: Config, ledger: Ledger) -> Config:
     return dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, layers=ledger.layers))
 
 
+def asking(cfg: Config) -> Config:
+    """``cfg`` of a model that answers and does not train: with layers in C++ wherever it can have them.
+
+    There is nothing to measure, as sampling by XLA took a CPU several times as long.
+    """
+    model = cfg.model
+    if model.layers == "xla" or quant.operand_of(model) != "f32" or why_not(model):
+        return dataclasses.replace(cfg, model=dataclasses.replace(model, layers="xla"))
+    return dataclasses.replace(cfg, model=dataclasses.replace(model, layers="native"))
+
+
 def why_not(model: Model) -> str | None:
     """Why layers in C++ cannot be had for ``model`` on this machine; None where they can, and then they are loaded."""
     if jax.default_backend() != "cpu":

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 from bitzero.config import NUM_PRODUCTIONS, VOCAB_SIZE, Config, rollout_parts, update_parts, with_parts
 from bitzero.evaluation import questions
 from bitzero.generator.orders import examples_at_most
-from bitzero.model import quant, transformer
+from bitzero.model import quant
+from bitzero.model.cache import empty_cache
 from bitzero.selfplay import loop, rollout, schedule, warmup
 from bitzero.state import Credit, Judged, Proposals, Rollout, Slots, Supervised, TrainState
 
@@ -82,7 +83,7 @@ def _asking_programs(cfg: Config, state: TrainState) -> Iterator[Program]:
     rows, new = cfg.eval.batch_size // max(cfg.eval.parts, 1), max(cfg.tasks.answer, cfg.tasks.completion)
     prompts = _shape((rows, cfg.tasks.prompt), jnp.uint16)
     logits = _shape((rows, VOCAB_SIZE), jnp.float32)
-    cache = jax.eval_shape(lambda: transformer.empty_cache(cfg.model, rows, cfg.tasks.prompt + new))
+    cache = jax.eval_shape(lambda: empty_cache(cfg.model, rows, cfg.tasks.prompt + new))
     here = functools.partial(Program, cfg=cfg, cut="asking", beside=size_of(state) + size_of(weights))
     yield here(
         what="evaluation, prompts", function=questions.prefill, arguments=(weights, prompts),

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray
 
 from bitzero.config import Model
 from bitzero.model import transformer
-from bitzero.model.transformer import Cache
+from bitzero.model.cache import Cache, empty_cache
 from bitzero.selfplay import objective
 from bitzero.state import Rollout
 from bitzero.tasks.tokens import EOS, PAD
@@ -58,7 +58,7 @@ def prefill(
         transformer.with_preceding(prompts, segments, model.smear),
         positions[:, :p],
         mask,
-        transformer.empty_cache(model, b, p + max_new),
+        empty_cache(model, b, p + max_new),
         jnp.int32(0),
         model,
     )

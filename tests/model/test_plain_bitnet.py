@@ -10,6 +10,7 @@ import numpy as np
 from bitzero import config as configuration
 from bitzero.config import with_operand
 from bitzero.model import packing, quant, transformer
+from bitzero.model.cache import empty_cache
 
 TOKENS = jnp.array([[7, 300, 301, 9, 300, 44, 5, 302]])
 
@@ -90,7 +91,7 @@ def test_the_forward_pass_is_bitnets_and_packs():
     packed = packing.pack(params, tiers, model)
     dense = jax.jit(quant.materialise, static_argnums=2)(params, tiers, model)
     decode = jax.jit(transformer.apply_cached, static_argnames="model")
-    cache = lambda: transformer.empty_cache(model, 1, TOKENS.shape[1])
+    cache = lambda: empty_cache(model, 1, TOKENS.shape[1])
     lags, positions = transformer.with_preceding(TOKENS, ones, 0), transformer.positions_of(ones)
     mask = transformer.causal_mask(ones)
     from_packed, from_dense = (

@@ -9,6 +9,7 @@ import pytest
 
 from bitzero.config import OPERANDS, Model
 from bitzero.model import attention, quant, transformer
+from bitzero.model.cache import empty_cache
 
 CFG = Model(
     num_layers=2, width=32, num_heads=4, num_kv_heads=2, head_dim=16, ffn_width=48, max_tier=0, smear=2, compute="f32"
@@ -50,7 +51,7 @@ def test_cached_decode_agrees_with_the_full_forward(model, shape, tokens, operan
     cfg = dataclasses.replace(shape, compute=operand)
     full = logp(apply(params, tiers, tokens, SEGMENTS, cfg))
     weights = jax.jit(quant.materialise, static_argnames="model")(params, tiers, cfg)
-    cache = transformer.empty_cache(cfg, 3, 12)
+    cache = empty_cache(cfg, 3, 12)
     lags = transformer.with_preceding(tokens, SEGMENTS, shape.smear)
     positions, mask = transformer.positions_of(SEGMENTS), transformer.causal_mask(SEGMENTS)
     step = jax.jit(transformer.apply_cached, static_argnames="model")
@@ -96,7 +97,7 @@ def test_the_cache_takes_several_tokens_at_once(model, shape, tokens):
     weights = jax.jit(quant.materialise, static_argnames="model")(params, tiers, shape)
     lags = transformer.with_preceding(tokens, SEGMENTS, shape.smear)
     positions, mask, cache = transformer.positions_of(SEGMENTS), transformer.causal_mask(SEGMENTS), None
-    cache, pieces = transformer.empty_cache(shape, 3, 12), []
+    cache, pieces = empty_cache(shape, 3, 12), []
     for part in (slice(0, 2), slice(2, 7), slice(7, 12)):  # fewer than the convolution reaches, and more
         where = (slice(None), part)
         logits, cache = transformer.apply_cached(

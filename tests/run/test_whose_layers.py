@@ -64,6 +64,16 @@ def test_no_compiler_is_no_obstacle_unless_a_run_has_such_layers(no_compiler):
     assert layers.with_layers(of(layers="xla"), ledger).model.layers == ledger.layers == "xla"
 
 
+def test_a_model_that_only_answers_has_them_wherever_it_can(compiler):
+    assert layers.asking(of()).model.layers == "native"
+    for changes in ({"layers": "xla"}, {"compute": "int8"}, {"ffn_width": 48}):
+        assert layers.asking(of(**changes)).model.layers == "xla"
+
+
+def test_without_a_compiler_it_answers_by_xla(no_compiler):
+    assert layers.asking(of(layers="native")).model.layers == "xla"
+
+
 def test_a_run_of_before_keeps_the_layers_it_had(compiler):
     assert layers.with_layers(of(), Ledger(operand="int8")).model == dataclasses.replace(
         FITTING, compute="int8", layers="xla"

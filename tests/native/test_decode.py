@@ -1,0 +1,82 @@
+"""Decoding with layers in C++ beside XLA's: logits and cache of prompts of several lengths and of what follows."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bitzero.config import Model, kernel_parts
+from bitzero.model import native, packing, quant, transformer
+from bitzero.model.cache import empty_cache
+from bitzero.model.transformer import apply_cached, positions_of, with_preceding
+from bitzero.tasks.tokens import PAD
+
+PLAIN = Model(num_layers=2, width=32, num_heads=2, num_kv_heads=1, head_dim=32, ffn_width=64, max_tier=4, compute="f32")
+OURS = dataclasses.replace(
+    PLAIN, num_heads=4, num_kv_heads=2, smear=2, value_embeddings=True, input_skips=True, qk_norm=True, conv=3
+)
+LENGTHS, PROMPT, NEW = (1, 7, 50, 52, 3), 52, 3
+
+
+def materialised(model, kind):
+    """Weights of every leaf at random, as a rollout takes them."""
+    params, tiers = transformer.init(jax.random.key(0), model)
+    leaves, structure = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    moved = [leaf + 0.1 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+    params = jax.tree.unflatten(structure, moved)
+    if kind == "tiers":
+        for name in kernel_parts(model):
+            tiers["layers"][name]["tier"] = tiers["layers"][name]["tier"].at[:, ::2].set(4)
+    if kind == "full":
+        return quant.unquantised(params, model)
+    return quant.materialise(params, tiers, model, jnp.float32(0.3) if kind == "blend" else None)
+
+
+def decoded(weights, model):
+    """Logits of a prompt's tokens and of NEW more, one by one, and the cache after them."""
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(20, 512, (len(LENGTHS), PROMPT + NEW))
+    held = np.arange(PROMPT + NEW)[None] >= PROMPT - np.array(LENGTHS)[:, None]
+    tokens, segments = jnp.asarray(np.where(held, tokens, PAD)), jnp.asarray(held, jnp.int32)
+    read, places = with_preceding(tokens, segments, model.smear), positions_of(segments)
+    mask = transformer.causal_mask(segments)
+    cache, found = empty_cache(model, len(LENGTHS), PROMPT + NEW), []
+    step = jax.jit(apply_cached, static_argnames="model")
+    for at, to in ((0, PROMPT), *((i, i + 1) for i in range(PROMPT, PROMPT + NEW))):
+        logits, cache = step(
+            weights, read[:, at:to], places[:, at:to], mask[:, at:to], cache, jnp.int32(at), model=model
+        )
+        found.append(logits)
+    return jnp.concatenate(found, axis=1), cache, held
+
+
+@pytest.mark.parametrize("model", [PLAIN, OURS], ids=["plain", "ours"])
+@pytest.mark.parametrize("kind", ["full", "ternary", "tiers", "blend"])
+def test_decoding_is_that_of_xla(model, kind):
+    """A code lies between two integers for some value, and one that falls the other way moves what follows a little."""
+    weights = materialised(model, kind)
+    got_logits, cache, held = decoded(weights, dataclasses.replace(model, layers="native"))
+    want, want_cache, _ = decoded(weights, dataclasses.replace(model, layers="xla"))
+    at = 2e-4 if kind == "full" else 0.05
+    for got, expected, rows in (
+        (got_logits, want, held),
+        (jnp.moveaxis(cache.key, 0, 2), jnp.moveaxis(want_cache.key, 0, 2), held),
+        (jnp.moveaxis(cache.value, 0, 2), jnp.moveaxis(want_cache.value, 0, 2), held),
+        (jnp.moveaxis(cache.recent, 0, 2), jnp.moveaxis(want_cache.recent, 0, 2), held[:, -cache.recent.shape[2] :]),
+    ):
+        if expected.size == 0:  # a model without convolution keeps no inputs of one
+            continue
+        off = np.abs(np.asarray(got) - np.asarray(expected))[rows] / float(jnp.max(jnp.abs(expected)))
+        assert off.max() < at and off.mean() < at / 10, (kind, off.max(), off.mean())
+    assert float(jnp.mean(jnp.argmax(got_logits, -1)[held] == jnp.argmax(want, -1)[held])) > 0.95
+
+
+def test_packed_weights_go_by_xla():
+    """They are not materialised, and C++ does not read their format."""
+    params, tiers = transformer.init(jax.random.key(0), PLAIN)
+    packed = packing.pack(params, tiers, PLAIN)
+    assert native.stack_of(packed["layers"], PLAIN) is None
+    assert native.stack_of(params["layers"], PLAIN) is None
