@@ -34,12 +34,19 @@ constexpr int kTileRows = 4;                                // rows come in mult
 constexpr long kDeep = 256;                                 // rows of a panel at a time
 constexpr int kStep = 8;                                    // queries, or keys, of an example that go together
 constexpr int kBlock = 48;                                  // rows of a block: its operands stay in the second cache
+constexpr int kAwake = 2000;  // pauses, about 0.1 ms: to be woken takes a thread as long as many a part
 constexpr float kEps = 1e-6f;                               // of RMSNorm, that of model/attention.py
 typedef float Vec __attribute__((vector_size(kLanes * 4), aligned(4)));
 typedef int32_t Ints __attribute__((vector_size(kLanes * 4), aligned(4)));
 
 Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
 void store(float* p, Vec v) { *reinterpret_cast<Vec*>(p) = v; }
+
+void pause() {
+#ifdef __x86_64__
+  __builtin_ia32_pause();
+#endif
+}
 
 // Runs task(part) for every part; the caller does what no thread of the pool has claimed, so it never waits for one
 // that has not begun (which could wait for the caller).
@@ -60,6 +67,7 @@ void in_parts(ffi::ThreadPool& pool, int parts, const std::function<void(int)>& 
   shared->task = &task;
   for (long i = 1; i < std::min<long>(parts, pool.num_threads()); i++) pool.Schedule([shared] { shared->work(); });
   shared->work();
+  for (int i = 0; i < kAwake && shared->done.load() < parts; i++) pause();
   for (int done; (done = shared->done.load()) < parts;) shared->done.wait(done);
 }
 
