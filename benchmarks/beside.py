@@ -8,8 +8,8 @@ model has its additions (smear, value embeddings, …), a peer's has none: ``par
 and experiments/bitnet_plain.py leaves them out on both sides.
 
 Operands are f32 and, where a run would take other ones here, those; a peer has bf16 beside bf16. Where BitZero's layers
-can be had in C++ they have rows of their own. Every peer is a
-process of its own (``peers``) with as many threads as XLA has, and waits while another one has its round.
+can be had in C++ they have rows of their own. Every peer is a process of its own (``peers``) with as many threads as
+XLA has, and waits while another one has its round.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ import rich.table
 
 from benchmarks import peers
 from benchmarks.gpu_stages import models, rollouts
-from bitzero.config import Config, with_operand
+from bitzero.config import Config
 from bitzero.generator.workforce import usable_cores
 from bitzero.run import device, layers
 from bitzero.run.sitting import Ledger
@@ -57,11 +57,11 @@ def beside(
 def training(cfg: Config, operands: list[str], rounds: int, steps: int) -> list[Row]:
     """A training step of everyone."""
     rows, turns = [], []
-    native = [("f32", "native", ", layers in C++")] if layers.why_not(cfg.model) is None else []
-    for operand, whose, named in [*((operand, "xla", "") for operand in operands), *native]:
+    for settled, named in own_sides(cfg, operands):
         for variant, phase in PHASES.items():
-            settled = layers.with_layers(cfg, Ledger(operand=operand, layers=whose))
-            rows.append(row_of("BitZero", variant + named, operand, parameters=models.parameters(settled)))
+            rows.append(
+                row_of("BitZero", variant + named, settled.model.compute, parameters=models.parameters(settled))
+            )
             turns.append(own_step(settled, phase, steps))
     with contextlib.ExitStack() as stack:
         for operand in [operand for operand in operands if operand != "int8"]:
@@ -77,9 +77,8 @@ def training(cfg: Config, operands: list[str], rounds: int, steps: int) -> list[
 def sampling(cfg: Config, operands: list[str], rounds: int, count: int, prompt: int, new: int) -> list[Row]:
     """A batch of samples of everyone."""
     rows, turns = [], []
-    for operand in operands:
-        settled = with_operand(cfg, operand)
-        rows.append(row_of("BitZero", "rollout", operand, parameters=models.parameters(settled)))
+    for settled, named in own_sides(cfg, operands):
+        rows.append(row_of("BitZero", "rollout" + named, settled.model.compute, parameters=models.parameters(settled)))
         turns.append(own_samples(settled, count, prompt, new))
     with contextlib.ExitStack() as stack:
         for operand in [operand for operand in operands if operand != "int8"]:
@@ -89,6 +88,15 @@ def sampling(cfg: Config, operands: list[str], rounds: int, count: int, prompt: 
             turns.append(peer.round)
         in_turns(rows, turns, rounds)
     return compared(rows, count * new, "generate")
+
+
+def own_sides(cfg: Config, operands: list[str]) -> list[tuple[Config, str]]:
+    """BitZero with XLA's layers at each operand type, and with those in C++ where they can be had; what to call it."""
+    native = [("f32", "native", ", layers in C++")] if layers.why_not(cfg.model) is None else []
+    return [
+        (layers.with_layers(cfg, Ledger(operand=operand, layers=whose)), named)
+        for operand, whose, named in [*((operand, "xla", "") for operand in operands), *native]
+    ]
 
 
 def row_of(by: str, variant: str, operand: str, **known: Any) -> Row:

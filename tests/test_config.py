@@ -68,6 +68,10 @@ def test_a_whole_number_may_stand_for_a_number():
             {"selfplay__rollout_parts": 3},
             "config.selfplay.rollout_parts=3 must divide num_tasks × group_size=128",
         ),
+        (
+            {"selfplay__level_budget": True},
+            "config.selfplay.level_budget=True shares out the learnt_groups, and there are none: set that number",
+        ),
         ({"eval__parts": 3}, "config.eval.parts=3 must divide batch_size=100"),
         ({"model__num_kv_heads": 3}, "config.model.num_kv_heads=3 must divide num_heads=4"),
         ({"model__head_dim": 31}, "config.model.head_dim=31 must be even: RoPE turns pairs"),

@@ -74,6 +74,8 @@ def _shape_problems(cfg: Config) -> Iterator[str]:
             f"config.selfplay.learnt_groups={play.learnt_groups} must be at most num_tasks={play.num_tasks}, "
             f"and optimiser.microbatches={cfg.optimiser.microbatches} must divide it"
         )
+    if play.level_budget and not play.learnt_groups:
+        yield "config.selfplay.level_budget=True shares out the learnt_groups, and there are none: set that number"
     rollouts = play.num_tasks * play.group_size
     if play.steps and rollouts % max(play.rollout_parts, 1):
         yield f"config.selfplay.rollout_parts={play.rollout_parts} must divide num_tasks × group_size={rollouts}"

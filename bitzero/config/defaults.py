@@ -90,6 +90,7 @@ class SelfPlay:
     num_tasks: int = 16  # N, proposals and solver slots a step
     group_size: int = 8  # G, solver rollouts a slot
     learnt_groups: int = 0  # slots whose answers are learned from, those of the most spread; 0: all
+    level_budget: bool = False  # of those slots as many of each level as of any other, where they have spread
     rollout_parts: int = 0  # equal parts of the N × G rollouts, in turn: less memory; 0: as many as it takes
     supervised_batch: int = 48  # generator sequences in every update
     dev_every: int = 40  # steps between dev readings of all kinds; 0: none

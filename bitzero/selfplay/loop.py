@@ -186,7 +186,7 @@ def admit(
         asked_kind=proposals.kind,
         own=own,
         gate=gate,
-        level=verdict["level"],
+        level=jnp.where(own, verdict["level"], state.ring.level[at].astype(jnp.int32)),
         asked_level=proposals.level,
         novel=novel & first,
         first=first,
@@ -252,9 +252,22 @@ def blameless(slots: Slots) -> Bool[Array, " N"]:
     return (slots.gate == INFRA_GATE) | (slots.gate == HELDOUT)
 
 
-def of_most_spread(solved: Played, rate: Float[Array, " N"], groups: int) -> Played:
-    """The rows of the ``groups`` slots whose answers differ most: r̄(1 − r̄) is largest (PODS, arXiv 2504.13818)."""
-    _, chosen = jax.lax.top_k(rate * (1 - rate), groups)
+def by_turns(spread: Float[Array, " N"], level: Int[Array, " N"]) -> Float[Array, " N"]:
+    """Worths that put the best slot of each level first, then the second best of each, and last what has no spread."""
+    at = jnp.arange(len(spread))
+    better = (spread[None] > spread[:, None]) | ((spread[None] == spread[:, None]) & (at[None] < at[:, None]))
+    place = jnp.sum(better & (level[None] == level[:, None]), axis=1)
+    return jnp.where(spread > 0, spread - place, -1.0 * len(spread))
+
+
+def of_most_spread(solved: Played, rate: Float[Array, " N"], groups: int, level: Int[Array, " N"] | None) -> Played:
+    """The rows of the ``groups`` slots whose answers differ most: r̄(1 − r̄) is largest (PODS, arXiv 2504.13818).
+
+    With ``level`` all levels share them, see ``by_turns``.
+    """
+    spread = rate * (1 - rate)
+    worth = spread if level is None else by_turns(spread, level)
+    _, chosen = jax.lax.top_k(worth, groups)
 
     def rows(a: Array) -> Array:
         by_slot = a.reshape(rate.shape[0], -1, *a.shape[1:])
@@ -302,7 +315,7 @@ def learn(
         target=shortest_right(slots, judged, answers),
     )
     if groups := cfg.selfplay.learnt_groups:
-        solved = of_most_spread(solved, credit.rate, groups)
+        solved = of_most_spread(solved, credit.rate, groups, slots.level if cfg.selfplay.level_budget else None)
     batch = proposed, solved, items
     loss = functools.partial(objective.selfplay_loss, state=state, counts=objective.token_counts(batch, parts), cfg=cfg)
     value, found, (grads, tapped) = gradients_in_parts(

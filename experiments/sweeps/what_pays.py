@@ -2,7 +2,7 @@
 
     python launch.py --config=experiments/azr_small.py --mode=sweep --sweep=experiments/sweeps/what_pays.py --seeds=3
 
-Expected: about 510 minutes on 2 cores by the speed of the main job; not yet run. 33 runs after 3 shared warm-ups, asked
+Expected: about 560 minutes on 2 cores by the speed of the main job; not yet run. 36 runs after 3 shared warm-ups, asked
 of dev: what wins here is compared with its controls by `selfplay.py`.
 """
 
@@ -24,6 +24,8 @@ def points() -> Iterator[tuple[str, str, float, dict[str, Any]]]:
     yield "constant-1e-3", "rate", 2.0, {"selfplay.lr": 1e-3}
     yield "half-of-the-groups", "groups", 2.0, {"selfplay.learnt_groups": 8}
     yield "32-groups-half", "groups", 2.0, {"selfplay.num_tasks": 32, "selfplay.learnt_groups": 16}
+    budget = {"selfplay.learnt_groups": 8, "selfplay.level_budget": True}
+    yield "half-of-the-groups-by-level", "groups", 2.0, budget
     yield "16-supervised", "rows", 2.0, {"selfplay.supervised_batch": 16}
     for weight in (0.1, 0.3):
         yield f"own-answers-{weight}", "targets", 2.0, {"selfplay.own_answers": weight}

@@ -53,8 +53,9 @@ def decoded(weights, model):
     return jnp.concatenate(found, axis=1), cache, held
 
 
-@pytest.mark.parametrize("model", [PLAIN, OURS], ids=["plain", "ours"])
-@pytest.mark.parametrize("kind", ["full", "ternary", "tiers", "blend"])
+@pytest.mark.parametrize(
+    "model, kind", [(OURS, "full"), (OURS, "ternary"), (OURS, "tiers"), (OURS, "blend"), (PLAIN, "ternary")]
+)
 def test_decoding_is_that_of_xla(model, kind):
     """A code lies between two integers for some value, and one that falls the other way moves what follows a little."""
     weights = materialised(model, kind)

@@ -57,11 +57,35 @@ def test_the_groups_of_most_spread_are_learned_from_with_all_their_rows():
     rows = jnp.arange(8)
     rollout = Rollout(tokens=rows[:, None], logprobs=rows[:, None] * 1.0, mask=jnp.ones((8, 1), bool))
     solved = Played(prompt=rows[:, None], rollout=rollout, advantage=rows * 1.0, target=rows > 2)
-    chosen = loop.of_most_spread(solved, jnp.array([1.0, 0.5, 0.0, 0.75]), 2)
+    chosen = loop.of_most_spread(solved, jnp.array([1.0, 0.5, 0.0, 0.75]), 2, None)
     for part in (chosen.prompt, chosen.rollout.tokens, chosen.rollout.logprobs, chosen.advantage):
         assert part.reshape(-1).tolist() == [2, 3, 6, 7]
     assert chosen.target.tolist() == [False, True, True, True]
     assert chosen.rollout.mask.shape == (4, 1)
+
+
+def test_with_a_budget_each_level_gives_its_best_groups_in_turn():
+    """Of level 0 three groups differ and are better than what level 2 has; level 1 has nothing to learn from."""
+    rate = jnp.array([0.5, 0.4, 0.45, 0.9, 1.0, 0.0, 0.95])
+    worth = loop.by_turns(rate * (1 - rate), jnp.array([0, 0, 0, 2, 1, 1, 2]))
+    assert jnp.argsort(-worth).tolist() == [0, 3, 2, 6, 1, 4, 5]
+    rows = jnp.arange(7)
+    rollout = Rollout(tokens=rows[:, None], logprobs=rows[:, None] * 1.0, mask=jnp.ones((7, 1), bool))
+    solved = Played(prompt=rows[:, None], rollout=rollout, advantage=rows * 1.0, target=rows > 2)
+    chosen = loop.of_most_spread(solved, rate, 4, jnp.array([0, 0, 0, 2, 1, 1, 2]))
+    assert sorted(chosen.prompt[:, 0].tolist()) == [0, 2, 3, 6]
+
+
+def test_a_slot_filled_from_the_ring_has_the_level_of_its_task(start):
+    proposals, _ = stage(start)
+    verdict = {
+        "gate": jnp.array([2, 2, 2]), "prompt": jnp.zeros_like(start.ring.prompt[:3]),
+        "record": jnp.zeros_like(start.ring.record[:3]), "program_hash": jnp.zeros((3, 2), jnp.uint32),
+        "task_hash": jnp.zeros((3, 2), jnp.uint32), "confidence": jnp.ones(3), "level": jnp.zeros(3, jnp.int32),
+    }  # fmt: skip
+    ring = dataclasses.replace(start.ring, level=jnp.full_like(start.ring.level, 2))
+    _, slots = loop.admit(jax.random.key(0), dataclasses.replace(start, ring=ring), proposals, verdict)
+    assert not slots.own.any() and slots.level.tolist() == [2, 2, 2]
 
 
 def test_an_update_of_chosen_groups_leaves_the_others_alone(start):
