@@ -1,7 +1,7 @@
 // What the passes are made of: work in parts, products by tiles, vectors of floats.
 //
-// Rows are tokens. Work is cut into as many parts as the pool has threads, the same ones whoever runs them, and sums over
-// parts are in their order: the bits of a result depend on the number of threads and on nothing else.
+// Rows are tokens. Work that ends in a sum is cut into as many parts as the pool has threads, the same ones whoever runs
+// them, and the sum is in their order: the bits of a result depend on the number of threads and on nothing else.
 #pragma once
 
 #include <algorithm>

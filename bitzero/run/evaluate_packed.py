@@ -64,7 +64,7 @@ def _evaluate(file: pathlib.Path, overrides: Sequence[Override], home: pathlib.P
 
 
 def dense_solver(loaded: Solver, cfg: Config) -> Solver:
-    """The packed model as plain integers, which answer batches faster, and the same tokens."""
+    """The packed model as plain integers, which answer batches faster; in C++ with sums in another order."""
     weights = packing.to_dense(loaded.weights, quant.operand_of(loaded.cfg.model))
     return dataclasses.replace(
         loaded, weights=weights, cfg=cfg, batch_size=cfg.eval.batch_size, parts=max(cfg.eval.parts, 1)

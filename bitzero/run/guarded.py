@@ -19,8 +19,7 @@ def guarded_behaviours(stream: Stream) -> frozenset[int]:
 
     A file that is not what this function wrote is made again. Raises ``GeneratorFailed``.
     """
-    cache = device.cache_directory()
-    file = cache / f"guarded-{fingerprint(stream.cfg)}.json" if cache else None
+    file = _file(stream.cfg)
     if file and (known := _read(file)):
         return known
     found = stream.guarded_behaviours()
@@ -34,9 +33,15 @@ def guarded_behaviours(stream: Stream) -> frozenset[int]:
 
 def request_guarded(stream: Stream) -> None:
     """Lets the stream find them whenever no training data is wanted, unless this machine knows them."""
-    cache = device.cache_directory()
-    if not (cache and _read(cache / f"guarded-{fingerprint(stream.cfg)}.json")):
+    file = _file(stream.cfg)
+    if not (file and _read(file)):
         stream.request_guarded()
+
+
+def _file(cfg: Config) -> pathlib.Path | None:
+    """Where this machine keeps them; None where it keeps nothing."""
+    cache = device.cache_directory()
+    return cache / f"guarded-{fingerprint(cfg)}.json" if cache else None
 
 
 def fingerprint(cfg: Config) -> str:

@@ -63,9 +63,8 @@ def asking(cfg: Config) -> Config:
     There is nothing to measure, as sampling by XLA took a CPU several times as long.
     """
     model = cfg.model
-    if model.layers == "xla" or quant.operand_of(model) != "f32" or why_not(model):
-        return dataclasses.replace(cfg, model=dataclasses.replace(model, layers="xla"))
-    return dataclasses.replace(cfg, model=dataclasses.replace(model, layers="native"))
+    by_xla = model.layers == "xla" or quant.operand_of(model) != "f32" or why_not(model)
+    return dataclasses.replace(cfg, model=dataclasses.replace(model, layers="xla" if by_xla else "native"))
 
 
 def why_not(model: Model) -> str | None:

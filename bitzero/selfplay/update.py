@@ -16,8 +16,8 @@ from bitzero.selfplay import schedule
 from bitzero.state import TrainState
 
 _NS_STEPS = 5  # of Newton–Schulz, by optax or in C++, with the coefficients of Jordan's Muon
-_EVERY = 4  # rows of a matrix to one that is asked whether its codes changed; divides BLOCK_ROWS
 _NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_EVERY = 4  # rows of a matrix to one that is asked whether its codes changed; divides BLOCK_ROWS
 
 
 def optimiser(cfg: Config) -> optax.GradientTransformation:
