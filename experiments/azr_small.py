@@ -20,11 +20,11 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.model.update(value_embeddings=True, input_skips=True, qk_norm=True)
     config.optimiser.lr = 4.5e-3
     config.tasks.update(context=128, prompt=112, completion=64, productions="learnable", levels="learnable")
-    config.warmup.update(steps=11_200, batch_size=16)
+    config.warmup.update(steps=16_000, batch_size=16)
     config.selfplay.update(steps=160, supervised_batch=48)
     if variant == "hour":
         config.name = "azr_small_hour"
-        config.warmup.steps = 27_000
+        config.warmup.steps = 40_000
         config.selfplay.steps = 320
     elif variant is not None:
         raise configuration.ConfigError(f"unknown variant {variant!r}; there is: hour")

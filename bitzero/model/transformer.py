@@ -46,6 +46,7 @@ class Shared:
     tokens: Int[Array, "B T"]
     positions: Int[Array, "B T"]  # in the example
     start: Float[Array, "B T D"]  # x₀, the stream before the first layer
+    asked: Bool[Array, "B T"] | None  # what is read of the last layer, where layers are native; None: everything
 
 
 class RMSNorm(nn.Module):
@@ -135,6 +136,9 @@ class Block(nn.Module):
             x = x + shared.start * self.param("skip_gain", nn.initializers.constant(0.1), (1, 1, 1))
         qkv = checkpoint_name(self._linear("qkv", 1.0)(RMSNorm(name="attn_norm"), x, lam), "qkv")
         attended, cache = self._attention(qkv, cache, layer, shared)
+        if shared.asked is not None:  # native layers pass over what is 0
+            read = shared.asked[..., None] | (layer + 1 < model.num_layers)
+            x, attended = jnp.where(read, x, 0.0), jnp.where(read, attended, 0.0)
         x = x + self._linear("o", residual_scale)(RMSNorm(name="attn_sub_norm"), attended, lam)
         gate_up = checkpoint_name(self._linear("gate_up", 1.0)(RMSNorm(name="ffn_norm"), x, lam), "gate_up")
         down = self._linear("down", residual_scale)(RMSNorm(name="ffn_sub_norm"), gate_up, lam, gated=True)
@@ -187,8 +191,8 @@ class Transformer(nn.Module):
     """Token ids [B, T, 1 + smear] (``with_preceding``) to next-token logits [B, T, V], and the cache.
 
     The embeddings of the ``smear`` tokens before a token, each under a gain of its own, are added to the token's: a
-    layer can then match pairs and triples of tokens at once, which is what copying needs. Of the seven arguments,
-    ``cache`` and ``slot`` are for decoding, ``lam`` and ``probe`` for training.
+    layer can then match pairs and triples of tokens at once, which is what copying needs. Of the nine arguments,
+    ``cache`` and ``slot`` are for decoding, those from ``lam`` on for training.
     """
 
     model: Model
@@ -196,7 +200,7 @@ class Transformer(nn.Module):
     @nn.compact
     def __call__(
         self, tokens: Array, positions: Array, mask: Array, cache: Any, slot: Array, lam: Array | None, probe: Any,
-        following: Array | None = None,
+        following: Array | None = None, asked: Array | None = None,
     ) -> Any:  # fmt: skip
         model, dtype = self.model, quant.float_type(quant.operand_of(self.model))
         embedding = self.param("embedding", nn.initializers.normal(model.width**-0.5), (VOCAB_SIZE, model.width))
@@ -205,6 +209,8 @@ class Transformer(nn.Module):
             smear = self.param("smear", nn.initializers.normal(0.5 * model.width**0.5), (model.smear, model.width))
         x = _embedded(tokens, embedding, smear)
         in_cpp = mask.ndim == 2  # segments
+        if in_cpp:
+            x = jnp.where(mask[..., None] != 0, x, 0.0)
         block = Block if in_cpp and not model.remat else nn.remat(Block, prevent_cse=False, policy=_REMAT[model.remat])
         layers = nn.scan(
             block,
@@ -216,7 +222,7 @@ class Transformer(nn.Module):
         )(model, name="layers")
         shared = Shared(
             turns=_turns(positions, model), mask=None if in_cpp else mask, segments=mask if in_cpp else None,
-            slot=slot, lam=lam, probe=probe, tokens=tokens[..., 0], positions=positions, start=x,
+            slot=slot, lam=lam, probe=probe, tokens=tokens[..., 0], positions=positions, start=x, asked=asked,
         )  # fmt: skip
         (x, cache, _), _ = layers((x, cache, jnp.int32(0)), shared)
         x = RMSNorm(name="final_norm")(x)
@@ -293,7 +299,8 @@ def apply(
     ``segments`` numbers the examples packed into a row, each attending to itself alone; 0 is padding. The keyword
     arguments, which make nine of six, are for measuring the precision signals: with ``taps`` (``zero_taps``),
     ``answers`` (True on positions whose next token is a target) and ``sources`` (True on positions that an answer reads
-    from), the gradient with respect to ``taps`` holds what the signals are made of.
+    from), the gradient with respect to ``taps`` holds what the signals are made of. Native layers give logits at
+    ``answers`` alone, where there are any.
     """
     return _outputs(params, precision, tokens, segments, model, lam, (taps, answers, sources), None)
 
@@ -336,6 +343,7 @@ def _outputs(params, precision, tokens, segments, model, lam, watched, following
         lam,
         probe,
         following,
+        answers if model.layers == "native" else None,
     )
     return result
 
@@ -359,8 +367,9 @@ def apply_cached(
     """Logits of T new tokens, and the cache with their keys and values from ``slot`` on.
 
     ``weights`` are those of ``quant.materialise`` or packed, ``tokens`` those of ``with_preceding``; what ``mask`` lets
-    a token see are the slots from the first of its sequence up to its own. Seven arguments: weights, model, the two
-    parts of the cache, and what is to be known of each new token.
+    a token see are the slots from the first of its sequence up to its own. Nothing is asked of a sequence whose
+    position is negative: it has ended. Seven arguments: weights, model, the two parts of the cache, and what is to be
+    known of each new token.
     """
     stack = native.stack_of(weights["layers"], model) if model.layers == "native" else None
     if stack is None:

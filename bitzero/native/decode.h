@@ -21,6 +21,7 @@ struct Decoding {
   const float *x, *extra;
   const int32_t *first, *positions;  // first slot of a sequence that holds a token; place of each new token in its own
   std::vector<Weights> weights;      // four of each layer
+  std::vector<int32_t> live;         // the sequences that have not ended
   std::vector<LayerGains> gains;
   float *keys, *values, *recent, *out;
 
@@ -32,7 +33,7 @@ struct Decoding {
     Normed norm{gain, of.k, gated, integer, lam, floor};
     float r[kBlock], d[kBlock];
     for (long i = 0; i < rows; i += kBlock)
-      of.rows(norm, from + i * of.k * (1 + gated), std::min<long>(kBlock, rows - i), r, d, to + i * of.n);
+      of.rows(norm, from + i * of.k * (1 + gated), nullptr, std::min<long>(kBlock, rows - i), r, d, to + i * of.n);
   }
   // The convolution on the rows of one sequence, in place; `recent` keeps the last inputs. `room` holds reach + fresh rows.
   void convolve(const LayerGains& of, long layer, long sequence, float* qkv, float* room) const {
@@ -94,34 +95,38 @@ struct Decoding {
       for (long i = 0; i < heads.d; i += kLanes)
         store(to + i, load(to + i) + scores[s] * inverse * load(v + s * pitch + i));
   }
-  // Sequences [from, to) through all layers.
+  // Live sequences number [from, to) through all layers.
   void run(long from, long to) const {
     long rows = (to - from) * fresh, n = heads.width(), own = heads.heads * heads.d;
     float *now = scratch(3, rows * (2 * width + n + own + 2 * hidden) + (reach + fresh) * n), *qkv = now + rows * width,
           *attended = qkv + rows * n, *wide = attended + rows * own, *back = wide + rows * 2 * hidden,
           *room = back + rows * width;
-    const float* start = x + from * fresh * width;
-    std::memcpy(now, start, rows * width * sizeof(float));
-    auto add = [&](const float* more, float times) {
-      for (long i = 0; i < rows * width; i += kLanes) store(now + i, load(now + i) + load(more + i) * times);
+    const long size = fresh * width;
+    for (long i = from; i < to; i++) std::memcpy(now + (i - from) * size, x + live[i] * size, size * sizeof(float));
+    auto add = [&](const float* more) {
+      for (long i = 0; i < rows * width; i += kLanes) store(now + i, load(now + i) + load(more + i));
     };
     for (long layer = 0; layer < layers; layer++) {
       const LayerGains& of = gains[layer];
       const Weights* w = &weights[4 * layer];
-      if (of.skip) add(start, *of.skip);
+      for (long i = from; of.skip && i < to; i++) {
+        float* mine = now + (i - from) * size;
+        const float* start = x + live[i] * size;
+        for (long j = 0; j < size; j += kLanes) store(mine + j, load(mine + j) + load(start + j) * *of.skip);
+      }
       linear(w[0], of.attn, of.lam, false, now, rows, qkv);
       for (long i = from; i < to; i++) {
         float* mine = qkv + (i - from) * fresh * n;
-        if (of.conv) convolve(of, layer, i, mine, room);
-        attend(of, layer, i, mine, attended + (i - from) * fresh * own);
+        if (of.conv) convolve(of, layer, live[i], mine, room);
+        attend(of, layer, live[i], mine, attended + (i - from) * fresh * own);
       }
       linear(w[1], of.attn_sub, of.lam, false, attended, rows, back);
-      add(back, 1.f);
+      add(back);
       linear(w[2], of.ffn, of.lam, false, now, rows, wide);
       linear(w[3], of.ffn_sub, of.lam, true, wide, rows, back);
-      add(back, 1.f);
+      add(back);
     }
-    std::memcpy(out + from * fresh * width, now, rows * width * sizeof(float));
+    for (long i = from; i < to; i++) std::memcpy(out + live[i] * size, now + (i - from) * size, size * sizeof(float));
   }
 };
 
@@ -154,10 +159,14 @@ ffi::Error decode_layers(ffi::ThreadPool pool, F32 x, F32 cos, F32 sin, F32 extr
     run.weights[part].read(codes[part % 4]->typed_data() + layer * n * k, scales[part % 4]->typed_data() + layer * n, n,
                            k, integer);
   });
-  long shares = 2 * pool.num_threads();
-  long each = std::max<long>(1, std::min<long>(kBlock / fresh, (batch + shares - 1) / shares));  // sequences of a part
-  in_parts(pool, (batch + each - 1) / each,
-           [&, &run = run](int part) { run.run(part * each, std::min(batch, (part + 1) * each)); });
+  run.live.clear();
+  for (long i = 0; i < batch; i++)
+    if (run.positions[(i + 1) * fresh - 1] >= 0) run.live.push_back(i);
+    else std::memset(run.out + i * fresh * run.width, 0, fresh * run.width * sizeof(float));
+  long going = run.live.size(), shares = 2 * pool.num_threads();
+  long each = std::max<long>(1, std::min<long>(kBlock / fresh, (going + shares - 1) / shares));  // sequences of a part
+  in_parts(pool, (going + each - 1) / each,
+           [&, &run = run](int part) { run.run(part * each, std::min(going, (part + 1) * each)); });
   return ffi::Error::Success();
 }
 

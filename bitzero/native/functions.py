@@ -205,7 +205,8 @@ def decode_layers(
     """T new tokens of each sequence through all layers, and the cache with them from ``slot`` on; no gradient.
 
     A sequence has its tokens in the slots from ``first`` on. ``extra`` is added to the values. What comes out for
-    padding before ``first`` means nothing. Eight arguments: the layers, and each array by itself.
+    padding before ``first`` means nothing, and a sequence whose last position is negative has ended: it is passed over.
+    Eight arguments: the layers, and each array by itself.
     """
     empty = jnp.zeros((0,))
     given = [empty if a is None else a for a in (stack.skip, stack.conv, stack.query, stack.lam)]

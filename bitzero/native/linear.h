@@ -5,6 +5,40 @@
 
 namespace {
 
+// Rows of a matrix that hold anything but zeros, in blocks. Padding has none, nor has what no answer depends on, and a
+// product with nothing is nothing: they are left out, and the same numbers come out.
+struct LiveRows {
+  std::vector<int32_t> at;
+  long rows = 0;
+
+  void find(const float* x, long count, long width) {
+    rows = count;
+    at.clear();
+    for (long i = 0; i < rows; i++) {
+      const float* row = x + i * width;
+      for (long j = 0; j < width; j++)
+        if (row[j] != 0) {  // a NaN is something
+          at.push_back(i);
+          break;
+        }
+    }
+  }
+  long blocks() const { return std::max<long>(1, ((long)at.size() + kBlock - 1) / kBlock); }
+  long count(long block) const { return std::min<long>(kBlock, (long)at.size() - block * kBlock); }
+  const int32_t* block(long block) const { return at.data() + block * kBlock; }
+  // Calls visit(row) for every row of zeros from the end of the block before to the end of this one.
+  template <class Visit>
+  void dead(long block, Visit visit) const {
+    const int32_t *live = this->block(block), *last = live + count(block);
+    long row = block ? live[-1] + 1 : 0, end = block + 1 < blocks() ? last[-1] + 1 : rows;
+    for (; row < end; row++)
+      if (live < last && *live == row) live++;
+      else visit(row);
+  }
+};
+// Whether they follow one another.
+bool adjacent(const int32_t* at, long count) { return count < 2 || at[count - 1] - at[0] == count - 1; }
+
 // What a linear layer reads: h = x, or ReLU²(gate)·up of x = [gate, up]; n = h/RMS(h)·gain; q its integers.
 struct Normed {
   const float* gain;
@@ -92,12 +126,12 @@ struct Weights {
     panels.resize(n * k);
     pack(codes, 1, k, k, n, panels.data());
   }
-  // y = Q(n)·codesᵀ·scale of up to kBlock rows of x; also 1/RMS and δ of each.
-  void rows(const Normed& norm, const float* x, long count, float* r, float* d, float* y) const {
+  // y = Q(n)·codesᵀ·scale of up to kBlock rows of x: those of numbers at[i], or the first ones; also 1/RMS and δ of each.
+  void rows(const Normed& norm, const float* x, const int32_t* at, long count, float* r, float* d, float* y) const {
     float *a = scratch(1, kBlock * k + k + kBlock * n), *room = a + kBlock * k;
     uint8_t* small = reinterpret_cast<uint8_t*>(a);
     for (long i = 0; i < count; i++) {
-      const float* h = norm.hidden(x + i * (norm.gated ? 2 * k : k), room);
+      const float* h = norm.hidden(x + (at ? at[i] : i) * (norm.gated ? 2 * k : k), room);
       std::tie(r[i], d[i]) = norm.scales(h);
       if (bytes) norm.bytes(h, r[i], d[i], small + i * k);
       else norm.operand(h, r[i], d[i], 1.f, a + i * k, kTileCols);
@@ -123,11 +157,23 @@ ffi::Error normed_forward(ffi::ThreadPool pool, F32 x, F32 gain, F32 codes, F32 
   long n = codes.dimensions()[0], k = codes.dimensions()[1], rows = rms->element_count(), width = gated ? 2 * k : k;
   Normed norm{gain.typed_data(), k, gated, integer, lam.typed_data()[0], floor};
   static thread_local Weights weights;
+  static thread_local LiveRows live;
   weights.read(codes.typed_data(), scale.typed_data(), n, k, integer);
-  in_parts(pool, (rows + kBlock - 1) / kBlock, [&, &weights = weights](int block) {
-    long first = block * kBlock, count = std::min<long>(kBlock, rows - first);
-    weights.rows(norm, x.typed_data() + first * width, count, rms->typed_data() + first, delta->typed_data() + first,
-                 y->typed_data() + first * n);
+  live.find(x.typed_data(), rows, width);
+  in_parts(pool, live.blocks(), [&, &weights = weights, &live = live](int block) {
+    long count = live.count(block);
+    const int32_t* at = live.block(block);
+    live.dead(block, [&](long row) {
+      std::memset(y->typed_data() + row * n, 0, n * sizeof(float));
+      rms->typed_data()[row] = 1.f / std::sqrt(kEps), delta->typed_data()[row] = floor * (1.f / 127);
+    });
+    float r[kBlock], d[kBlock], *apart = scratch(2, kBlock * n);
+    bool direct = count && adjacent(at, count);
+    weights.rows(norm, x.typed_data(), at, count, r, d, direct ? y->typed_data() + at[0] * n : apart);
+    for (long i = 0; i < count; i++) {
+      rms->typed_data()[at[i]] = r[i], delta->typed_data()[at[i]] = d[i];
+      if (!direct) std::memcpy(y->typed_data() + at[i] * n, apart + i * n, n * sizeof(float));
+    }
   });
   return ffi::Error::Success();
 }
@@ -138,34 +184,38 @@ ffi::Error normed_backward(ffi::ThreadPool pool, F32 x, F32 gain, F32 codes, F32
                            int64_t sequence, int64_t every) {
   long n = codes.dimensions()[0], k = codes.dimensions()[1], rows = rms.element_count(), width = gated ? 2 * k : k;
   Normed norm{gain.typed_data(), k, gated, integer, lam.typed_data()[0], floor};
-  long blocks = (rows + kBlock - 1) / kBlock;
-  int parts = parts_of(pool, blocks);
+  static thread_local LiveRows live;
+  live.find(g.typed_data(), rows, n);
+  int parts = parts_of(pool, live.blocks());
   const long size = n * k + 2 * k + kLanes;
   float *panels = scratch(0, n * k), *sums = scratch(2, parts * size);
   pack(codes.typed_data(), k, 1, n, k, panels, scale.typed_data());
-  in_parts(pool, parts, [&](int part) {
+  in_parts(pool, parts, [&, &live = live](int part) {
     float* a = scratch(1, kBlock * (3 * k + n));
-    float *h = a + kBlock * k, *dn = h + kBlock * k, *last = dn + kBlock * k;
+    float *h = a + kBlock * k, *dn = h + kBlock * k, *apart = dn + kBlock * k;
     float *own = sums + part * size, *own_gain = own + n * k, *own_square = own_gain + k;
     std::memset(own, 0, size * sizeof(float));
-    for (long block = blocks * part / parts; block < blocks * (part + 1) / parts; block++) {
-      long first = block * kBlock, count = std::min<long>(kBlock, rows - first), padded = round_up(count, kTileRows);
-      const float* grad = g.typed_data() + first * n;
+    for (long block = live.blocks() * part / parts; block < live.blocks() * (part + 1) / parts; block++) {
+      long count = live.count(block), padded = round_up(count, kTileRows);
+      const int32_t* at = live.block(block);
+      live.dead(block, [&](long row) { std::memset(dx->typed_data() + row * width, 0, width * sizeof(float)); });
       for (long i = 0; i < count; i++) {
-        const float* row = norm.hidden(x.typed_data() + (first + i) * width, h + i * k);
+        const float* row = norm.hidden(x.typed_data() + at[i] * width, h + i * k);
         if (row != h + i * k) std::memcpy(h + i * k, row, k * sizeof(float));
-        float d = delta.typed_data()[first + i];
-        norm.operand(h + i * k, rms.typed_data()[first + i], d, d, a + i * kTileCols, kBlock * kTileCols);
+        float d = delta.typed_data()[at[i]];
+        norm.operand(h + i * k, rms.typed_data()[at[i]], d, d, a + i * kTileCols, kBlock * kTileCols);
       }
-      if (count < padded) {  // the rows after the last are not there to be read
-        std::memcpy(last, grad, count * n * sizeof(float));
-        std::memset(last + count * n, 0, (padded - count) * n * sizeof(float));
+      const float* grad = apart;
+      if (count == padded && adjacent(at, count)) grad = g.typed_data() + (count ? at[0] : 0) * n;
+      else {  // the rows after the last are not there to be read
+        for (long i = 0; i < count; i++) std::memcpy(apart + i * n, g.typed_data() + at[i] * n, n * sizeof(float));
+        std::memset(apart + count * n, 0, (padded - count) * n * sizeof(float));
       }
-      product<false>(count < padded ? last : grad, n, 1, panels, kTileCols, n, dn, k, padded, k, n);
+      product<false>(grad, n, 1, panels, kTileCols, n, dn, k, padded, k, n);
       for (long j = 0; j < k; j += kTileCols)  // sums in panels too: their tiles are read and written once a block
         product<true>(grad, 1, n, a + j * kBlock, kTileCols, 0, own + j * n, kTileCols, n, kTileCols, count);
       for (long i = 0; i < count; i++) {
-        long row = first + i;
+        long row = at[i];
         bool any = norm.back(dn + i * k, h + i * k, rms.typed_data()[row], x.typed_data() + row * width, own_gain,
                              dx->typed_data() + row * width);
         if (!any || !every || row / sequence % every) continue;

@@ -109,7 +109,7 @@ def decode(
         done |= token == EOS
         at = p + i
         seen = (jnp.arange(slots) <= at)[None] & valid
-        where = jax.lax.dynamic_slice_in_dim(positions, at, 1, axis=1)
+        where = jnp.where(done[:, None], -1, jax.lax.dynamic_slice_in_dim(positions, at, 1, axis=1))
         recent = jnp.concatenate([token[:, None], recent], axis=1)  # newest first
         logits, cache = transformer.apply_cached(weights, recent[:, None], where, seen[:, None], cache, at, model)
         return i + 1, logits[:, 0], cache, recent[:, : model.smear], tokens, logprobs, done

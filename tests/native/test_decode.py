@@ -1,6 +1,7 @@
 """Decoding with layers in C++ beside XLA's: logits and cache of prompts of several lengths and of what follows."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -73,6 +74,22 @@ def test_decoding_is_that_of_xla(model, kind):
         off = np.abs(np.asarray(got) - np.asarray(expected))[rows] / float(jnp.max(jnp.abs(expected)))
         assert off.max() < at and off.mean() < at / 10, (kind, off.max(), off.mean())
     assert float(jnp.mean(jnp.argmax(got_logits, -1)[held] == jnp.argmax(want, -1)[held])) > 0.95
+
+
+def test_what_has_ended_is_passed_over():
+    """The others go on with the same bits, and the cache of what has ended stays as it was."""
+    model = dataclasses.replace(OURS, layers="native")
+    weights, ended = materialised(model, "ternary"), jnp.asarray([False, True, True, False, True])
+    tokens = jnp.asarray(np.random.default_rng(0).integers(20, 512, (len(ended), PROMPT)))
+    segments, found = jnp.ones_like(tokens), []
+    mask, read = transformer.causal_mask(segments), with_preceding(tokens, segments, model.smear)
+    for places in (positions_of(segments), jnp.where(ended[:, None], -1, positions_of(segments))):
+        step = functools.partial(apply_cached, weights, mask=mask, slot=jnp.int32(0), model=model)
+        found.append(step(read, places, cache=empty_cache(model, len(ended), PROMPT)))
+    (want, want_cache), (got, cache) = found
+    np.testing.assert_array_equal(got[~ended], want[~ended])
+    np.testing.assert_array_equal(cache.key[:, ~ended], want_cache.key[:, ~ended])
+    assert not np.asarray(cache.key[:, ended]).any() and np.asarray(want_cache.key[:, ended]).any()
 
 
 def test_packed_weights_go_by_xla():

@@ -75,6 +75,31 @@ def test_ternary_codes_give_the_bits_of_any_integers(n, k, gated, rows):
     np.testing.assert_array_equal(by(codes)[:, 1:], by(codes.at[0, 0].set(2.0))[:, 1:])
 
 
+@pytest.mark.parametrize("integer", [True, False])
+@pytest.mark.parametrize(
+    "live", [(), (0,), (130,), (3, 4, 5, 60, 61, 99), tuple(range(0, 131, 2)), tuple(range(7, 120))]
+)
+def test_rows_of_zeros_are_passed_over(live, integer):
+    """What is left has the bits it has by itself; of zeros come zeros, but where a gradient came in."""
+    n, k, rows, at = 64, 32, 131, np.array(live, int)
+    codes = jnp.asarray(RNG.integers(-1, 2, (n, k)), jnp.float32)
+    form = functions.Form(gated=False, integer=integer, floor=quant.FLOOR, sequence=rows, every=1)
+    zeros = lambda width: jnp.zeros((rows, width)).at[at].set(normal(len(at), width))
+    x, g, gain = zeros(k), zeros(n), 1 + 0.1 * normal(k)
+    layer = lambda x, gain, w: functions.normed_linear(form, x, gain, w, w, jnp.ones(n), jnp.float32(1), jnp.zeros(k))
+    y, back = jax.vjp(layer, x, gain, codes)
+    dx, *sums = back(g)
+    want_y, want_back = jax.vjp(layer, x[at], gain, codes)
+    want_dx, *want_sums = want_back(g[at])
+    for got, want in ((y, want_y), (dx, want_dx)):
+        np.testing.assert_array_equal(got[at], want)
+        assert not np.delete(np.asarray(got), at, axis=0).any()
+    for got, want in zip(sums, want_sums, strict=True):
+        np.testing.assert_allclose(got, want, atol=1e-5 * float(jnp.max(jnp.abs(want), initial=1.0)))
+    if 100 not in live:  # 1/RMS of nothing is that of the small number under the root
+        np.testing.assert_allclose(back(g.at[100].set(1.0))[0][100], codes.sum(0) * gain * 1e3, rtol=1e-4, atol=1e-2)
+
+
 def attention_by_xla(qkv, extra, gains, tap, *, segments, turns, watched, heads, groups, norm):
     b, t, width = qkv.shape
     size = width // (heads + 2 * groups)
