@@ -59,8 +59,8 @@ def test_a_whole_number_may_stand_for_a_number():
         ({"model__compute": "f64"}, "config.model.compute must be one of auto, f32, bf16, int8; it is 'f64'"),
         (
             {"selfplay__min_sigma": 0.0},
-            "config.selfplay.min_sigma=0.0 and temperature=1.0 must be above 0: rewards are divided by one, and "
-            "rollouts are drawn at the other",
+            "config.selfplay.min_sigma=0.0, temperature=1.0 and answer_temperature=1.0 must be above 0: rewards are "
+            "divided by the first, and rollouts are drawn at the others",
         ),
         ({"optimiser__microbatches": 5}, "config.optimiser.microbatches=5 must divide warmup.batch_size=32"),
         ({"optimiser__microbatches": 32}, "config.optimiser.microbatches=32 must divide selfplay.supervised_batch=48"),

@@ -81,10 +81,11 @@ def _shape_problems(cfg: Config) -> Iterator[str]:
         yield f"config.selfplay.rollout_parts={play.rollout_parts} must divide num_tasks × group_size={rollouts}"
     if cfg.eval.batch_size % max(cfg.eval.parts, 1):
         yield f"config.eval.parts={cfg.eval.parts} must divide batch_size={cfg.eval.batch_size}"
-    if play.steps and not (play.min_sigma > 0 and play.temperature > 0):
+    if play.steps and not min(play.min_sigma, play.temperature, play.answer_temperature) > 0:
         yield (
-            f"config.selfplay.min_sigma={play.min_sigma} and temperature={play.temperature} must be above 0: "
-            "rewards are divided by one, and rollouts are drawn at the other"
+            f"config.selfplay.min_sigma={play.min_sigma}, temperature={play.temperature} and "
+            f"answer_temperature={play.answer_temperature} must be above 0: rewards are divided by the first, and "
+            "rollouts are drawn at the others"
         )
     if play.seed_tasks > play.ring:
         yield f"config.selfplay.seed_tasks={play.seed_tasks} must fit selfplay.ring={play.ring}"

@@ -97,7 +97,10 @@ class SelfPlay:
     dev_items: int = 99  # dev questions a kind in such a reading
     lr: float = 1e-4  # latents move discretely: α/2 to a flip
     lr_flat: float = 1.0  # share of its steps after which the learning rate falls linearly to 0
-    temperature: float = 1.0
+    temperature: float = 1.0  # at which proposals are drawn, and the distribution that the proposer is trained as
+    answer_temperature: float = (
+        1.0  # likewise answers and the solver: below 1 what is learned from is nearer the greedy
+    )
     entropy: float = 1e-3
     kl: float = 0.0  # weight of KL to the integers frozen at self-play start
     max_weight: float = 2.0  # cap of exp(train − sampler)
@@ -159,7 +162,7 @@ class Tasks:
     mastery_items: int = 200  # and at λ = 1, where it decides what is mastered
     guarded: int = 400  # held-out programs of a level and split that no proposal may behave like
     workers: int = 0  # generator processes; 0: one, and more while the trainer waits for them, within the cores
-    nice: int = 19  # their niceness: an idle core is theirs, and the trainer waits where that is not enough
+    nice: int = 19  # their niceness; 19: an idle core is theirs, and the trainer waits where that is not enough
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

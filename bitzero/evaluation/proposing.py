@@ -107,7 +107,7 @@ def _is_learnable(solver: Solver, accepted: Sequence[Verdict], sandbox: Sandbox)
     if not tasks:
         return np.zeros(0, bool)
     play = solver.cfg.selfplay
-    answers = questions.ask(solver, tasks, samples=play.group_size, temperature=play.temperature, seed=3)
+    answers = questions.ask(solver, tasks, samples=play.group_size, temperature=play.answer_temperature, seed=3)
     rate = questions.correct_answers(sandbox, tasks, answers, solver.kinds).mean(axis=1)
     return (rate > 0) & (rate < 1)
 

@@ -19,6 +19,7 @@ from bitzero.generator.orders import BatchOrder
 from bitzero.generator.wire import send_answer
 
 MEMORY = 2 << 30  # bytes of address space a worker may have
+IDLE = 19  # the last niceness
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -51,6 +52,17 @@ def answer_question(cfg: Config, question: dict[str, Any]) -> tuple[dict[str, An
             raise ValueError(f"no answer to {what!r}")
 
 
+def _give_way(niceness: int) -> None:
+    """Lowers the process's priority; the last niceness also means what is idle and nothing else, where Linux has that.
+
+    Threads of the trainer that wake up for a part of a pass then take the core at once. From a worker that was merely
+    nice they got it a time slice later, when the part was long done by the other thread.
+    """
+    os.nice(niceness)
+    if niceness >= IDLE and hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+
+
 def serve() -> None:
     """The worker process: questions on standard input until it ends. Ctrl-C is for the trainer, not for it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -58,7 +70,7 @@ def serve() -> None:
     questions, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr
     cfg = configuration.freeze(json.loads(questions.readline()))
-    os.nice(cfg.tasks.nice)
+    _give_way(cfg.tasks.nice)
     for line in questions:
         try:
             head, arrays = answer_question(cfg, json.loads(line))

@@ -68,7 +68,7 @@ def _rollout_program(cfg: Config, state: TrainState) -> Program:
     sp, weights = cfg.selfplay, materialised(cfg, state)
     prompts = _shape((sp.num_tasks * sp.group_size, cfg.tasks.prompt), jnp.uint16)
     named = {
-        "model": cfg.model, "max_new": cfg.tasks.completion, "temperature": sp.temperature,
+        "model": cfg.model, "max_new": cfg.tasks.completion, "temperature": sp.answer_temperature,
         "parts": rollout_parts(cfg),
     }  # fmt: skip
     return Program(

@@ -204,7 +204,7 @@ def solve(key: PRNGKeyArray, weights: dict[str, Any], slots: Slots, cfg: Config)
     prompts = jnp.repeat(slots.prompt, cfg.selfplay.group_size, axis=0)
     return rollout.sample(
         key, weights, prompts, cfg.model,
-        max_new=cfg.tasks.completion, temperature=cfg.selfplay.temperature, parts=rollout_parts(cfg),
+        max_new=cfg.tasks.completion, temperature=cfg.selfplay.answer_temperature, parts=rollout_parts(cfg),
     )  # fmt: skip
 
 

@@ -261,15 +261,19 @@ def _role_terms(
     counts: dict[str, Float[Array, ""]],
     cfg: Config,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """Policy loss of one role, and its other terms: what both roles have of a name adds up to the whole."""
+    """Policy loss of one role, and its other terms: what both roles have of a name adds up to the whole.
+
+    The policy is the distribution that was sampled, that of the role's temperature.
+    """
     prompt, rows = played.prompt, played.rollout
+    temperature = cfg.selfplay.answer_temperature if role == "solve" else cfg.selfplay.temperature
     tokens = jnp.concatenate([prompt, rows.tokens], axis=1)
     segments = jnp.int32(tokens != PAD)
     forward = functools.partial(transformer.apply, tokens=tokens, segments=segments, model=cfg.model)
     window = lambda logits: logits[:, prompt.shape[1] - 1 : -1]  # the logits that drew the completion
     answers = jnp.pad(rows.mask, ((0, 0), (prompt.shape[1] - 1, 1)))
     read = forward(params, state.precision, taps=taps, answers=answers, sources=sources_of(tokens, answers))
-    logits = jax.nn.log_softmax(without_pad(window(read)))
+    logits = jax.nn.log_softmax(without_pad(window(read)) / temperature)
     logp = jnp.take_along_axis(logits, rows.tokens[..., None], axis=-1)[..., 0]
     loss, weight = policy_loss(logp, rows.logprobs, rows.mask, played.advantage, cfg.selfplay.max_weight)
     entropy = -jnp.sum(jnp.exp(logits) * logits, axis=-1)
@@ -280,7 +284,7 @@ def _role_terms(
     if role == "solve" and cfg.selfplay.own_answers > 0:
         terms["loss/own_answers"] = _masked_mean(-logp, rows.mask & played.target[:, None], counts["own"])
     if cfg.selfplay.kl > 0:
-        frozen = jax.nn.log_softmax(without_pad(window(forward(state.reference, state.precision))))
+        frozen = jax.nn.log_softmax(without_pad(window(forward(state.reference, state.precision))) / temperature)
         kl = jnp.sum(jnp.exp(logits) * (logits - frozen), axis=-1)
         terms["loss/kl"] = _masked_mean(kl, rows.mask, counts["played"])
     return loss, terms

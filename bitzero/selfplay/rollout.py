@@ -27,8 +27,8 @@ def sample(
     """Completions of left-padded prompts, at most ``max_new`` tokens; temperature 0 is greedy. PAD is never drawn.
 
     ``weights`` come from ``quant.materialise``. The log-probs are those of the distribution drawn from (of greedy
-    tokens, at temperature 1), so that exp(train − sampler) corrects for a temperature too. In ``parts``, a number that
-    divides the rows, one after the other: a cache for one part, and the same samples but for rounding.
+    tokens, at temperature 1). In ``parts``, a number that divides the rows, one after the other: a cache for one part,
+    and the same samples but for rounding.
     """
     if parts == 1:
         logits, cache = prefill(weights, prompts, model, max_new=max_new)

@@ -92,6 +92,16 @@ def test_a_worker_that_is_killed_changes_nothing(stream):
     assert same(stream.take_batch(ORDER), expected)
 
 
+@pytest.mark.parametrize("nice, policy", [(19, os.SCHED_IDLE), (5, os.sched_getscheduler(0))])
+def test_a_worker_takes_what_is_idle(nice, policy):
+    with Stream(with_workers(1, nice=nice)) as stream:
+        stream.take_batch(ORDER)
+        process = stream._workers[0].process
+        assert process is not None
+        assert os.sched_getscheduler(process.pid) == policy
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) == nice
+
+
 def test_no_worker_outlives_its_stream():
     stream = Stream(with_workers(2))
     stream.take_batch(ORDER)

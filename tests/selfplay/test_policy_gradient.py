@@ -35,7 +35,15 @@ GOLDEN = dataclasses.replace(
     BANDIT,
     model=dataclasses.replace(SMALL, weights="full"),
     selfplay=dataclasses.replace(
-        BANDIT.selfplay, entropy=0.3, kl=0.7, supervised=0.6, proposer=1.7, own_answers=0.4, max_weight=2.0
+        BANDIT.selfplay,
+        entropy=0.3,
+        kl=0.7,
+        supervised=0.6,
+        proposer=1.7,
+        own_answers=0.4,
+        max_weight=2.0,
+        temperature=1.25,
+        answer_temperature=0.5,
     ),
 )
 init_state = jax.jit(warmup.init_state, static_argnums=0)
@@ -84,7 +92,8 @@ def by_hand(logits, reference):
     sp, steep = GOLDEN.selfplay, np.zeros(logits.shape)
     one_hot = np.eye(logits.shape[-1])
     no_pad = lambda rows: np.where(np.arange(rows.shape[-1]) == PAD, -1e9, rows)  # which is never drawn
-    lp, lq = (log_softmax(no_pad(np.asarray(rows[:4], np.float64)))[ROWS, AT] for rows in (logits, reference))
+    heat = np.array([1.25, 1.25, 0.5, 0.5])[:, None, None]  # of the roles
+    lp, lq = (log_softmax(no_pad(np.asarray(rows[:4], np.float64)) / heat)[ROWS, AT] for rows in (logits, reference))
     p, logp = np.exp(lp), np.take_along_axis(lp, WRITTEN[..., None], axis=-1)[..., 0]
     entropy, kl = -np.sum(p * lp, axis=-1), np.sum(p * (lp - lq), axis=-1)
     weight = np.minimum(RATIO, 2.0)
@@ -103,7 +112,7 @@ def by_hand(logits, reference):
     slope += sp.entropy * p * (lp + entropy[..., None]) * MASK[..., None] / per_role
     slope += sp.kl * p * (lp - lq - kl[..., None]) * MASK[..., None] / 11
     slope += sp.own_answers * TARGET[:, None, None] * (p - one_hot[WRITTEN]) / 3
-    np.add.at(steep, (ROWS, AT), slope)
+    np.add.at(steep, (ROWS, AT), slope / heat)
     target, following = np.arange(3, 6), np.asarray(items().tokens[0, 4:7], int)
     lp = log_softmax(logits[4])[target]
     terms["loss/supervised"] = -np.mean(lp[np.arange(3), following])
