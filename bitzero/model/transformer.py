@@ -155,7 +155,10 @@ class Block(nn.Module):
             before = jnp.zeros((b, model.conv - 1, qkv.shape[-1])) if cache is None else cache.recent[layer]
             if cache is not None:
                 cache = keep_recent(cache, jnp.concatenate([before, qkv], axis=1)[:, t:], layer)
-            qkv = convolve(qkv, before, taps, shared.positions)
+            if shared.segments is not None:
+                qkv = functions.convolve(qkv, taps, shared.positions)
+            else:
+                qkv = convolve(qkv, before, taps, shared.positions)
         more = self._value_embeddings(shared.tokens) if model.value_embeddings else None
         gain = None
         if model.qk_norm:

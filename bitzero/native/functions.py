@@ -1,8 +1,9 @@
 """What ``layer.cpp`` computes, as JAX functions with gradients; f32 on a CPU, once ``build.load`` has been called.
 
 ``normed_linear`` is RMSNorm (arXiv 1910.07467), the rounding of its result to int8 (arXiv 2402.17764) and a linear
-layer; ``attend`` is QK-norm, rotation and causal attention within each example of a packed row; ``answer_losses`` is
-the output layer and its cross-entropy where something is asked. They are what ``model.quant``, ``model.attention`` and
+layer; ``attend`` is QK-norm, rotation and causal attention within each example of a packed row, ``convolve`` what may
+come before it; ``answer_losses`` is the output layer and its cross-entropy where something is asked. They are what
+``model.quant``, ``model.attention`` and
 ``selfplay.objective`` compute, up to the order of sums. ``decode_layers`` is what sampling does with all layers. Every
 width is a multiple of ``MULTIPLE``.
 """
@@ -146,6 +147,29 @@ def _attend_backward(form, residuals, g):
 
 
 attend.defvjp(_attend_forward, _attend_backward)
+
+
+@jax.custom_vjp
+def convolve(
+    x: Float[Array, "B T N"], taps: Float[Array, "lags N"], positions: Int[Array, "B T"]
+) -> Float[Array, "B T N"]:
+    """x_t + Σ_i taps_i ⊙ x_{t−i} within each example, whose ``positions`` count from 0 (arXiv 2512.17351)."""
+    return _convolve_forward(x, taps, positions)[0]
+
+
+def _convolve_forward(x, taps, positions):
+    """The result, and what the backward pass needs."""
+    return jax.ffi.ffi_call("bitzero_convolve_forward", _f32(*x.shape))(x, taps, positions), (x, taps, positions)
+
+
+def _convolve_backward(residuals, g):
+    """The cotangents of x and taps."""
+    x, taps, positions = residuals
+    call = jax.ffi.ffi_call("bitzero_convolve_backward", (_f32(*x.shape), _f32(*taps.shape)))
+    return *call(x, taps, positions, g), np.zeros(positions.shape, jax.dtypes.float0)
+
+
+convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
 @jax.custom_vjp

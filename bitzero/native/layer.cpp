@@ -3,6 +3,7 @@
 
 #include "answers.h"
 #include "attention.h"
+#include "convolve.h"
 #include "decode.h"
 #include "linear.h"
 #include "muon.h"
@@ -25,6 +26,11 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(bitzero_attend_backward, attend_backward,
                                   .Arg<F32>().Arg<S32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>().Ret<F32>()
                                   .Ret<F32>().Ret<F32>().Attr<int64_t>("heads").Attr<int64_t>("groups")
                                   .Attr<bool>("norm"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bitzero_convolve_forward, convolve_forward,
+                              ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<S32>().Ret<F32>());
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bitzero_convolve_backward, convolve_backward,
+                              ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<S32>().Arg<F32>()
+                                  .Ret<F32>().Ret<F32>());
 XLA_FFI_DEFINE_HANDLER_SYMBOL(bitzero_newton_schulz, newton_schulz,
                               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>()
                                   .Ret<F32>().Ret<F32>().Ret<F32>().Ret<F32>().Attr<int64_t>("steps").Attr<float>("c0").Attr<float>("c1").Attr<float>("c2"));

@@ -9,7 +9,7 @@ import optax.contrib
 import pytest
 
 from bitzero.model import native, quant
-from bitzero.model.attention import AttentionProbe, attend, rotate, unit_rms
+from bitzero.model.attention import AttentionProbe, attend, convolve, rotate, unit_rms
 from bitzero.model.transformer import causal_mask, positions_of, tap_mean_square
 from bitzero.native import functions
 from bitzero.selfplay import objective
@@ -143,6 +143,18 @@ def test_attention_is_that_of_the_model(heads, groups, size, norm):
         if name == "gains" and not norm:  # they are not used, and are no parameter then
             continue
         close(got, want, 2e-5)
+
+
+@pytest.mark.parametrize("lags, length", [(1, 9), (4, 9), (4, 2)])
+def test_the_convolution_is_that_of_the_model(lags, length):
+    """Examples of one to five tokens, shorter than the convolution reaches and longer."""
+    segments = jnp.asarray([[1, 2, 2, 3, 3, 3, 3, 3, 0], [1, 1, 1, 1, 2, 2, 2, 0, 0]])[:, :length]
+    places, x, g = positions_of(segments), normal(2, length, 64), normal(2, length, 64)
+    taps, before = normal(lags, 64), jnp.zeros((2, lags - 1, 64))
+    got, back = jax.vjp(lambda x, taps: functions.convolve(x, taps, places), x, taps)
+    want, want_back = jax.vjp(lambda x, taps: convolve(x, before, taps, places), x, taps)
+    for one, other in zip((got, *back(g)), (want, *want_back(g)), strict=True):
+        close(one, other, 1e-6)
 
 
 def test_attention_without_extra_values_or_a_signal():
