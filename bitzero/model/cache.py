@@ -19,6 +19,10 @@ class Cache:
     value: Float[Array, "L B S H K"]
     recent: Float[Array, "L B reach N"]  # q, k, v of the last positions, before the convolution
 
+    def copied(self, times: int) -> "Cache":
+        """A cache with every sequence so many times, one after another."""
+        return jax.tree.map(lambda a: jnp.repeat(a, times, axis=1), self)
+
 
 def empty_cache(model: Model, batch: int, slots: int) -> Cache:
     """A cache of ``slots`` positions for ``batch`` sequences."""

@@ -49,6 +49,19 @@ class Shared:
     asked: Bool[Array, "B T"] | None  # what is read of the last layer, where layers are native; None: everything
 
 
+PLAIN = functions.Head()  # the distribution of the logits as they are
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is to come out of the last layer: logits of every position, if nothing else is said."""
+
+    last: int | None = None  # of so many last positions alone
+    asked: Bool[Array, "B T"] | None = None  # in training with native layers: of these positions alone
+    following: Int[Array, "B T"] | None = None  # likewise: what follows them, −1 elsewhere
+    head: functions.Head | None = None  # not logits but ``functions.answer_losses`` of ``following``
+
+
 class RMSNorm(nn.Module):
     """x/RMS(x)·g in f32 (arXiv 1910.07467, eq. 4)."""
 
@@ -194,8 +207,8 @@ class Transformer(nn.Module):
     """Token ids [B, T, 1 + smear] (``with_preceding``) to next-token logits [B, T, V], and the cache.
 
     The embeddings of the ``smear`` tokens before a token, each under a gain of its own, are added to the token's: a
-    layer can then match pairs and triples of tokens at once, which is what copying needs. Of the nine arguments,
-    ``cache`` and ``slot`` are for decoding, those from ``lam`` on for training.
+    layer can then match pairs and triples of tokens at once, which is what copying needs. Of the eight arguments,
+    ``cache`` and ``slot`` are for decoding, ``lam`` and ``probe`` for training.
     """
 
     model: Model
@@ -203,7 +216,7 @@ class Transformer(nn.Module):
     @nn.compact
     def __call__(
         self, tokens: Array, positions: Array, mask: Array, cache: Any, slot: Array, lam: Array | None, probe: Any,
-        following: Array | None = None, asked: Array | None = None,
+        wanted: Wanted = Wanted(),
     ) -> Any:  # fmt: skip
         model, dtype = self.model, quant.float_type(quant.operand_of(self.model))
         embedding = self.param("embedding", nn.initializers.normal(model.width**-0.5), (VOCAB_SIZE, model.width))
@@ -225,12 +238,12 @@ class Transformer(nn.Module):
         )(model, name="layers")
         shared = Shared(
             turns=_turns(positions, model), mask=None if in_cpp else mask, segments=mask if in_cpp else None,
-            slot=slot, lam=lam, probe=probe, tokens=tokens[..., 0], positions=positions, start=x, asked=asked,
+            slot=slot, lam=lam, probe=probe, tokens=tokens[..., 0], positions=positions, start=x, asked=wanted.asked,
         )  # fmt: skip
         (x, cache, _), _ = layers((x, cache, jnp.int32(0)), shared)
-        x = RMSNorm(name="final_norm")(x)
-        if following is not None:
-            return functions.answer_losses(x, embedding, following), cache
+        x = RMSNorm(name="final_norm")(x if wanted.last is None else x[:, -wanted.last :])
+        if wanted.head is not None:
+            return functions.answer_losses(wanted.head, x, embedding, wanted.following), cache
         return quant.contraction("BTD,VD->BTV", x, embedding, dtype), cache
 
 
@@ -305,7 +318,8 @@ def apply(
     from), the gradient with respect to ``taps`` holds what the signals are made of. Native layers give logits at
     ``answers`` alone, where there are any.
     """
-    return _outputs(params, precision, tokens, segments, model, lam, (taps, answers, sources), None)
+    asked = answers if model.layers == "native" else None
+    return _outputs(params, precision, tokens, segments, model, lam, (taps, answers, sources), Wanted(asked=asked))
 
 
 def answer_losses(
@@ -319,15 +333,18 @@ def answer_losses(
     taps: dict[str, Any] | None = None,
     answers: Bool[Array, "B T"],
     sources: Bool[Array, "B T"] | None = None,
-) -> tuple[Float[Array, "B T"], Float[Array, "B T"]]:
+    head: functions.Head = PLAIN,
+) -> tuple[Float[Array, "B T"], Float[Array, "B T"], Float[Array, "..."]]:
     """What ``apply`` is asked for in training, where layers are native: −log p of the next token where it is a target,
-    and 1 where it is the likeliest; 0 elsewhere. The arguments are those of ``apply``."""
+    1 where it is the likeliest, and the entropy where ``head`` wants it; 0 elsewhere. The arguments are otherwise
+    those of ``apply``."""
     following = jnp.where(answers, jnp.pad(tokens[:, 1:], ((0, 0), (0, 1))), -1)
-    return _outputs(params, precision, tokens, segments, model, lam, (taps, answers, sources), following)
+    wanted = Wanted(asked=answers, following=following, head=head)
+    return _outputs(params, precision, tokens, segments, model, lam, (taps, answers, sources), wanted)
 
 
-def _outputs(params, precision, tokens, segments, model, lam, watched, following):
-    """Logits, or what they are for where ``following`` is given; ``watched`` are taps, answers and sources."""
+def _outputs(params, precision, tokens, segments, model, lam, watched, wanted):
+    """What is wanted; ``watched`` are taps, answers and sources."""
     if model.weights == "full":
         params = quant.unquantised(params, model)
     variables = {"params": params, "precision": precision}
@@ -345,8 +362,7 @@ def _outputs(params, precision, tokens, segments, model, lam, watched, following
         jnp.int32(0),
         lam,
         probe,
-        following,
-        answers if model.layers == "native" else None,
+        wanted,
     )
     return result
 
@@ -366,22 +382,24 @@ def apply_cached(
     cache: Cache,
     slot: Int[Array, ""],
     model: Model,
-) -> tuple[Float[Array, "B T V"], Cache]:
-    """Logits of T new tokens, and the cache with their keys and values from ``slot`` on.
+    last: int | None = None,
+) -> tuple[Float[Array, "B _ V"], Cache]:
+    """Logits of T new tokens, or of so many ``last`` ones, and the cache with their keys and values from ``slot`` on.
 
     ``weights`` are those of ``quant.materialise`` or packed, ``tokens`` those of ``with_preceding``; what ``mask`` lets
     a token see are the slots from the first of its sequence up to its own. Nothing is asked of a sequence whose
-    position is negative: it has ended. Seven arguments: weights, model, the two parts of the cache, and what is to be
-    known of each new token.
+    position is negative: it has ended. Eight arguments: weights, model, the two parts of the cache, what is to be known
+    of each new token, and what is wanted.
     """
     stack = native.stack_of(weights["layers"], model) if model.layers == "native" else None
     if stack is None:
-        return Transformer(model).apply({"params": weights}, tokens, positions, mask, cache, slot, None, None)
+        wanted = Wanted(last=last)
+        return Transformer(model).apply({"params": weights}, tokens, positions, mask, cache, slot, None, None, wanted)
     x = _embedded(tokens, weights["embedding"], weights.get("smear"))
     extra = native.value_embeddings(weights["layers"], tokens[..., 0])
     first = jnp.argmax(mask[:, -1], axis=-1).astype(jnp.int32)
     held = cache.key, cache.value, cache.recent
     x, held = functions.decode_layers(stack, x, extra, _turns(positions, model), first, positions, slot, held)
-    x = unit_rms(x) * weights["final_norm"]["gain"][None, None]
+    x = unit_rms(x if last is None else x[:, -last:]) * weights["final_norm"]["gain"][None, None]
     key, value, recent = held
     return jnp.einsum("BTD,VD->BTV", x, weights["embedding"]), Cache(key=key, value=value, recent=recent)

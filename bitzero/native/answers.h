@@ -5,16 +5,19 @@
 
 namespace {
 
+constexpr float kNever = -1e9f;  // a logit whose probability is 0
+
 // The output layer at the rows that have an answer: their logits never leave the block.
 struct Answers {
   const F32 &x, &table;
   const int32_t* following;  // −1 where nothing is asked
-  long d, vocabulary;
+  float coolness;            // 1/temperature
+  long without, d, vocabulary;
   std::vector<long> asked;  // rows
 
-  Answers(const F32& x, const F32& table, const S32& following)
-      : x(x), table(table), following(following.typed_data()), d(table.dimensions()[1]),
-        vocabulary(table.dimensions()[0]) {
+  Answers(const F32& x, const F32& table, const S32& following, float temperature, long without)
+      : x(x), table(table), following(following.typed_data()), coolness(1.f / temperature), without(without),
+        d(table.dimensions()[1]), vocabulary(table.dimensions()[0]) {
     for (long i = 0; i < (long)following.element_count(); i++)
       if (this->following[i] >= 0) asked.push_back(i);
   }
@@ -26,14 +29,19 @@ struct Answers {
       std::memcpy(rows + i * d, x.typed_data() + asked[first + i] * d, d * sizeof(float));
     std::memset(rows + count * d, 0, (round_up(count, kTileRows) - count) * d * sizeof(float));
     product<false>(rows, d, 1, panels, kTileCols, d, out, vocabulary, round_up(count, kTileRows), vocabulary, d);
+    if (coolness != 1)
+      for (long i = 0; i < count * vocabulary; i += kLanes) store(out + i, load(out + i) * coolness);
+    for (long i = 0; without >= 0 && i < count; i++) out[i * vocabulary + without] = kNever;
     return count;
   }
 };
 
-// −log p of what follows each asked row, log Σ e^logit, and whether no logit is larger; 0 elsewhere.
-ffi::Error answers_forward(ffi::ThreadPool pool, F32 x, F32 table, S32 following, Out nll, Out total_log, Out hits) {
-  Answers of(x, table, following);
-  for (Out* out : {&nll, &total_log, &hits}) std::memset((*out)->typed_data(), 0, (*out)->size_bytes());
+// −log p of what follows each asked row, log Σ e^logit, whether no logit is larger and, where there is room for it, the
+// entropy; 0 elsewhere.
+ffi::Error answers_forward(ffi::ThreadPool pool, F32 x, F32 table, S32 following, Out nll, Out total_log, Out hits,
+                           Out entropy, float temperature, int64_t without) {
+  Answers of(x, table, following, temperature, without);
+  for (Out* out : {&nll, &total_log, &hits, &entropy}) std::memset((*out)->typed_data(), 0, (*out)->size_bytes());
   long v = of.vocabulary, blocks = of.blocks();
   float* panels = scratch(0, v * of.d);
   pack(table.typed_data(), 1, of.d, of.d, v, panels);
@@ -51,15 +59,19 @@ ffi::Error answers_forward(ffi::ThreadPool pool, F32 x, F32 table, S32 following
       total_log->typed_data()[row] = log_sum;
       nll->typed_data()[row] = log_sum - chosen;
       hits->typed_data()[row] = chosen >= top;
+      if (!entropy->element_count()) continue;
+      Vec mean{};
+      for (long j = 0; j < v; j += kLanes) mean += exponential(load(l + j) - log_sum) * (load(l + j) - log_sum);
+      entropy->typed_data()[row] = -total(mean);
     }
   });
   return ffi::Error::Success();
 }
 
-// The cotangents of x and the table, of g of each asked row's −log p.
-ffi::Error answers_backward(ffi::ThreadPool pool, F32 x, F32 table, S32 following, F32 total_log, F32 g, Out dx,
-                            Out dtable) {
-  Answers of(x, table, following);
+// The cotangents of x and the table, from g of each asked row's −log p and, where there is any, that of its entropy.
+ffi::Error answers_backward(ffi::ThreadPool pool, F32 x, F32 table, S32 following, F32 total_log, F32 entropy, F32 g,
+                            F32 of_entropy, Out dx, Out dtable, float temperature, int64_t without) {
+  Answers of(x, table, following, temperature, without);
   std::memset(dx->typed_data(), 0, dx->size_bytes());
   long v = of.vocabulary, d = of.d, blocks = of.blocks(), parts = parts_of(pool, blocks);
   float *panels = scratch(0, 2 * v * d), *plain = panels + v * d, *sums = scratch(2, parts * v * d);
@@ -73,8 +85,13 @@ ffi::Error answers_backward(ffi::ThreadPool pool, F32 x, F32 table, S32 followin
       long count = of.logits(block, panels, rows, logits);
       for (long i = 0; i < count; i++) {
         long row = of.asked[block * kBlock + i];
-        float *l = logits + i * v, log_sum = total_log.typed_data()[row], weight = g.typed_data()[row];
-        for (long j = 0; j < v; j += kLanes) store(l + j, exponential(load(l + j) - log_sum) * weight);
+        float *l = logits + i * v, log_sum = total_log.typed_data()[row], weight = g.typed_data()[row] * of.coolness;
+        bool spread = of_entropy.element_count();
+        float less = spread ? of_entropy.typed_data()[row] * of.coolness : 0, mean = spread ? entropy.typed_data()[row] : 0;
+        for (long j = 0; j < v; j += kLanes) {
+          Vec log_p = load(l + j) - log_sum, p = exponential(log_p);
+          store(l + j, spread ? p * weight - p * (log_p + mean) * less : p * weight);
+        }
         l[of.following[row]] -= weight;
       }
       product<false>(logits, v, 1, plain, kTileCols, v, back, d, round_up(count, kTileRows), d, v);

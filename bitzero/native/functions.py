@@ -172,29 +172,47 @@ def _convolve_backward(residuals, g):
 convolve.defvjp(_convolve_forward, _convolve_backward)
 
 
-@jax.custom_vjp
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Head:
+    """What is static about ``answer_losses``: the distribution that it is of, and whether its entropy is wanted."""
+
+    temperature: float = 1.0
+    without: int = -1  # a token that has no probability; −1: none
+    entropy: bool = False
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def answer_losses(
-    x: Float[Array, "B T D"], table: Float[Array, "V D"], following: Int[Array, "B T"]
-) -> tuple[Float[Array, "B T"], Float[Array, "B T"]]:
-    """−log p of the token that follows under the output layer ``table``, and 1 where it is the likeliest.
+    head: Head, x: Float[Array, "B T D"], table: Float[Array, "V D"], following: Int[Array, "B T"]
+) -> tuple[Float[Array, "B T"], Float[Array, "B T"], Float[Array, "..."]]:
+    """−log p of the token that follows under the output layer ``table``, 1 where it is the likeliest, and the entropy.
 
-    Both are 0 where ``following`` is −1, and nothing is computed there. The second has no gradient.
+    All are 0 where ``following`` is −1, and nothing is computed there. The second has no gradient; the third has no
+    elements where ``head`` does not want it.
     """
-    return _answers_forward(x, table, following)[0]
+    return _answers_forward(head, x, table, following)[0]
 
 
-def _answers_forward(x, table, following):
+def _answers_forward(head, x, table, following):
     """The results, and what the backward pass needs."""
     rows = _f32(*following.shape)
-    nll, total, hits = jax.ffi.ffi_call("bitzero_answers_forward", (rows, rows, rows))(x, table, following)
-    return (nll, hits), (x, table, following, total)
+    spread = rows if head.entropy else _f32(0, 0)
+    call = jax.ffi.ffi_call("bitzero_answers_forward", (rows, rows, rows, spread))
+    nll, total, hits, entropy = call(x, table, following, **_of_head(head))
+    return (nll, hits, entropy), (x, table, following, total, entropy)
 
 
-def _answers_backward(residuals, g):
+def _answers_backward(head, residuals, g):
     """The cotangents of x and the table."""
-    x, table, following, total = residuals
+    x, table, following, total, entropy = residuals
     call = jax.ffi.ffi_call("bitzero_answers_backward", (_f32(*x.shape), _f32(*table.shape)))
-    return *call(x, table, following, total, g[0]), np.zeros(following.shape, jax.dtypes.float0)
+    found = call(x, table, following, total, entropy, g[0], g[2], **_of_head(head))
+    return *found, np.zeros(following.shape, jax.dtypes.float0)
+
+
+def _of_head(head: Head) -> dict[str, Any]:
+    """Of both calls."""
+    return {"temperature": np.float32(head.temperature), "without": np.int64(head.without)}
 
 
 answer_losses.defvjp(_answers_forward, _answers_backward)

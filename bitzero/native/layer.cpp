@@ -36,10 +36,12 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(bitzero_newton_schulz, newton_schulz,
                                   .Ret<F32>().Ret<F32>().Ret<F32>().Ret<F32>().Attr<int64_t>("steps").Attr<float>("c0").Attr<float>("c1").Attr<float>("c2"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(bitzero_answers_forward, answers_forward,
                               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<S32>().Ret<F32>()
-                                  .Ret<F32>().Ret<F32>());
+                                  .Ret<F32>().Ret<F32>().Ret<F32>().Attr<float>("temperature")
+                                  .Attr<int64_t>("without"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(bitzero_answers_backward, answers_backward,
                               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<S32>().Arg<F32>()
-                                  .Arg<F32>().Ret<F32>().Ret<F32>());
+                                  .Arg<F32>().Arg<F32>().Arg<F32>().Ret<F32>().Ret<F32>().Attr<float>("temperature")
+                                  .Attr<int64_t>("without"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(bitzero_decode_layers, decode_layers,
                               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>()
                                   .Arg<S32>().Arg<S32>().Arg<S32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>()

@@ -66,10 +66,10 @@ def _warmup_programs(cfg: Config, state: TrainState) -> Iterator[Program]:
 def _rollout_program(cfg: Config, state: TrainState) -> Program:
     """The answers of a self-play step: its largest rollout, beside the state."""
     sp, weights = cfg.selfplay, materialised(cfg, state)
-    prompts = _shape((sp.num_tasks * sp.group_size, cfg.tasks.prompt), jnp.uint16)
+    prompts = _shape((sp.num_tasks, cfg.tasks.prompt), jnp.uint16)
     named = {
         "model": cfg.model, "max_new": cfg.tasks.completion, "temperature": sp.answer_temperature,
-        "parts": rollout_parts(cfg),
+        "copies": sp.group_size, "parts": rollout_parts(cfg),
     }  # fmt: skip
     return Program(
         what="self-play, rollouts", cfg=cfg, cut="rollouts", function=_sample, arguments=(_key(), weights, prompts),
@@ -173,7 +173,7 @@ def size_of(tree: Any) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-_sample = jax.jit(rollout.sample, static_argnames=("model", "max_new", "parts"))
+_sample = jax.jit(rollout.sample, static_argnames=("model", "max_new", "copies", "parts"))
 _learn = jax.jit(loop.learn, static_argnames="cfg", donate_argnames="state")
 
 

@@ -201,10 +201,10 @@ def admit(
 
 def solve(key: PRNGKeyArray, weights: dict[str, Any], slots: Slots, cfg: Config) -> Rollout:
     """G answers to every slot, as N·G rows."""
-    prompts = jnp.repeat(slots.prompt, cfg.selfplay.group_size, axis=0)
     return rollout.sample(
-        key, weights, prompts, cfg.model,
-        max_new=cfg.tasks.completion, temperature=cfg.selfplay.answer_temperature, parts=rollout_parts(cfg),
+        key, weights, slots.prompt, cfg.model,
+        max_new=cfg.tasks.completion, temperature=cfg.selfplay.answer_temperature, copies=cfg.selfplay.group_size,
+        parts=rollout_parts(cfg),
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, Num
 from bitzero.config import Config
 from bitzero.config.defaults import Reward
 from bitzero.model import transformer
+from bitzero.native.functions import Head
 from bitzero.selfplay import gradients
 from bitzero.state import Baselines, Played, Rollout, Supervised, TrainState
 from bitzero.tasks.tokens import PAD, PROPOSE, SOLVE, TEXT
@@ -92,7 +93,7 @@ def supervised_loss(
     given = (params, precision, tokens, segments_of(tokens), cfg.model, lam)
     watched: dict[str, Any] = {"taps": taps, "answers": target, "sources": sources_of(tokens, target)}
     if cfg.model.layers == "native":
-        nll, right = transformer.answer_losses(*given, **watched)
+        nll, right, _ = transformer.answer_losses(*given, **watched)
         return _masked_mean(nll, target, count), (right > 0, target)
     logits = transformer.apply(*given, **watched)
     following = jnp.pad(tokens[:, 1:], ((0, 0), (0, 1)))
@@ -269,14 +270,19 @@ def _role_terms(
     temperature = cfg.selfplay.answer_temperature if role == "solve" else cfg.selfplay.temperature
     tokens = jnp.concatenate([prompt, rows.tokens], axis=1)
     segments = jnp.int32(tokens != PAD)
-    forward = functools.partial(transformer.apply, tokens=tokens, segments=segments, model=cfg.model)
-    window = lambda logits: logits[:, prompt.shape[1] - 1 : -1]  # the logits that drew the completion
+    window = lambda a: a[:, prompt.shape[1] - 1 : -1]  # of the positions that drew the completion
     answers = jnp.pad(rows.mask, ((0, 0), (prompt.shape[1] - 1, 1)))
-    read = forward(params, state.precision, taps=taps, answers=answers, sources=sources_of(tokens, answers))
-    logits = jax.nn.log_softmax(without_pad(window(read)) / temperature)
-    logp = jnp.take_along_axis(logits, rows.tokens[..., None], axis=-1)[..., 0]
+    given = (state.precision, tokens, segments, cfg.model)
+    watched: dict[str, Any] = {"taps": taps, "answers": answers, "sources": sources_of(tokens, answers)}
+    if cfg.model.layers == "native" and cfg.selfplay.kl == 0:
+        head = Head(temperature=temperature, without=PAD, entropy=True)
+        nll, _, spread = transformer.answer_losses(params, *given, **watched, head=head)
+        logp, entropy = -window(nll), window(spread)
+    else:
+        logits = jax.nn.log_softmax(without_pad(window(transformer.apply(params, *given, **watched))) / temperature)
+        logp = jnp.take_along_axis(logits, rows.tokens[..., None], axis=-1)[..., 0]
+        entropy = -jnp.sum(jnp.exp(logits) * logits, axis=-1)
     loss, weight = policy_loss(logp, rows.logprobs, rows.mask, played.advantage, cfg.selfplay.max_weight)
-    entropy = -jnp.sum(jnp.exp(logits) * logits, axis=-1)
     terms = {
         f"selfplay/entropy_{role}": _masked_mean(entropy, rows.mask, counts[role]),
         **_sampler_mismatch(logp, rows, weight >= cfg.selfplay.max_weight, counts["played"]),
@@ -284,7 +290,7 @@ def _role_terms(
     if role == "solve" and cfg.selfplay.own_answers > 0:
         terms["loss/own_answers"] = _masked_mean(-logp, rows.mask & played.target[:, None], counts["own"])
     if cfg.selfplay.kl > 0:
-        frozen = jax.nn.log_softmax(without_pad(window(forward(state.reference, state.precision))) / temperature)
+        frozen = jax.nn.log_softmax(without_pad(window(transformer.apply(state.reference, *given))) / temperature)
         kl = jnp.sum(jnp.exp(logits) * (logits - frozen), axis=-1)
         terms["loss/kl"] = _masked_mean(kl, rows.mask, counts["played"])
     return loss, terms

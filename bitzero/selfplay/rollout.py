@@ -22,25 +22,36 @@ def sample(
     *,
     max_new: int,
     temperature: Float[Array, ""] | float,
+    copies: int = 1,
     parts: int = 1,
 ) -> Rollout:
     """Completions of left-padded prompts, at most ``max_new`` tokens; temperature 0 is greedy. PAD is never drawn.
+
+    Of each prompt as many as ``copies``, one after another; it is read once for all of them.
 
     ``weights`` come from ``quant.materialise``. The log-probs are those of the distribution drawn from (of greedy
     tokens, at temperature 1). In ``parts``, a number that divides the rows, one after the other: a cache for one part,
     and the same samples but for rounding.
     """
-    if parts == 1:
-        logits, cache = prefill(weights, prompts, model, max_new=max_new)
-        return decode(key, weights, prompts, logits, cache, model, temperature=temperature)
-    rows = prompts.shape[0]
+    rows = prompts.shape[0] * copies
+    each = rows // parts
+    if each % copies:  # a part is less than what a prompt is asked for
+        prompts, copies = jnp.repeat(prompts, copies, axis=0), 1
 
     def one(part: tuple[Array, Array]) -> Rollout:
         first, own = part
         logits, cache = prefill(weights, own, model, max_new=max_new)
+        if copies > 1:
+            own, logits, cache = (
+                jnp.repeat(own, copies, axis=0),
+                jnp.repeat(logits, copies, axis=0),
+                cache.copied(copies),
+            )
         return decode(key, weights, own, logits, cache, model, temperature=temperature, first=first, rows=rows)
 
-    drawn = jax.lax.map(one, (jnp.arange(0, rows, rows // parts), prompts.reshape(parts, rows // parts, -1)))
+    if parts == 1:
+        return one((jnp.int32(0), prompts))
+    drawn = jax.lax.map(one, (jnp.arange(0, rows, each), prompts.reshape(parts, each // copies, -1)))
     return jax.tree.map(lambda a: a.reshape(rows, *a.shape[2:]), drawn)
 
 
@@ -61,8 +72,9 @@ def prefill(
         empty_cache(model, b, p + max_new),
         jnp.int32(0),
         model,
+        last=1,
     )
-    return logits[:, -1], cache
+    return logits[:, 0], cache
 
 
 def decode(

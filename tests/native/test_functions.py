@@ -168,25 +168,31 @@ def test_attention_without_extra_values_or_a_signal():
     np.testing.assert_array_equal(back(out)[0], 0.0)
 
 
-def test_answer_losses_are_those_of_the_objective():
+@pytest.mark.parametrize("head", [functions.Head(), functions.Head(temperature=0.5, without=0, entropy=True)])
+def test_answer_losses_are_those_of_the_objective(head):
     x, table = normal(3, 40, 32), normal(128, 32)
-    tokens = jnp.asarray(RNG.integers(0, 128, (3, 40)), jnp.int32)
+    tokens = jnp.asarray(RNG.integers(1, 128, (3, 40)), jnp.int32)
     asked = jnp.asarray(RNG.integers(0, 2, (3, 40)), bool).at[:, -1].set(False)
     following = jnp.where(asked, jnp.pad(tokens[:, 1:], ((0, 0), (0, 1))), -1)
-    weight = normal(3, 40)
+    weight, other = normal(3, 40), normal(3, 40) * head.entropy
 
     def by_xla(x, table):
         logits = jnp.einsum("BTD,VD->BTV", x, table)
+        logits = (objective.without_pad(logits) if head.without == 0 else logits) / head.temperature
         nll = jnp.where(asked, -objective.token_logprobs(logits, tokens), 0.0)
-        return jnp.sum(nll * weight), (nll, (jnp.argmax(logits, -1) == following).astype(jnp.float32))
+        entropy = jnp.where(asked, -jnp.sum(jax.nn.softmax(logits) * jax.nn.log_softmax(logits), -1), 0.0)
+        hits = (jnp.argmax(logits, -1) == following).astype(jnp.float32)
+        return jnp.sum(nll * weight + entropy * other), (nll, hits, entropy)
 
     def in_cpp(x, table):
-        nll, hits = functions.answer_losses(x, table, following)
-        return jnp.sum(nll * weight), (nll, hits)
+        nll, hits, entropy = functions.answer_losses(head, x, table, following)
+        entropy = entropy if head.entropy else by_xla(x, table)[1][2]
+        return jnp.sum(nll * weight + entropy * other), (nll, hits, entropy)
 
     results = [jax.value_and_grad(call, (0, 1), has_aux=True)(x, table) for call in (in_cpp, by_xla)]
-    ((_, (nll, hits)), grads), ((_, (want_nll, want_hits)), want_grads) = results
+    ((_, (nll, hits, entropy)), grads), ((_, (want_nll, want_hits, want_entropy)), want_grads) = results
     close(nll, want_nll, 5e-6)
+    close(entropy, want_entropy, 5e-6)
     np.testing.assert_array_equal(hits, want_hits)
     for got, want in zip(grads, want_grads, strict=True):
         close(got, want, 5e-6)

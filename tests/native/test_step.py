@@ -1,6 +1,7 @@
-"""A training step with layers in C++ beside one with XLA's: the same loss, statistics and new weights."""
+"""A training step with layers in C++ beside one with XLA's: the same losses, statistics and new weights."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +10,8 @@ import pytest
 
 from bitzero.config import Config, Model
 from bitzero.config.defaults import Tasks
-from bitzero.selfplay import warmup
-from bitzero.state import Supervised
+from bitzero.selfplay import objective, warmup
+from bitzero.state import Played, Rollout, Supervised
 from bitzero.tasks.tokens import SOLVE, TEXT
 
 SMALL = Model(
@@ -56,3 +57,40 @@ def test_a_step_of_warm_up(phase):
         scale = float(jnp.max(jnp.abs(want))) or 1.0
         difference = np.abs(np.asarray(got, np.float64) - np.asarray(want, np.float64)) / scale
         assert difference.mean() < 2e-3, jax.tree_util.keystr(path)
+
+
+def test_the_loss_of_self_play():
+    """Both policies' losses, ratios and entropies and the gradient of all, at a temperature each."""
+    rng, base = np.random.default_rng(0), Config()
+    played = []
+    for rows in (4, 8):
+        prompt, tokens = rng.integers(TEXT, 512, (rows, 12)), rng.integers(TEXT, 512, (rows, 8))
+        prompt[::2, :5] = 0
+        mask = np.arange(8) < rng.integers(1, 9, (rows, 1))
+        rollout = Rollout(
+            tokens=jnp.asarray(np.where(mask, tokens, 0)), mask=jnp.asarray(mask & (np.arange(rows) != 1)[:, None]),
+            logprobs=jnp.asarray(np.where(mask, -6 + rng.random((rows, 8)), 0.0), jnp.float32),
+        )  # fmt: skip
+        advantage, target = jnp.asarray(rng.normal(size=rows), jnp.float32), jnp.arange(rows) == 3
+        played.append(Played(prompt=jnp.asarray(prompt), rollout=rollout, advantage=advantage, target=target))
+    play = dataclasses.replace(
+        base.selfplay, entropy=0.3, own_answers=0.4, temperature=1.25, answer_temperature=0.6, max_weight=1.5
+    )
+    results = []
+    for layers in ("native", "xla"):
+        cfg = dataclasses.replace(
+            base, model=dataclasses.replace(SMALL, layers=layers, weights="full"), selfplay=play,
+            tasks=Tasks(context=32, prompt=12, completion=8),
+        )  # fmt: skip
+        items = jax.tree.map(lambda a: None if a is None else a[0], batch_of(cfg, 1))
+        batch, state = (*played, items), warmup.init_state(cfg)
+        counts = objective.token_counts(batch, 1)
+        loss = functools.partial(objective.selfplay_loss, state=state, counts=counts, cfg=cfg)
+        results.append(jax.jit(jax.value_and_grad(loss, has_aux=True))(objective.apart(state.params), None, batch))
+    ((value, metrics), grads), ((want, want_metrics), want_grads) = results
+    np.testing.assert_allclose(value, want, rtol=1e-5)
+    for name, expected in want_metrics.items():
+        np.testing.assert_allclose(metrics[name], expected, rtol=1e-4, atol=1e-6, err_msg=name)
+    for (path, got), expected in zip(jax.tree.leaves_with_path(grads), jax.tree.leaves(want_grads), strict=True):
+        size = float(jnp.abs(expected).max())
+        np.testing.assert_allclose(got, expected, atol=1e-4 * size, err_msg=jax.tree_util.keystr(path))
