@@ -32,6 +32,7 @@ RING = ("tests/selfplay/test_buffer.py",)
 ADMITTED = ("tests/selfplay/test_loop.py::test_a_rejected_proposal_gives_its_slot_to_a_task_of_the_ring",)
 PLAYED = ("tests/selfplay/test_loop.py",)
 CHOICES = ("tests/selfplay/test_ablations.py",)
+NATIVE = ("tests/native/test_step.py::test_the_loss_of_self_play",)
 RAMP = ("tests/selfplay/test_warmup.py",)
 
 
@@ -62,7 +63,12 @@ MUTANTS = (
     Mutant("unjudged answers learned from", LOOP,
            "mask=answers.mask & judged.counted.reshape(-1, 1)", "mask=answers.mask"),
     Mutant("logits a position off", OBJECTIVE,
-           "logits[:, prompt.shape[1] - 1 : -1]", "logits[:, prompt.shape[1] - 2 : -2]"),
+           "a[:, prompt.shape[1] - 1 : -1]", "a[:, prompt.shape[1] - 2 : -2]"),
+    Mutant("the other role's temperature", OBJECTIVE, 'if role == "solve" else cfg.selfplay.temperature',
+           'if role != "solve" else cfg.selfplay.temperature'),
+    Mutant("no temperature in the policy", OBJECTIVE, "**watched))) / temperature)", "**watched))))"),
+    Mutant("no temperature in C++", OBJECTIVE, "Head(temperature=temperature, ", "Head(", NATIVE),
+    Mutant("sign of log-probabilities in C++", OBJECTIVE, "-window(nll)", "window(nll)", NATIVE),
     Mutant("divided by the tokens written", OBJECTIVE,
            "axis=1) / logp.shape[1])", "axis=1) / jnp.maximum(jnp.sum(mask, axis=1), 1))"),
     Mutant("importance weight inverted", OBJECTIVE, "jnp.exp(logp - logprobs)", "jnp.exp(logprobs - logp)"),
