@@ -16,7 +16,7 @@ _READ = (_SOURCE, *sorted(_SOURCE.parent.glob("*.h")))  # of the compiler
 _FLAGS = ("-std=c++20", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC", "-w")
 _TARGETS = (
     "normed_forward", "normed_backward", "attend_forward", "attend_backward", "answers_forward", "answers_backward",
-    "convolve_forward", "convolve_backward", "newton_schulz", "decode_layers",
+    "convolve_forward", "convolve_backward", "newton_schulz", "decode_layers", "draw_tokens",
 )  # fmt: skip
 _SECONDS = 120  # a compiler may take
 

@@ -1,6 +1,7 @@
 // New tokens of many sequences through all layers, beside a cache: what sampling does.
 #pragma once
 
+#include "answers.h"
 #include "attention.h"
 #include "linear.h"
 
@@ -167,6 +168,47 @@ ffi::Error decode_layers(ffi::ThreadPool pool, F32 x, F32 cos, F32 sin, F32 extr
   long each = std::max<long>(1, std::min<long>(kBlock / fresh, (going + shares - 1) / shares));  // sequences of a part
   in_parts(pool, (going + each - 1) / each,
            [&, &run = run](int part) { run.run(part * each, std::min(going, (part + 1) * each)); });
+  return ffi::Error::Success();
+}
+
+// The token of each row of logits at a temperature, and its log-probability: the first whose share and those before it
+// reach `chance` of the whole; at temperature 0 the likeliest, its log-probability being that at 1. Nothing of what is
+// done, and never the token `without`.
+ffi::Error draw_tokens(ffi::ThreadPool pool, F32 logits, F32 chance, S32 done, F32 temperature, ffi::Result<ffi::Buffer<ffi::S32>> token,
+                       Out logp, int64_t without) {
+  long rows = logits.dimensions()[0], v = logits.dimensions()[1], parts = std::min<long>(rows, 8 * pool.num_threads());
+  float heat = temperature.typed_data()[0], cool = heat > 0 ? 1.f / heat : 1.f;
+  in_parts(pool, parts, [&](int part) {
+    float* l = scratch(1, v);
+    for (long row = rows * part / parts; row < rows * (part + 1) / parts; row++) {
+      token->typed_data()[row] = 0, logp->typed_data()[row] = 0;
+      if (done.typed_data()[row]) continue;
+      std::memcpy(l, logits.typed_data() + row * v, v * sizeof(float));
+      l[without] = kNever;
+      Vec most = load(l), sum{};
+      for (long j = kLanes; j < v; j += kLanes) most = larger(most, load(l + j));
+      float top = largest(most);
+      long chosen = 0;
+      while (chosen + 1 < v && l[chosen] != top) chosen++;
+      float best = (l[chosen] - top) * cool;
+      for (long j = 0; j < v; j += kLanes) {
+        Vec e = exponential((load(l + j) - top) * cool);
+        store(l + j, e);
+        sum += e;
+      }
+      float whole = total(sum);
+      if (heat > 0) {
+        double left = double(chance.typed_data()[row]) * whole;
+        for (long j = 0; j < v; j++) {
+          if (j == without || (left -= l[j]) >= 0) continue;  // rounding leaves the likeliest
+          chosen = j;
+          break;
+        }
+        best = (logits.typed_data()[row * v + chosen] - top) * cool;
+      }
+      token->typed_data()[row] = chosen, logp->typed_data()[row] = best - std::log(whole);
+    }
+  });
   return ffi::Error::Success();
 }
 

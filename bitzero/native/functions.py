@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 MULTIPLE = 32  # every width is a multiple of it
 
@@ -262,6 +262,23 @@ def decode_layers(
         floor=np.float32(stack.floor),
     )  # fmt: skip
     return out, (key, value, recent)
+
+
+def draw_tokens(
+    logits: Float[Array, "B V"],
+    chance: Float[Array, " B"],
+    done: Bool[Array, " B"],
+    temperature: Float[Array, ""],
+    without: int,
+) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
+    """A token of each row and its log-probability at this temperature; 0 and 0 of what is done, never ``without``.
+
+    ``chance`` in [0, 1) decides: the token is the first at which the probabilities so far exceed it. At temperature 0
+    it is the likeliest, with its log-probability at 1.
+    """
+    rows = logits.shape[0]
+    call = jax.ffi.ffi_call("bitzero_draw_tokens", (jax.ShapeDtypeStruct((rows,), jnp.int32), _f32(rows)))
+    return call(logits, chance, done.astype(jnp.int32), temperature[None], without=np.int64(without))
 
 
 def newton_schulz(

@@ -42,6 +42,9 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(bitzero_answers_backward, answers_backward,
                               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<S32>().Arg<F32>()
                                   .Arg<F32>().Arg<F32>().Arg<F32>().Ret<F32>().Ret<F32>().Attr<float>("temperature")
                                   .Attr<int64_t>("without"));
+XLA_FFI_DEFINE_HANDLER_SYMBOL(bitzero_draw_tokens, draw_tokens,
+                              ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<S32>().Arg<F32>()
+                                  .Ret<ffi::Buffer<ffi::S32>>().Ret<F32>().Attr<int64_t>("without"));
 XLA_FFI_DEFINE_HANDLER_SYMBOL(bitzero_decode_layers, decode_layers,
                               ffi::Ffi::Bind().Ctx<ffi::ThreadPool>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>()
                                   .Arg<S32>().Arg<S32>().Arg<S32>().Arg<F32>().Arg<F32>().Arg<F32>().Arg<F32>()

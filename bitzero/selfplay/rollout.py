@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray
 from bitzero.config import Model
 from bitzero.model import transformer
 from bitzero.model.cache import Cache, empty_cache
+from bitzero.native import functions
 from bitzero.selfplay import objective
 from bitzero.state import Rollout
 from bitzero.tasks.tokens import EOS, PAD
@@ -103,6 +104,10 @@ def decode(
     tempered = jnp.where(temperature > 0, temperature, 1.0)
 
     def draw(i: Array, logits: Array, done: Array) -> tuple[Array, Array]:
+        if model.layers == "native":
+            chance = jax.random.uniform(jax.random.fold_in(key, i), (whole,))
+            chance = chance if whole == b else jax.lax.dynamic_slice_in_dim(chance, first, b)
+            return functions.draw_tokens(logits, chance, done, jnp.asarray(temperature, jnp.float32), PAD)
         logits = objective.without_pad(logits)
         noise = jax.random.gumbel(jax.random.fold_in(key, i), (whole, logits.shape[1]))
         noise = noise if whole == b else jax.lax.dynamic_slice_in_dim(noise, first, b)

@@ -12,6 +12,8 @@ from bitzero.config import Model, kernel_parts
 from bitzero.model import native, packing, quant, transformer
 from bitzero.model.cache import empty_cache
 from bitzero.model.transformer import apply_cached, positions_of, with_preceding
+from bitzero.native import functions
+from bitzero.selfplay import rollout
 from bitzero.tasks.tokens import PAD
 
 PLAIN = Model(num_layers=2, width=32, num_heads=2, num_kv_heads=1, head_dim=32, ffn_width=64, max_tier=4, compute="f32")
@@ -90,6 +92,47 @@ def test_what_has_ended_is_passed_over():
     np.testing.assert_array_equal(got[~ended], want[~ended])
     np.testing.assert_array_equal(cache.key[:, ~ended], want_cache.key[:, ~ended])
     assert not np.asarray(cache.key[:, ended]).any() and np.asarray(want_cache.key[:, ended]).any()
+
+
+def test_tokens_are_drawn_by_their_probabilities():
+    """A token has as wide a share of the unit interval as it is likely; PAD has none, nor has what is done."""
+    logits = jax.random.normal(jax.random.key(0), (3, 64)).at[0, PAD].set(9.0)
+    places = 4096
+    chance = (jnp.arange(places) + 0.5) / places
+    for temperature in (0.5, 1.0):
+        want = jax.nn.log_softmax(logits.at[:, PAD].set(-jnp.inf) / temperature)
+        for row in range(len(logits)):
+            rows, done = jnp.repeat(logits[row][None], places, axis=0), jnp.arange(places) % 16 == 5
+            token, logp = functions.draw_tokens(rows, chance, done, jnp.float32(temperature), PAD)
+            assert not np.asarray(token)[done].any() and not np.asarray(logp)[done].any()
+            token, logp = functions.draw_tokens(rows, chance, jnp.zeros_like(done), jnp.float32(temperature), PAD)
+            np.testing.assert_allclose(logp, want[row][token], atol=1e-5)
+            shares = np.bincount(np.asarray(token), minlength=64) / places
+            np.testing.assert_allclose(shares, np.exp(want[row]), atol=2 / places)
+            assert (np.diff(np.asarray(token)) >= 0).all()
+
+
+def test_at_temperature_nought_the_likeliest_is_drawn():
+    logits = jax.random.normal(jax.random.key(0), (50, 64)).at[:, PAD].set(9.0).at[7, 3].set(5.0).at[7, 40].set(5.0)
+    best = logits.at[:, PAD].set(-jnp.inf)
+    token, logp = functions.draw_tokens(logits, jnp.ones(50) * 0.999, jnp.zeros(50, bool), jnp.float32(0), PAD)
+    np.testing.assert_array_equal(token, jnp.argmax(best, axis=1))
+    assert int(token[7]) == 3  # the first of two
+    np.testing.assert_allclose(logp, jnp.max(jax.nn.log_softmax(best), axis=1), atol=1e-5)
+
+
+@pytest.mark.parametrize("parts", [2, 3, 6])
+def test_samples_do_not_depend_on_the_parts(parts):
+    """Three answers to each of two prompts; a part may be several prompts, one, or less than one."""
+    model = dataclasses.replace(OURS, layers="native")
+    weights, prompts = materialised(model, "ternary"), jnp.asarray([[PAD, 30, 31, 32], [40, 41, 42, 43]])
+    draw = jax.jit(rollout.sample, static_argnames=("model", "max_new", "copies", "parts"))
+    named = {"model": model, "max_new": 12, "temperature": jnp.float32(0.8), "copies": 3}
+    whole, cut = (draw(jax.random.key(0), weights, prompts, **named, parts=n) for n in (1, parts))
+    np.testing.assert_array_equal(cut.tokens, whole.tokens)
+    np.testing.assert_array_equal(cut.mask, whole.mask)
+    np.testing.assert_allclose(cut.logprobs, whole.logprobs, atol=1e-4)
+    assert len({tuple(row) for row in np.asarray(whole.tokens)}) > 2
 
 
 def test_packed_weights_go_by_xla():
