@@ -24,6 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.precision.budget = 2.5
     config.tasks.update(open_levels=4)
     config.warmup.update(steps=60_000, ramp_start=0.35, ramp_end=0.6)
-    # Ten times the main job's rate, falling: at 1e-4 hardly a ternary code moves in so few steps.
-    config.selfplay.update(steps=80, lr=1e-3, lr_flat=0.3, learnt_groups=8, stale=0.25, off_level=0.5)
+    # As the model was made. The main job's self-play of today is a later one, and this file was not run with it.
+    config.selfplay.update(steps=80, num_tasks=16, learnt_groups=8, seed_tasks=192, answer_temperature=1.0)
+    config.selfplay.update(lr=1e-3, lr_flat=0.3, supervised=1.0, proposer=1.0)
     return config
