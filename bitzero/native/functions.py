@@ -278,7 +278,8 @@ def draw_tokens(
     """
     rows = logits.shape[0]
     call = jax.ffi.ffi_call("bitzero_draw_tokens", (jax.ShapeDtypeStruct((rows,), jnp.int32), _f32(rows)))
-    return call(logits, chance, done.astype(jnp.int32), temperature[None], without=np.int64(without))
+    token, logp = call(logits, chance, done.astype(jnp.int32), temperature[None], without=np.int64(without))
+    return token, logp
 
 
 def newton_schulz(
