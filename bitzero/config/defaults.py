@@ -97,10 +97,8 @@ class SelfPlay:
     dev_items: int = 99  # dev questions a kind in such a reading
     lr: float = 1e-4  # latents move discretely: α/2 to a flip
     lr_flat: float = 1.0  # share of its steps after which the learning rate falls linearly to 0
-    temperature: float = 1.0  # at which proposals are drawn, and the distribution that the proposer is trained as
-    answer_temperature: float = (
-        1.0  # likewise answers and the solver: below 1 what is learned from is nearer the greedy
-    )
+    temperature: float = 1.0  # of proposals, drawn and trained
+    answer_temperature: float = 1.0  # of answers, drawn and trained: below 1 they are nearer the greedy ones
     entropy: float = 1e-3
     kl: float = 0.0  # weight of KL to the integers frozen at self-play start
     max_weight: float = 2.0  # cap of exp(train − sampler)

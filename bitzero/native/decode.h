@@ -172,10 +172,10 @@ ffi::Error decode_layers(ffi::ThreadPool pool, F32 x, F32 cos, F32 sin, F32 extr
 }
 
 // The token of each row of logits at a temperature, and its log-probability: the first whose share and those before it
-// reach `chance` of the whole; at temperature 0 the likeliest, its log-probability being that at 1. Nothing of what is
+// exceed `chance` of the whole; at temperature 0 the likeliest, its log-probability being that at 1. Nothing of what is
 // done, and never the token `without`.
-ffi::Error draw_tokens(ffi::ThreadPool pool, F32 logits, F32 chance, S32 done, F32 temperature, ffi::Result<ffi::Buffer<ffi::S32>> token,
-                       Out logp, int64_t without) {
+ffi::Error draw_tokens(ffi::ThreadPool pool, F32 logits, F32 chance, S32 done, F32 temperature,
+                       ffi::Result<S32> token, Out logp, int64_t without) {
   long rows = logits.dimensions()[0], v = logits.dimensions()[1], parts = std::min<long>(rows, 8 * pool.num_threads());
   float heat = temperature.typed_data()[0], cool = heat > 0 ? 1.f / heat : 1.f;
   in_parts(pool, parts, [&](int part) {

@@ -3,9 +3,8 @@
 ``normed_linear`` is RMSNorm (arXiv 1910.07467), the rounding of its result to int8 (arXiv 2402.17764) and a linear
 layer; ``attend`` is QK-norm, rotation and causal attention within each example of a packed row, ``convolve`` what may
 come before it; ``answer_losses`` is the output layer and its cross-entropy where something is asked. They are what
-``model.quant``, ``model.attention`` and
-``selfplay.objective`` compute, up to the order of sums. ``decode_layers`` is what sampling does with all layers. Every
-width is a multiple of ``MULTIPLE``.
+``model.quant``, ``model.attention`` and ``selfplay.objective`` compute, up to the order of sums. ``decode_layers`` is
+what sampling does with all layers, ``draw_tokens`` with the logits. Every width is a multiple of ``MULTIPLE``.
 """
 
 import dataclasses
