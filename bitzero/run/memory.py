@@ -132,7 +132,8 @@ def estimated_bytes(program: Program) -> int:
 
     An update: the state, two copies of the gradient, and for each token what its layers keep for the backward pass,
     twice what the layer at hand computes, three times its attention weights, four rows of logits. Rollouts and
-    answers: the weights, the cache twice (a loop's argument and its carry), one layer's attention weights.
+    answers: the weights, the cache twice (a loop's argument and its carry), one layer's attention weights over the
+    prompts, each of which is read once for all its answers.
     """
     cfg, model = program.cfg, program.cfg.model
     state = state_of(cfg)
@@ -145,7 +146,8 @@ def estimated_bytes(program: Program) -> int:
         return size_of(state) + 2 * size_of(state.params) + 4 * tokens * a_token
     rows, slots = _rows_and_slots(program)
     cache = rows * slots * model.num_layers * 2 * keys
-    attention = 2 * rows * cfg.tasks.prompt * model.num_heads * slots
+    copies = cfg.selfplay.group_size if program.cut == "rollouts" and rows % cfg.selfplay.group_size == 0 else 1
+    attention = 2 * (rows // copies) * cfg.tasks.prompt * model.num_heads * slots
     return program.beside + size_of(materialised(cfg, state)) + 4 * (2 * cache + attention)
 
 

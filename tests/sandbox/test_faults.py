@@ -115,13 +115,16 @@ def test_killed_again_and_again() -> None:
         thread = threading.Thread(target=kill_now_and_then)
         thread.start()
         try:
-            results = box.run(echo(200))
+            for _ in range(50):  # a fast machine has done with the first ones before anything is killed
+                results = box.run(echo(200))
+                wrong = [n for n, [run] in enumerate(results) if run.kind != "infra" and run.value != str(n)]
+                assert len(results) == 200 and not wrong
+                if box.pools.respawns > 2:
+                    break
         finally:
             done.set()
             thread.join()
-        wrong = [n for n, [outcome] in enumerate(results) if outcome.kind != "infra" and outcome.value != str(n)]
-        assert len(results) == 200 and not wrong
-        assert box.pools.respawns > 0
+        assert box.pools.respawns > 2
         assert [outcome.value for [outcome] in box.run(echo(3))] == ["0", "1", "2"]
 
 
