@@ -1,6 +1,6 @@
 """The main job: a ternary reasoner from random weights with zero external data, on two CPU cores or a small GPU.
 
-    python launch.py --config=experiments/azr_small.py          about half an hour on 2 cores
+    python launch.py --config=experiments/azr_small.py          about 35 minutes on 2 cores
     python launch.py --config=experiments/azr_small.py:hour     the same job for about an hour
 
 Expected: see the README for the table that the last measured run printed.

@@ -1,1 +1,1 @@
-"""The ternary transformer: pure functions on pytrees; Flax modules live in ``transformer.py`` alone."""
+"""The ternary transformer: pure functions on pytrees; ``block.py`` and ``transformer.py`` alone have Flax modules."""

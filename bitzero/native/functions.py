@@ -45,7 +45,7 @@ def normed_linear(
     """Q(norm(x)·gain)·codesᵀ·scale, with the straight-through gradient for ``latent``, which ``codes`` are made of.
 
     The gradient of the dummy ``tap`` is defined as the mean square of the normalised input over the positions that have
-    a gradient, see ``transformer.tap_mean_square``. Eight arguments: the form, and each array by itself.
+    a gradient, see ``block.tap_mean_square``. Eight arguments: the form, and each array by itself.
     """
     return _normed_forward(form, x, gain, latent, codes, scale, lam, tap)[0]
 

@@ -10,7 +10,8 @@ import pytest
 
 from bitzero.model import native, quant
 from bitzero.model.attention import AttentionProbe, attend, convolve, rotate, unit_rms
-from bitzero.model.transformer import causal_mask, positions_of, tap_mean_square
+from bitzero.model.block import tap_mean_square
+from bitzero.model.transformer import causal_mask, positions_of
 from bitzero.native import functions
 from bitzero.selfplay import objective
 
