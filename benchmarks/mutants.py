@@ -48,13 +48,13 @@ class Mutant:
 
 
 MUTANTS = (
-    Mutant("sign of the solver", OBJECTIVE, "total = solve + sp.proposer", "total = -solve + sp.proposer"),
-    Mutant("sign of the proposer", OBJECTIVE, "solve + sp.proposer * propose", "solve - sp.proposer * propose"),
+    Mutant("sign of the solver", OBJECTIVE, 'if role == "propose" else 1.0)', 'if role == "propose" else -1.0)'),
+    Mutant("sign of the proposer", OBJECTIVE, "loss * (sp.proposer if", "loss * (-sp.proposer if"),
     Mutant("sign of both roles", OBJECTIVE, "per_token = -advantage", "per_token = advantage"),
     Mutant("sign of the update", "bitzero/selfplay/update.py", "p + lr * u", "p - lr * u"),
-    Mutant("proposer's weight ignored", OBJECTIVE, "sp.proposer * propose", "propose"),
+    Mutant("proposer's weight ignored", OBJECTIVE, "loss * (sp.proposer if", "loss * (1.0 if"),
     Mutant("advantages a row off", OBJECTIVE, "-advantage[:, None]", "-jnp.roll(advantage, 1)[:, None]"),
-    Mutant("one role's gradient for all", OBJECTIVE, "grads[role] for role in", 'grads["solve"] for role in'),
+    Mutant("the last role's gradient alone", OBJECTIVE, "jax.tree.map(jnp.add, total, grads)", "grads"),
     Mutant("answers' advantages a task off", LOOP,
            "credit.solve_advantage.reshape(-1),", "jnp.roll(credit.solve_advantage, 1, 0).reshape(-1),"),
     Mutant("answers after another task's prompt", LOOP,
@@ -80,7 +80,7 @@ MUTANTS = (
     Mutant("sign of the KL", OBJECTIVE, "total += sp.kl", "total -= sp.kl"),
     Mutant("KL the other way round", OBJECTIVE,
            "jnp.exp(logits) * (logits - frozen)", "jnp.exp(frozen) * (frozen - logits)"),
-    Mutant("supervised term dropped", OBJECTIVE, " + sp.supervised * supervised", ""),
+    Mutant("supervised term dropped", OBJECTIVE, "return sp.supervised * loss", "return 0.0 * loss"),
     Mutant("generator's targets a token off", OBJECTIVE,
            "target = jnp.pad(mask[:, 1:], ((0, 0), (0, 1)))", "target = mask"),
     Mutant("log-probabilities with another's gradient", OBJECTIVE,

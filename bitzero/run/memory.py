@@ -130,34 +130,37 @@ def needed_bytes(program: Program, place: Callable[[Any], Any] = lambda leaf: le
 def estimated_bytes(program: Program) -> int:
     """About what ``needed_bytes`` counts in f32, without compiling; within a third for the shipped experiments.
 
-    An update: the state, two copies of the gradient, and for each token what its layers keep for the backward pass,
-    twice what the layer at hand computes, three times its attention weights, four rows of logits. Rollouts and
-    answers: the weights, the cache twice (a loop's argument and its carry), one layer's attention weights over the
-    prompts, each of which is read once for all its answers.
+    An update: the state, two copies of the gradient (self-play: three, as it has the sum over the roles too), and for
+    each token what its layers keep for the backward pass, twice what the layer at hand computes, three times its
+    attention weights, four rows of logits. Rollouts and answers: the weights, the cache of the prompts and that of the
+    answers (a loop's argument and its carry), one layer's attention weights over the prompts, each of which is read
+    once for all its answers.
     """
-    cfg, model = program.cfg, program.cfg.model
-    state = state_of(cfg)
+    cfg, model, state = program.cfg, program.cfg.model, state_of(program.cfg)
     heads, keys = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
     if program.cut == "updates":
         kept = model.width if model.remat else 2 * model.width + 2 * heads + 2 * keys + 2 * model.ffn_width
         layer = 2 * (heads + 2 * keys + 3 * model.ffn_width + model.width)
         tokens = _tokens_at_once(program)
         a_token = model.num_layers * kept + layer + 3 * model.num_heads * cfg.tasks.context + 4 * VOCAB_SIZE
-        return size_of(state) + 2 * size_of(state.params) + 4 * tokens * a_token
+        gradients = size_of(state.params) * (2 if program.function is warmup.run_chunk else 3)
+        return size_of(state) + gradients + 4 * tokens * a_token
     rows, slots = _rows_and_slots(program)
-    cache = rows * slots * model.num_layers * 2 * keys
     copies = cfg.selfplay.group_size if program.cut == "rollouts" and rows % cfg.selfplay.group_size == 0 else 1
-    attention = 2 * (rows // copies) * cfg.tasks.prompt * model.num_heads * slots
-    return program.beside + size_of(materialised(cfg, state)) + 4 * (2 * cache + attention)
+    prompts = rows // copies
+    cache = (rows + prompts) * slots * model.num_layers * 2 * keys
+    attention = 2 * prompts * cfg.tasks.prompt * model.num_heads * slots
+    return program.beside + size_of(materialised(cfg, state)) + 4 * (cache + attention)
 
 
 def _tokens_at_once(program: Program) -> int:
-    """Tokens of one backward pass of an update."""
+    """Tokens of the largest backward pass of an update: self-play has one for each role."""
     cfg, sp = program.cfg, program.cfg.selfplay
     if program.function is warmup.run_chunk:
         return cfg.warmup.batch_size * cfg.tasks.context // update_parts(cfg)
-    played = sp.num_tasks * (1 + sp.group_size) * (cfg.tasks.prompt + cfg.tasks.completion)
-    return (sp.supervised_batch * cfg.tasks.context + played) // update_parts(cfg)
+    answers = (sp.learnt_groups or sp.num_tasks) * sp.group_size
+    played = max(sp.num_tasks, answers) * (cfg.tasks.prompt + cfg.tasks.completion)
+    return max(sp.supervised_batch * cfg.tasks.context, played) // update_parts(cfg)
 
 
 def _rows_and_slots(program: Program) -> tuple[int, int]:

@@ -11,14 +11,12 @@ from typing import Any, assert_never
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray, UInt32
 
 from bitzero.config import Config, rollout_parts, update_parts
 from bitzero.model import precision, quant
 from bitzero.selfplay import buffer, objective, rollout, skeletons, verify
 from bitzero.selfplay.dispatch import Span, run_span
-from bitzero.selfplay.gradients import gradients_in_parts
 from bitzero.selfplay.measure import step_metrics
 from bitzero.selfplay.update import optimiser, update
 from bitzero.state import Credit, Judged, Played, Proposals, Rollout, Slots, Supervised, TrainState
@@ -316,12 +314,6 @@ def learn(
     )
     if groups := cfg.selfplay.learnt_groups:
         solved = of_most_spread(solved, credit.rate, groups, slots.level if cfg.selfplay.level_budget else None)
-    batch = proposed, solved, items
-    loss = functools.partial(objective.selfplay_loss, state=state, counts=objective.token_counts(batch, parts), cfg=cfg)
-    value, found, (grads, tapped) = gradients_in_parts(
-        loss, objective.apart(state.params), objective.empty_taps(state, cfg), batch, parts
-    )
-    state, metrics = update(state, objective.together(grads), tapped, value, cfg)
-    metrics |= {f"loss/grad_norm_{role}": optax.tree.norm(grads[role]) for role in objective.ROLES}
-    over_parts = lambda name: jnp.max if name == "quant/max_ratio" else jnp.mean
-    return state, {**metrics, **{name: over_parts(name)(column) for name, column in found.items()}}
+    value, figures, grads, tapped = objective.selfplay_gradients(state, (proposed, solved, items), parts, cfg)
+    state, metrics = update(state, grads, tapped, value, cfg)
+    return state, metrics | figures

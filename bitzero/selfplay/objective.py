@@ -1,11 +1,12 @@
 """Losses, rewards and advantages: pure functions with golden tests."""
 
 import functools
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from bitzero.config import Config
@@ -18,7 +19,8 @@ from bitzero.tasks.tokens import PAD, PROPOSE, SOLVE, TEXT
 
 _NEVER = -1e9  # a logit whose probability is 0 in f32, and 0 × it still 0
 Batch = tuple[Played, Played, Supervised]  # of a self-play update: proposer, solver, generator
-ROLES = ("propose", "solve", "generator")
+Role = Literal["propose", "solve", "generator"]
+ROLES: tuple[Role, ...] = get_args(Role)  # in the order of a batch
 
 
 @jax.custom_vjp
@@ -207,62 +209,72 @@ def task_relative_advantage(
     return jnp.where(counted, (rewards - mean[kind]) / jnp.maximum(jnp.sqrt(variance), floor)[kind], 0.0)
 
 
-def apart(params: dict[str, Any]) -> dict[str, Any]:
-    """The same parameters for each of ``ROLES``: what ``selfplay_loss`` takes, so that its gradient comes apart too."""
-    return dict.fromkeys(ROLES, params)
+def selfplay_gradients(
+    state: TrainState, batch: Batch, parts: int, cfg: Config
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]], dict[str, Any], dict[str, Any] | None]:
+    """Loss of an update of self-play, its figures, and the gradients of the parameters and of ``empty_taps``.
+
+    The batch is cut into equal ``parts``. One role after another, so that beside the sum of the gradients that of one
+    role alone is held, whose norm is a figure. Taps see the solver's rollouts alone.
+    """
+    counts = token_counts(batch, parts)
+    value, total, taps = jnp.float32(0), jax.tree.map(jnp.zeros_like, state.params), None
+    figures: dict[str, Float[Array, ""]] = {}
+    for role, rows in zip(ROLES, batch, strict=True):
+        loss = functools.partial(role_loss, role=role, state=state, counts=counts, cfg=cfg)
+        watched = empty_taps(state, cfg) if role == "solve" else None
+        own, terms, (grads, tapped) = gradients.gradients_in_parts(loss, state.params, watched, rows, parts)
+        value, total = value + own, jax.tree.map(jnp.add, total, grads)
+        taps = tapped if role == "solve" else taps
+        figures[f"loss/grad_norm_{role}"] = optax.tree.norm(grads)
+        for name, column in terms.items():
+            over_parts, both = (jnp.max, jnp.maximum) if name == "quant/max_ratio" else (jnp.mean, jnp.add)
+            figures[name] = both(figures[name], over_parts(column)) if name in figures else over_parts(column)
+    return value, figures, total, taps
 
 
-def together(grads: dict[str, Any]) -> dict[str, Any]:
-    """The gradient with respect to the parameters that all roles share: the sum over the roles."""
-    return jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), *(grads[role] for role in ROLES))
-
-
-def selfplay_loss(
+def role_loss(
     params: dict[str, Any],
     taps: dict[str, Any] | None,
-    batch: Batch,
+    rows: Played | Supervised,
     *,
+    role: Role,
     state: TrainState,
     counts: dict[str, Float[Array, ""]],
     cfg: Config,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """Policy loss of both roles, entropy, the generator's cross-entropy, and where asked for KL and own answers'.
+    """What a role adds to the loss, and its figures: those of a name add up over the roles, a maximum apart.
 
-    ``params`` are those of ``apart``, ``counts`` the tokens that the means divide by (``token_counts``). Taps see the
-    solver's rollouts alone.
+    Of proposer and solver policy loss, entropy, and where asked for KL and own answers'; of the generator
+    cross-entropy. ``counts`` are the tokens that the means divide by (``token_counts``).
     """
-    proposed, solved, items = batch
     sp = cfg.selfplay
-    of_role = functools.partial(_role_terms, state=state, counts=counts, cfg=cfg)
-    propose, written = of_role(params["propose"], None, proposed, "propose")
-    solve, answered = of_role(params["solve"], taps, solved, "solve")
-    supervised, _ = supervised_loss(
-        params["generator"], state.precision, items.tokens, items.mask, cfg, None, count=counts["supervised"]
-    )
-    total = solve + sp.proposer * propose + sp.supervised * supervised
-    total -= sp.entropy * (written["selfplay/entropy_propose"] + answered["selfplay/entropy_solve"])
-    metrics = {"loss/solve": solve, "loss/propose": propose, "loss/supervised": supervised}
-    for name in {**written, **answered}:
-        found = [terms[name] for terms in (written, answered) if name in terms]
-        metrics[name] = jnp.max(jnp.stack(found)) if name == "quant/max_ratio" else sum(found[1:], found[0])
+    if isinstance(rows, Supervised):
+        loss, _ = supervised_loss(
+            params, state.precision, rows.tokens, rows.mask, cfg, None, count=counts["supervised"]
+        )
+        return sp.supervised * loss, {"loss/supervised": loss}
+    loss, terms = _policy_terms(params, taps, rows, role, state=state, counts=counts, cfg=cfg)
+    total = loss * (sp.proposer if role == "propose" else 1.0)
+    total -= sp.entropy * terms[f"selfplay/entropy_{role}"]
     if sp.kl > 0:
-        total += sp.kl * metrics["loss/kl"]
-    if sp.own_answers > 0:
-        total += sp.own_answers * metrics["loss/own_answers"]
-    return total, metrics
+        total += sp.kl * terms["loss/kl"]
+    if "loss/own_answers" in terms:
+        total += sp.own_answers * terms["loss/own_answers"]
+    return total, {f"loss/{role}": loss, **terms}
 
 
-def _role_terms(
+def _policy_terms(
     params: dict[str, Any],
     taps: dict[str, Any] | None,
     played: Played,
-    role: str,
+    role: Role,
     *,
     state: TrainState,
     counts: dict[str, Float[Array, ""]],
     cfg: Config,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """Policy loss of one role, and its other terms: what both roles have of a name adds up to the whole.
+    """Policy loss of one role, and its other terms.
 
     The policy is the distribution that was sampled, that of the role's temperature.
     """

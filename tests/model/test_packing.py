@@ -13,14 +13,17 @@ from bitzero.selfplay import rollout
 from pallas_kernels import layout
 
 CFG = Model(
-    num_layers=2, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=48, max_tier=8, smear=1, compute="f32"
-)
+    num_layers=2, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=48, max_tier=8, compute="f32",
+    smear=1, conv=3, value_embeddings=True, input_skips=True, qk_norm=True,
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def model():
     """Random latents; tiers differ by layer and matrix, one promoted block is half-way up its ramp."""
     params, precision = transformer.init(jax.random.key(3), CFG)
+    taps = params["layers"]["conv"]
+    params["layers"]["conv"] = 0.3 * jax.random.normal(jax.random.key(4), taps.shape)  # they begin at 0
     tiers = {
         "qkv": [[8, 0, 4, 0], [0, 0, 0, 4]],
         "o": [[0, 0], [0, 0]],

@@ -5,7 +5,6 @@ worked out again in NumPy, the gradient with respect to them too.
 """
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -154,10 +153,9 @@ def golden():
         for of in (slice(0, 2), slice(2, 4))
     ]
     batch = (*played, items())
-    loss = functools.partial(objective.selfplay_loss, state=state, counts=objective.token_counts(batch, 1), cfg=GOLDEN)
-    gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))
-    (value, metrics), grads = gradient(objective.apart(state.params), None, batch)
-    return value, metrics, objective.together(grads), terms, forward(state.params, jnp.asarray(steep, jnp.float32))[1]
+    gradients = jax.jit(objective.selfplay_gradients, static_argnums=(2, 3))
+    value, metrics, grads, _ = gradients(state, batch, 1, GOLDEN)
+    return value, metrics, grads, terms, forward(state.params, jnp.asarray(steep, jnp.float32))[1]
 
 
 def test_the_loss_is_that_worked_out_by_hand(golden):
