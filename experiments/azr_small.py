@@ -15,10 +15,10 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     """The job as measured (None), or with steps for an hour ("hour")."""
     config = configuration.default()
     config.name = "azr_small"
-    config.model.update(num_layers=4, width=128, num_heads=2, num_kv_heads=1, head_dim=64, ffn_width=256)
-    config.model.update(smear=2, max_tier=0)
+    config.model.update(num_layers=4, width=128, num_heads=4, num_kv_heads=2, head_dim=32, ffn_width=256)
+    config.model.update(smear=2, conv=4, max_tier=0)
     config.model.update(value_embeddings=True, input_skips=True, qk_norm=True)
-    config.optimiser.lr = 4.5e-3
+    config.optimiser.update(lr=4.5e-3, row_beta=0.95)
     config.tasks.update(context=128, prompt=112, completion=64, productions="learnable", levels="learnable")
     config.warmup.update(steps=16_000, batch_size=16)
     # Many answers a step, the most telling groups learned from, at a small rate and near the greedy answer:

@@ -63,6 +63,11 @@ def _shape_problems(cfg: Config) -> Iterator[str]:
         yield f"config.tasks.open_levels={tasks.open_levels} must be at most {NUM_LEVELS}: levels are 0 to 5"
     if play.group_size < 2 and play.steps:
         yield f"config.selfplay.group_size={play.group_size} must be at least 2: the baseline leaves one out"
+    if cfg.optimiser.row_beta < 1 and cfg.optimiser.weight_decay:
+        yield (
+            f"config.optimiser.row_beta={cfg.optimiser.row_beta} evens the rows of a step, weight_decay="
+            f"{cfg.optimiser.weight_decay} among them: set one of them to 1 or 0"
+        )
     cut = {"warmup.batch_size": cfg.warmup.batch_size}
     if play.steps:
         cut |= {"selfplay.supervised_batch": play.supervised_batch, "selfplay.num_tasks": play.num_tasks}

@@ -60,6 +60,7 @@ class Optimiser:
     lr_end: float = 0.0  # last learning rate of warm-up ÷ peak
     lr_gains: float = 0.5  # learning rate of embedding and norm gains ÷ that of the matrices
     momentum: float = 0.95  # of Muon
+    row_beta: float = 1.0  # decay of the mean squares by which the rows of Muon's steps are evened; 1: they are not
     beta1: float = 0.9  # of Adam
     beta2: float = 0.95
     weight_decay: float = 0.0

@@ -17,6 +17,7 @@ from bitzero.state import TrainState
 
 _NS_STEPS = 5  # of Newton–Schulz, by optax or in C++, with the coefficients of Jordan's Muon
 _NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_TINY = 1e-12  # beside a norm that may be 0
 _EVERY = 4  # rows of a matrix to one that is asked whether its codes changed; divides BLOCK_ROWS
 
 
@@ -25,6 +26,7 @@ def optimiser(cfg: Config) -> optax.GradientTransformation:
 
     With Muon on 16 rows a step a loss came at 1/1.7 of the tokens that Adam on 40 rows needed. Steps are scaled to an
     RMS of 0.2 an element (``consistent_rms``), so one learning rate serves both; the schedule applies it outside.
+    At last, where ``row_beta`` asks for it, the rows of a matrix are evened.
     """
     opt = cfg.optimiser
     muon = optax.contrib.muon(
@@ -39,7 +41,10 @@ def optimiser(cfg: Config) -> optax.GradientTransformation:
         muon_weight_dimension_numbers=_muon_dimensions,
         consistent_rms=0.2,
     )
-    return optax.chain(optax.clip_by_global_norm(opt.clip), muon)
+    steps = optax.chain(optax.clip_by_global_norm(opt.clip), muon)
+    if _is_native(cfg):
+        steps = _with_native_orthogonal(steps, cfg)
+    return optax.chain(steps, _even_rows(cfg)) if opt.row_beta < 1 else steps
 
 
 def _muon_dimensions(params: Any) -> Any:
@@ -54,16 +59,49 @@ def _is_native(cfg: Config) -> bool:
     return cfg.model.layers == "native" and cfg.optimiser.weight_decay == 0
 
 
-def _orthogonal(updates: dict[str, Any], cfg: Config) -> dict[str, Any]:
-    """The updates of ``optimiser`` with what it leaves out where Newton–Schulz is native.
+def _with_native_orthogonal(steps: optax.GradientTransformation, cfg: Config) -> optax.GradientTransformation:
+    """``steps`` and what they leave out: Newton–Schulz, in C++.
 
     It gives the kernels' updates as matrices of Frobenius norm 1, times what scales the result: the norm they have.
     """
-    layers, names = dict(updates["layers"]), tuple(kernel_parts(cfg.model))
-    given = [layers[name]["kernel"] for name in names]
-    for name, x, y in zip(names, given, functions.newton_schulz(given, _NS_STEPS, _NS_COEFFICIENTS), strict=True):
-        layers[name] = {"kernel": y * jnp.sqrt(jnp.sum(jnp.square(x), axis=(1, 2), keepdims=True))}
-    return {**updates, "layers": layers}
+    names = tuple(kernel_parts(cfg.model))
+
+    def apply(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        updates, state = steps.update(grads, state, params)
+        given = [updates["layers"][name]["kernel"] for name in names]
+        found = functions.newton_schulz(given, _NS_STEPS, _NS_COEFFICIENTS)
+        layers = {name: {"kernel": y * _norm(x)} for name, x, y in zip(names, given, found, strict=True)}
+        return {**updates, "layers": {**updates["layers"], **layers}}, state
+
+    return optax.GradientTransformation(steps.init, apply)
+
+
+def _even_rows(cfg: Config) -> optax.GradientTransformation:
+    """Each row of a kernel's step over the root of its mean square in the steps so far, the whole as long as before.
+
+    NorMuon (arXiv 2510.05491): the rows of an orthogonalised matrix that has more rows than columns differ in length,
+    and the longest would turn their codes most often.
+    """
+    names, beta = tuple(kernel_parts(cfg.model)), cfg.optimiser.row_beta
+
+    def start(params: Any) -> Any:
+        return {name: jnp.zeros(params["layers"][name]["kernel"].shape[:2]) for name in names}
+
+    def apply(updates: Any, squares: Any, params: Any = None) -> tuple[Any, Any]:
+        layers, new = {}, {}
+        for name in names:
+            given = updates["layers"][name]["kernel"]
+            new[name] = beta * squares[name] + (1 - beta) * jnp.mean(jnp.square(given), axis=2)
+            even = given / (jnp.sqrt(new[name]) + _TINY)[..., None]
+            layers[name] = {"kernel": even * (_norm(given) / (_norm(even) + _TINY))}
+        return {**updates, "layers": {**updates["layers"], **layers}}, new
+
+    return optax.GradientTransformation(start, apply)
+
+
+def _norm(kernels: Float[Array, "L N K"]) -> Float[Array, "L 1 1"]:
+    """Frobenius norm of each matrix."""
+    return jnp.sqrt(jnp.sum(jnp.square(kernels), axis=(1, 2), keepdims=True))
 
 
 def update(
@@ -78,8 +116,6 @@ def update(
     good = jnp.isfinite(loss) & jnp.isfinite(norm)
     lr = schedule.lr(state.step, cfg) * 0.5 ** state.retries.astype(jnp.float32)
     updates, moments = optimiser(cfg).update(grads, state.opt_state, state.params)
-    if _is_native(cfg):
-        updates = _orthogonal(updates, cfg)
     params = jax.tree.map(lambda p, u: p + lr * u, state.params, updates)
     keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(good, n, o), new, old)
     params, moments = keep(params, state.params), keep(moments, state.opt_state)

@@ -24,18 +24,19 @@ OFF: dict[str, dict[str, Any]] = {
     "input-skips": {"model.input_skips": False},
     "qk-norm": {"model.qk_norm": False, "optimiser.lr": 3e-3},
     "smear": {"model.smear": 0},
+    "convolution": {"model.conv": 0},
+    "even-rows": {"optimiser.row_beta": 1.0},
 }
 COSINE = {"optimiser.lr_decay": "cosine", "optimiser.lr_flat": 0.0, "optimiser.lr_end": 0.1}
 
 
 def points() -> Iterator[tuple[str, str, float, dict[str, Any]]]:
-    """The job, with other heads, without each addition, with the convolution; then schedules and peaks."""
+    """The job, with fewer heads, without each addition; then schedules and peaks."""
     yield "job", "job", 2.0, {}
-    yield "4-heads", "block", 2.0, {"model.num_heads": 4, "model.num_kv_heads": 2, "model.head_dim": 32}
+    yield "2-heads", "block", 2.0, {"model.num_heads": 2, "model.num_kv_heads": 1, "model.head_dim": 64}
     yield "rope-200", "block", 2.0, {"model.rope_theta": 200.0}
     for name, settings in OFF.items():
         yield f"without-{name}", "block", 2.0, settings
-    yield "conv-4", "block", 2.0, {"model.conv": 4}
     yield "cosine", "schedule", 2.0, COSINE
     for flat in (0.4, 0.5, 0.8):
         yield f"flat-{flat}", "schedule", 2.0, {"optimiser.lr_flat": flat}

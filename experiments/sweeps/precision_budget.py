@@ -19,7 +19,7 @@ from bitzero.config import Model, largest_budget
 SIGNAL = "fisher"
 BUDGETS = (2.125, 2.25, 2.5, 3.0, 4.0)
 # The model of azr_small with 4-bit tiers: every block promoted.
-EVERYTHING = largest_budget(Model(width=128, num_heads=2, num_kv_heads=1, head_dim=64, ffn_width=256, max_tier=4))
+EVERYTHING = largest_budget(Model(width=128, num_heads=4, num_kv_heads=2, head_dim=32, ffn_width=256, max_tier=4))
 # FFN widths at which azr_small, all ternary, is as large as at ffn_width=256 with that budget.
 WIDER = {2.5: 352, 4.0: 640}
 

@@ -42,6 +42,25 @@ def test_a_good_step_moves_every_parameter(state, step):
     assert 0 < float(metrics["quant/flip_rate"]) < 0.5
 
 
+def test_rows_of_a_step_are_evened_by_what_they_were_so_far(state):
+    """By hand, over two steps whose rows differ; the whole stays as long as Muon made it, the rest as it was."""
+    evened = dataclasses.replace(CFG, optimiser=dataclasses.replace(CFG.optimiser, row_beta=0.8))
+    plain, even = update.optimiser(CFG), update.optimiser(evened)
+    first, second = gradients(state), jax.tree.map(lambda g: jnp.flip(g) ** 2, gradients(state))
+    moments, theirs, squares = plain.init(state.params), even.init(state.params), 0.0
+    for grads in (first, second):
+        wanted, moments = plain.update(grads, moments, state.params)
+        found, theirs = even.update(grads, theirs, state.params)
+        step = np.asarray(wanted["layers"]["gate_up"]["kernel"][0], np.float64)
+        squares = 0.8 * squares + 0.2 * np.mean(step**2, axis=1)
+        by_hand = step / np.sqrt(squares)[:, None]
+        by_hand *= np.linalg.norm(step) / np.linalg.norm(by_hand)
+        np.testing.assert_allclose(found["layers"]["gate_up"]["kernel"][0], by_hand, rtol=1e-4, atol=1e-7)
+        np.testing.assert_array_equal(found["embedding"], wanted["embedding"])
+    lengths = np.linalg.norm(step, axis=1)
+    assert np.ptp(lengths) > 0.1 * lengths.max()  # there was something to even
+
+
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 def test_a_non_finite_step_is_skipped_and_counted(state, step, where):
     grads, loss = gradients(state), jnp.float32(1.0)
