@@ -1,6 +1,6 @@
 """The main job: a ternary reasoner from random weights with zero external data, on two CPU cores or a small GPU.
 
-    python launch.py --config=experiments/azr_small.py          about 35 minutes on 2 cores
+    python launch.py --config=experiments/azr_small.py          about 40 minutes on 2 cores
     python launch.py --config=experiments/azr_small.py:hour     the same job for about an hour
 
 Expected: see the README for the table that the last measured run printed.
@@ -28,8 +28,8 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.selfplay.update(stale=0.25, off_level=0.5)
     if variant == "hour":
         config.name = "azr_small_hour"
-        config.warmup.steps = 40_000
-        config.selfplay.steps = 600
+        config.warmup.steps = 26_000
+        config.selfplay.steps = 400
     elif variant is not None:
         raise configuration.ConfigError(f"unknown variant {variant!r}; there is: hour")
     return config
