@@ -52,6 +52,8 @@ MUTANTS = (
     Mutant("sign of the proposer", OBJECTIVE, "loss * (sp.proposer if", "loss * (-sp.proposer if"),
     Mutant("sign of both roles", OBJECTIVE, "per_token = -advantage", "per_token = advantage"),
     Mutant("sign of the update", "bitzero/selfplay/update.py", "p + lr * u", "p - lr * u"),
+    Mutant("rows evened by the last step alone", "bitzero/selfplay/update.py",
+           "beta * squares[name] + (1 - beta) * jnp", "jnp", ("tests/selfplay/test_update.py",)),
     Mutant("proposer's weight ignored", OBJECTIVE, "loss * (sp.proposer if", "loss * (1.0 if"),
     Mutant("advantages a row off", OBJECTIVE, "-advantage[:, None]", "-jnp.roll(advantage, 1)[:, None]"),
     Mutant("the last role's gradient alone", OBJECTIVE, "jax.tree.map(jnp.add, total, grads)", "grads"),

@@ -26,7 +26,7 @@ def optimiser(cfg: Config) -> optax.GradientTransformation:
 
     With Muon on 16 rows a step a loss came at 1/1.7 of the tokens that Adam on 40 rows needed. Steps are scaled to an
     RMS of 0.2 an element (``consistent_rms``), so one learning rate serves both; the schedule applies it outside.
-    At last, where ``row_beta`` asks for it, the rows of a matrix are evened.
+    Last, where ``row_beta`` asks for it, the rows of a step are evened.
     """
     opt = cfg.optimiser
     muon = optax.contrib.muon(
