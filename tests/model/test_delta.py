@@ -12,7 +12,7 @@ from bitzero.selfplay import rollout
 
 CFG = Model(
     num_layers=2, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=48, max_tier=8, smear=1, compute="f32",
-    value_embeddings=True, input_skips=True, qk_norm=True, conv=3,
+    value_embeddings=True, input_skips=True, qk_norm=True,
 )  # fmt: skip
 ROWS, K = 32, 24
 
