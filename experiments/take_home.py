@@ -1,4 +1,4 @@
-"""The model to take home: azr_small's shape, five times its tokens, four levels, 2.5 bits a weight where they help.
+"""The model to take home: azr_small's size, five times its tokens, four levels, 2.5 bits a weight where they help.
 
     python launch.py --config=experiments/take_home.py      about 260 minutes on 2 cores, in as many sittings as wanted
 

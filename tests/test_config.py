@@ -72,6 +72,10 @@ def test_a_whole_number_may_stand_for_a_number():
             {"selfplay__level_budget": True},
             "config.selfplay.level_budget=True shares out the learnt_groups, and there are none: set that number",
         ),
+        (
+            {"optimiser__row_beta": 0.9, "optimiser__weight_decay": 0.1},
+            "config.optimiser.row_beta=0.9 evens the rows of a step, weight_decay=0.1 among them: set one of them to 1 or 0",
+        ),
         ({"eval__parts": 3}, "config.eval.parts=3 must divide batch_size=100"),
         ({"model__num_kv_heads": 3}, "config.model.num_kv_heads=3 must divide num_heads=4"),
         ({"model__head_dim": 31}, "config.model.head_dim=31 must be even: RoPE turns pairs"),
