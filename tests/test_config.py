@@ -74,7 +74,7 @@ def test_a_whole_number_may_stand_for_a_number():
         ),
         (
             {"optimiser__row_beta": 0.9, "optimiser__weight_decay": 0.1},
-            "config.optimiser.row_beta=0.9 evens the rows of a step, weight_decay=0.1 among them: set one of them to 1 or 0",
+            "config.optimiser.row_beta=0.9 and weight_decay=0.1 exclude each other: set row_beta=1 or weight_decay=0",
         ),
         ({"eval__parts": 3}, "config.eval.parts=3 must divide batch_size=100"),
         ({"model__num_kv_heads": 3}, "config.model.num_kv_heads=3 must divide num_heads=4"),

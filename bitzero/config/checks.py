@@ -65,8 +65,8 @@ def _shape_problems(cfg: Config) -> Iterator[str]:
         yield f"config.selfplay.group_size={play.group_size} must be at least 2: the baseline leaves one out"
     if cfg.optimiser.row_beta < 1 and cfg.optimiser.weight_decay:
         yield (
-            f"config.optimiser.row_beta={cfg.optimiser.row_beta} evens the rows of a step, weight_decay="
-            f"{cfg.optimiser.weight_decay} among them: set one of them to 1 or 0"
+            f"config.optimiser.row_beta={cfg.optimiser.row_beta} and weight_decay={cfg.optimiser.weight_decay} "
+            "exclude each other: set row_beta=1 or weight_decay=0"
         )
     cut = {"warmup.batch_size": cfg.warmup.batch_size}
     if play.steps:
