@@ -5,8 +5,9 @@
 
 The stages and their shares of the minutes are in ``gpu_stages/__init__.py``, in order of worth. Each part of a stage
 is a process of its own with a time box: one that crashes, hangs or needs too much memory ends alone. The JSON
-(benchmarks/results/on_gpu-CARD.json) is written after each; what a box cut is in it. At the end comes one table. The
-exit code is 0 if every stage ran, 1 if some failed, 2 if nothing could begin.
+(benchmarks/results/on_gpu-CARD.json) is written after each; what a box cut is in it. Stages that an earlier run left
+there, and that this one does not ask for, stay. At the end comes one table. The exit code is 0 if every stage ran, 1 if
+some failed, 2 if nothing could begin.
 
 ``python -m pallas_kernels.tuning --from=FILE.json`` turns the JSON into the table that the products are chosen by.
 """
@@ -15,6 +16,7 @@ import argparse
 import concurrent.futures
 import contextlib
 import functools
+import json
 import os
 import pathlib
 import re
@@ -72,20 +74,29 @@ def measure(stages: Sequence[Stage], given: argparse.Namespace, ends: float, fol
     out.parent.mkdir(parents=True, exist_ok=True)
     run: dict[str, Any] = {
         "card": card, "commit": card["machine"]["commit"], "rehearsal": given.rehearse,
-        "minutes": round((ends - began) / 60, 2), "stages": {},
+        "minutes": round((ends - began) / 60, 2), "stages": earlier(out, card["name"], given.rehearse),
     }  # fmt: skip
     write_json(out, run)
     print(f"{card['name']} · {out}", flush=True)
     turns = side_by_side if given.rehearse else one_by_one
     for stage, outcome in turns(stages, ends, functools.partial(run_stage, run=run, folder=folder, out=out, more=more)):
-        run["stages"][stage.name] = outcome
+        run["stages"][stage.name] = outcome | {"commit": run["commit"]}
         run["seconds"] = round(time.monotonic() - began, 1)
         write_json(out, run)
         print(f"{stage.name:10} {table.outcome(outcome)}", flush=True)
     text = table.table(run)
     print(text, flush=True)
     write_json(out, run | {"table": text.splitlines()})
-    return int(any(stage["failed"] for stage in run["stages"].values()))
+    return int(any(run["stages"][stage.name]["failed"] for stage in stages))
+
+
+def earlier(out: pathlib.Path, card: str, rehearsal: bool) -> dict[str, Any]:
+    """What a run before found on this card, by stage, each with its commit; nothing in a rehearsal."""
+    if rehearsal or not out.exists():
+        return {}
+    run = json.loads(out.read_text())
+    same = run["card"]["name"] == card and not run["rehearsal"]
+    return {name: {"commit": run["commit"]} | stage for name, stage in run["stages"].items()} if same else {}
 
 
 def ask_card(folder: pathlib.Path, more: list[str]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Compiles many programs at once, as far as a share of the box allows; nothing is timed meanwhile.
 
-Compiling takes most of the minutes on a GPU and leaves it idle, so it is spread over the cores. On a small card two at
-a time: what the compiler tries out there needs memory of its own.
+Compiling takes most of the minutes on a GPU, so small programs are spread over the cores; on a small card two at a
+time, as what the compiler tries out there needs memory of its own. Large ones go one by one: the compiler measures
+fusions on the card, one program at a time, and what has run out of time goes on doing so beside what is timed.
 """
 
 import concurrent.futures
@@ -17,12 +18,21 @@ class NotInTime(Exception):
     """The box left no time to compile this."""
 
 
+def compile_in_time(job: Callable[[], Any], box: Box, share: float) -> Any | Exception:
+    """``compile_all`` of one job."""
+    return _within([job], box, share, 1)[0]
+
+
 def compile_all(
     jobs: Sequence[Callable[[], Any]], box: Box, share: float, pool_bytes: int | None
 ) -> list[Any | Exception]:
     """What each job returns, or its exception; ``NotInTime`` after ``share`` of what is left of the box."""
+    return _within(jobs, box, share, max_workers(pool_bytes))
+
+
+def _within(jobs: Sequence[Callable[[], Any]], box: Box, share: float, workers: int) -> list[Any | Exception]:
     ends = time.monotonic() + share * box.left()
-    pool = concurrent.futures.ThreadPoolExecutor(max_workers(pool_bytes))
+    pool = concurrent.futures.ThreadPoolExecutor(workers)
     futures = [pool.submit(job) for job in jobs]
     found: list[Any | Exception] = []
     for future in futures:

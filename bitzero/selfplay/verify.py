@@ -259,7 +259,7 @@ def verify_proposals(
         step,
         trace,
     )
-    return io_callback(door.propose, shapes, *sent, ordered=True)
+    return _ask(door.propose, shapes, *sent)
 
 
 def verify_answers(
@@ -278,9 +278,16 @@ def verify_answers(
         "trivial": jax.ShapeDtypeStruct((count,), jnp.bool_),
         "stop": jax.ShapeDtypeStruct((), jnp.bool_),
     }
-    return io_callback(
-        door.solve, shapes, cut_in_pieces(records), cut_in_pieces(_as_uint16(completions)), step, ordered=True
-    )
+    return _ask(door.solve, shapes, cut_in_pieces(records), cut_in_pieces(_as_uint16(completions)), step)
+
+
+def _ask(method: Callable[..., Arrays], shapes: Arrays, *sent: Any) -> Arrays:
+    """The ordered call of the host with finished arrays.
+
+    Without the barrier XLA's compiler for GPUs (jaxlib 0.11.2) makes one fusion of the call and the slices that its
+    arguments are, and aborts on the token in its result that keeps calls in order.
+    """
+    return io_callback(method, shapes, *jax.lax.optimization_barrier(sent), ordered=True)
 
 
 def _as_uint16(tokens: Integer[Array, "..."]) -> UInt16[Array, "..."]:

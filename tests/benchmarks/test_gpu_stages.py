@@ -261,6 +261,18 @@ def test_a_cards_file_is_named_after_it():
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
+def test_stages_that_are_not_asked_for_stay_in_the_file_of_their_card(tmp_path):
+    file = tmp_path / "on_gpu-card.json"
+    run = {"card": {"name": "A"}, "commit": "old", "rehearsal": False, "stages": {"products": {"rows": [1]}}}
+    file.write_text(json.dumps(run))
+    kept = on_gpu.earlier(file, "A", False)
+    assert kept == {"products": {"rows": [1], "commit": "old"}}
+    file.write_text(json.dumps(run | {"commit": "new", "stages": kept}))
+    assert on_gpu.earlier(file, "A", False) == kept  # with the commit that it was measured at
+    assert on_gpu.earlier(file, "B", False) == on_gpu.earlier(file, "A", True) == {}
+    assert on_gpu.earlier(tmp_path / "none.json", "A", False) == {}
+
+
 def test_a_rehearsal_runs_every_stage_and_survives_one_that_crashes(tmp_path):
     """PyTorch is made one that takes the process of its part with it, and is none to others that look for it."""
     broken, out = tmp_path / "broken", tmp_path / "on_gpu.json"

@@ -202,6 +202,17 @@ def test_arguments_over_100_kib_cross_on_one_device(door):
     assert float(out["reward"].sum()) == n * group
 
 
+def test_nothing_but_finished_arrays_reach_the_call(door):
+    """Slices that feed it would become one fusion with it on a GPU, which XLA's compiler does not survive."""
+    n, group = 8, 160
+    records, texts = jax.ShapeDtypeStruct((n, R), jnp.uint16), jax.ShapeDtypeStruct((n, group, C), jnp.uint16)
+    asked = jax.jit(lambda records, texts: verify_answers(door, records, texts, jnp.int32(1))).trace(records, texts)
+    made_by = {id(out): step.primitive.name for step in asked.jaxpr.eqns for out in step.outvars}
+    call = next(step for step in asked.jaxpr.eqns if step.primitive.name == "io_callback")
+    assert len(call.invars) > 3  # in pieces
+    assert {made_by[id(sent)] for sent in call.invars} == {"optimization_barrier"}
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_any_tokens_get_a_verdict(door, seed):
     """What an untrained policy emits: random ids, and good proposals and answers with random ids put in."""
