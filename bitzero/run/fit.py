@@ -1,8 +1,9 @@
 """How a run is cut so that it fits its device, settled and said before its first step.
 
 What is left open (0) of ``optimiser.microbatches``, ``selfplay.rollout_parts`` and ``eval.parts`` becomes the least
-number of equal parts with which every program fits. On a GPU the compiler counts; on a CPU, whose memory is seldom the
-limit and whose compiler is slow, an estimate does. Cutting changes rounding alone, so a run may be cut otherwise later.
+number of equal parts with which every program fits. On a GPU the compiler counts what may come near its limit; for the
+rest, and on a CPU, whose memory is seldom the limit and whose compiler is slow, an estimate does. Cutting changes
+rounding alone, so a run may be cut otherwise later.
 """
 
 import dataclasses
@@ -34,6 +35,7 @@ INSTEAD: dict[Cut, str] = {
 }  # fmt: skip
 USABLE = 0.92  # of a pool: the rest is lost between its blocks
 SLACK = 1.3  # what the estimate may be too high by where the compiler has the last word
+ROOM = 2.0  # what the estimate is taken to be too low by where nothing is compiled; it was by 1.3 at most
 
 
 class Pool(NamedTuple):
@@ -41,7 +43,7 @@ class Pool(NamedTuple):
 
     size: int  # bytes
     what: str  # for people
-    counted: bool  # whether programs are compiled to be counted
+    counted: bool  # whether programs that may not fit it are compiled to be counted
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,9 +80,9 @@ def fit_run(cfg: Config, ledger: Ledger, progress: Progress, cuts: tuple[Cut, ..
     Raises ``ConfigError`` where nothing fits.
     """
     pool = device_pool()
+    count = memory.estimated_bytes
     if pool.counted:
-        progress.say("counting the memory of each kind of step (what is compiled now is used later)")
-    count = counter(device.cache_directory()) if pool.counted else memory.estimated_bytes
+        count = in_doubt(counter(device.cache_directory()), pool, progress.say)
     before: dict[Cut, int] = {cut: ledger.parts.get(cut, 0) for cut in SETTINGS}
     cfg, needs, warnings = settle_parts(cfg, pool, count, before=before, cuts=cuts)
     if is_roomy(needs, pool):
@@ -141,6 +143,22 @@ def allowed_parts(cfg: Config, cut: Cut) -> list[int]:
     return [parts for parts in range(1, whole + 1) if whole % parts == 0]
 
 
+def in_doubt(by_compiler: Count, pool: Pool, say: Callable[[str], None]) -> Count:
+    """The estimate of a program that has room enough in the pool, of any other the compiler's count, which is said.
+
+    Compiling takes minutes on a GPU, and what stands for a self-play step there is compiled in vain.
+    """
+
+    def count(program: Program) -> int:
+        estimate = memory.estimated_bytes(program)
+        if ROOM * estimate <= USABLE * pool.size:
+            return estimate
+        say(f"counting the memory of {program.what}")
+        return by_compiler(program)
+
+    return count
+
+
 def counter(place: pathlib.Path | None) -> Count:
     """The compiler's count of a program; kept in ``place``, where there is one, from one start to the next."""
 
@@ -162,7 +180,7 @@ def counter(place: pathlib.Path | None) -> Count:
 
 def table(needs: list[Need], pool: Pool) -> rich.table.Table:
     """What · GB · of the pool, for people."""
-    title = f"memory of each kind of step, {'by the compiler' if pool.counted else 'estimated'}"
+    title = f"memory of each kind of step, estimated{', by the compiler where it may be short' if pool.counted else ''}"
     out = rich.table.Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
     out.add_column("", no_wrap=True)
     for name in ("parts", "GB", f"of {pool.size / 1e9:.2f} GB, {pool.what}"):
@@ -174,7 +192,7 @@ def table(needs: list[Need], pool: Pool) -> rich.table.Table:
 
 def is_roomy(needs: list[Need], pool: Pool) -> bool:
     """Whether one line will do: nothing is cut, and half of the memory is left."""
-    return not pool.counted and all(need.parts == 1 and 2 * need.size < pool.size for need in needs)
+    return all(need.parts == 1 and 2 * need.size < pool.size for need in needs)
 
 
 def _least_that_fits(cfg: Config, cut: Cut, choices: list[int], pool: Pool, count: Count) -> tuple[Config, list[Need]]:

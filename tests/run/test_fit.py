@@ -153,6 +153,20 @@ def test_a_count_is_made_once_and_kept(tmp_path, monkeypatch):
     assert len(made) == 2
 
 
+def test_the_compiler_is_asked_only_where_memory_may_be_short():
+    made, said = [], []
+    programs = list(memory.step_programs(configuration.with_parts(CFG, updates=1, rollouts=1, asking=1)))
+    by_compiler = lambda program: made.append(program.what) or 42
+    sizes = {program.what: memory.estimated_bytes(program) for program in programs}
+    largest = max(sizes, key=lambda what: sizes[what])
+    roomy = Pool(int(fit.ROOM * sizes[largest] / fit.USABLE) + 1, "the pool", True)
+    count = fit.in_doubt(by_compiler, roomy, said.append)
+    assert {program.what: count(program) for program in programs} == sizes and not made and not said
+    tight = Pool(roomy.size - 2, "the pool", True)
+    found = {program.what: fit.in_doubt(by_compiler, tight, said.append)(program) for program in programs}
+    assert found == sizes | {largest: 42} and made == [largest] and said == [f"counting the memory of {largest}"]
+
+
 def test_free_memory_is_the_less_of_the_machines_and_the_groups(tmp_path):
     (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:   1000 kB\n")
     free = lambda: fit.free_memory(str(tmp_path / "meminfo"), str(tmp_path))
