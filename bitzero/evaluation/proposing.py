@@ -7,7 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, UInt32
+from jaxtyping import Bool
 
 from bitzero.evaluation import questions
 from bitzero.evaluation.questions import Solver
@@ -88,16 +88,11 @@ def sample_proposals(solver: Solver, asked: Sequence[int], prompts: Sequence[Seq
     return proposals
 
 
-def hash_words(hashes: Sequence[int]) -> UInt32[np.ndarray, "n 2"]:
-    """64-bit hashes as (high, low) words."""
-    return np.array([[value >> 32, value & 0xFFFFFFFF] for value in hashes], np.uint32).reshape(-1, 2)
-
-
 def _is_novel(state: TrainState, accepted: Sequence[Verdict]) -> Bool[np.ndarray, " n"]:
     if not accepted:
         return np.zeros(0, bool)
     hashes = [verdict.program_hash for verdict in accepted]
-    seen = np.asarray(buffer.contains(state.history, jnp.asarray(hash_words(hashes))))
+    seen = np.asarray(buffer.contains(state.history, jnp.asarray(buffer.hash_words(hashes))))
     first = [value not in hashes[:i] for i, value in enumerate(hashes)]
     return ~seen & np.array(first)
 

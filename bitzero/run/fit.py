@@ -80,7 +80,7 @@ def fit_run(cfg: Config, ledger: Ledger, progress: Progress, cuts: tuple[Cut, ..
     Raises ``ConfigError`` where nothing fits.
     """
     pool = device_pool()
-    count = memory.estimated_bytes
+    count: Count = memory.estimated_bytes
     if pool.counted:
         count = in_doubt(counter(device.cache_directory()), pool, progress.say)
     before: dict[Cut, int] = {cut: ledger.parts.get(cut, 0) for cut in SETTINGS}

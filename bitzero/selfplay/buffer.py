@@ -5,8 +5,11 @@ positive needs two different programs with equal 64-bit hashes: at most 4·2⁻�
 queries. A full bucket forgets its oldest hash (counted), which lets a duplicate through but never rejects a new task.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray, UInt32
 
 from bitzero.config import Config
@@ -75,6 +78,11 @@ def pick_slots(
 def empty_hash_set(entries: int) -> HashSet:
     """A set with room for ``entries`` hashes (a multiple of 4)."""
     return HashSet(slots=jnp.zeros((entries // WAYS, WAYS, 2), jnp.uint32), inserted=jnp.int32(0), evicted=jnp.int32(0))
+
+
+def hash_words(hashes: Sequence[int]) -> UInt32[np.ndarray, "n 2"]:
+    """64-bit hashes as the set holds them: (high, low)."""
+    return np.array([(value >> 32, value & 0xFFFF_FFFF) for value in hashes], np.uint32).reshape(-1, 2)
 
 
 def contains(seen: HashSet, hashes: UInt32[Array, "N 2"]) -> Bool[Array, " N"]:

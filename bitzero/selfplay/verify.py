@@ -21,6 +21,7 @@ from jaxtyping import Array, Int, Integer, UInt16, UInt32
 
 from bitzero.config import Config
 from bitzero.sandbox import Sandbox
+from bitzero.selfplay import buffer
 from bitzero.tasks.gates import GATES, Proposal, Verdict, task_hash, validate
 from bitzero.tasks.gates import INFRA as INFRA_GATE
 from bitzero.tasks.judge import INFRA, OUTCOMES, Judgement, judge
@@ -28,7 +29,6 @@ from bitzero.tasks.kinds import TASK_KINDS, Kinds, Task, TaskKind, TooLong, name
 from bitzero.tasks.tokens import PAD, decode
 
 PIECE_BYTES = 96 * 1024  # XLA copies 102,400 bytes and more on its thread pool
-_MASK = 0xFFFF_FFFF
 
 Arrays = dict[str, Any]  # of numpy arrays on the host, of JAX arrays on the device
 
@@ -156,10 +156,8 @@ def verdict_arrays(verdicts: Sequence[Verdict], trace: bool, cfg: Config, kinds:
         "gate": np.array([verdict.gate for verdict in verdicts], np.int32),
         "prompt": np.full((count, cfg.tasks.prompt), PAD, np.uint16),
         "record": np.full((count, cfg.tasks.record), PAD, np.uint16),
-        "program_hash": np.array([_hash_words(verdict.program_hash) for verdict in verdicts], np.uint32).reshape(
-            count, 2
-        ),
-        "task_hash": np.array([_hash_words(verdict.task_hash) for verdict in verdicts], np.uint32).reshape(count, 2),
+        "program_hash": buffer.hash_words([verdict.program_hash for verdict in verdicts]),
+        "task_hash": buffer.hash_words([verdict.task_hash for verdict in verdicts]),
         "confidence": np.array([verdict.confidence for verdict in verdicts], np.float32),
         "level": np.array([verdict.level for verdict in verdicts], np.int32),
     }
@@ -167,10 +165,6 @@ def verdict_arrays(verdicts: Sequence[Verdict], trace: bool, cfg: Config, kinds:
         if verdict.task is not None:
             _write_row(out["prompt"][i], out["record"][i], verdict.task, trace, kinds)
     return out
-
-
-def _hash_words(value: int) -> tuple[int, int]:
-    return value >> 32, value & _MASK
 
 
 def _write_row(prompt_row: np.ndarray, record_row: np.ndarray, task: Task, trace: bool, kinds: Kinds) -> None:
@@ -203,7 +197,7 @@ def ring_rows(tasks: Sequence[Task], trace: bool, cfg: Config, kinds: Kinds = TA
 def hashes_of(tasks: Sequence[tuple[Task, Sequence[int]]]) -> UInt32[np.ndarray, "K 2"]:
     """Hashes (high, low) of tasks and of their programs, given each with what its program does."""
     found = [value for task, done in tasks for b in done for value in (b, task_hash(task.kind, b, task.inputs))]
-    return np.array([_hash_words(value) for value in found], np.uint32).reshape(-1, 2)
+    return buffer.hash_words(found)
 
 
 def _unjudged_answers(count: int, group: int) -> Arrays:

@@ -33,7 +33,7 @@ def test_proposer_prompts_take_kinds_in_turn_and_show_a_program_to_induction(sta
 
 def test_a_programs_novelty_is_asked_of_history(state):
     hashes = [0x0123_4567_89AB_CDEF, 3]
-    words = proposing.hash_words(hashes)
+    words = buffer.hash_words(hashes)
     assert words.tolist() == [[0x0123_4567, 0x89AB_CDEF], [0, 3]]
     history = buffer.insert(state.history, jax.numpy.asarray(words), jax.numpy.array([True, False]))
     seen = dataclasses.replace(state, history=history)

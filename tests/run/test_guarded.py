@@ -66,3 +66,9 @@ def test_what_decides_a_behaviour_names_the_file(monkeypatch):
     monkeypatch.setattr(guarded, "_code", lambda: "another")
     assert len(names | {guarded.fingerprint(CFG)}) == 5
     assert guarded.fingerprint(CFG) == guarded.fingerprint(dataclasses.replace(CFG, tasks=Tasks(guarded=3, context=99)))
+
+
+def test_prose_decides_nothing():
+    tree = guarded.without_prose("def f(a):\n    return a + 1\n")
+    assert guarded.without_prose('"""Prose."""\ndef f(a):  # more\n    """And more."""\n    return a + 1\n') == tree
+    assert guarded.without_prose("def f(a):\n    return a + 2\n") != tree
