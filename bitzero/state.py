@@ -32,6 +32,13 @@ class Ring:
 
 
 @pytree
+class RatedRing(Ring):
+    """A ring that knows how its tasks were answered (``selfplay.replay``)."""
+
+    spread: Float[Array, " cap"]  # r̄(1 − r̄) of a task's answers when it was last solved, the most before that
+
+
+@pytree
 class HashSet:
     """A fixed-size set of 64-bit hashes: buckets of 4, oldest of a bucket replaced when full."""
 
@@ -149,6 +156,7 @@ class Slots:
     novel: Bool[Array, " N"]  # accepted, and the program was never seen before
     confidence: Float[Array, " N"]  # of an accepted proposal's gold
     first: Bool[Array, " N"]  # accepted, and no earlier slot of this step has its program
+    place: Int[Array, " N"]  # of the task in the ring
 
 
 @pytree

@@ -11,6 +11,7 @@ Weights = Literal["ternary", "int4", "full"]
 TierBits = Literal[0, 4, 8]
 Decay = Literal["linear", "cosine"]
 Reward = Literal["paper", "code", "balanced"]
+Replay = Literal["even", "spread"]
 Ablation = Literal["none", "supervised", "generator", "shuffled"]
 AdvantageForm = Literal["group", "task_relative"]
 Signal = Literal["fisher", "activation", "attention", "magnitude", "static", "random"]
@@ -108,6 +109,7 @@ class SelfPlay:
     own_answers: float = 0.0  # weight of the cross-entropy on own right answers where a task has several
     ring: int = 4_096  # tasks kept on the device
     seed_tasks: int = 192  # generator tasks put into the ring before the first step
+    replay: Replay = "even"  # tasks that fill slots from the ring: all alike, or by the spread of their last answers
     history: int = 1 << 17  # entries of the set of seen hashes
     reward: Reward = "paper"  # of the proposer: AZR's eq. 4, AZR's code, or min(r̄, 1 − r̄)
     stale: float = 1.0  # what a program seen before pays its proposer ÷ what a new one pays

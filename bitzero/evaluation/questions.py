@@ -14,7 +14,7 @@ from bitzero.config import Config, Model, with_operand
 from bitzero.generator.programs import Program, Split
 from bitzero.model import quant
 from bitzero.sandbox import Sandbox
-from bitzero.selfplay import rollout, schedule, warmup
+from bitzero.selfplay import buffer, rollout, schedule, warmup
 from bitzero.state import TrainState
 from bitzero.tasks import judge, tokens
 from bitzero.tasks.kinds import TASK_KINDS, Kinds, Task
@@ -54,12 +54,17 @@ def solver_of(
 def checkpoint_structure(cfg: Config) -> Callable[[int, dict[str, Any]], TrainState]:
     """What a checkpoint of ``cfg`` holds: step and meta → the state's structure, shapes and types.
 
-    From self-play on it may hold the frozen reference policy, in the run's operand type.
+    From self-play on the ring may know how its tasks were answered, and the state may hold the frozen reference policy,
+    in the run's operand type.
     """
 
     def like(step: int, meta: dict[str, Any]) -> TrainState:
         state = jax.eval_shape(lambda: warmup.init_state(cfg))
-        if step <= cfg.warmup.steps or not cfg.selfplay.kl:
+        if step <= cfg.warmup.steps:
+            return state
+        if cfg.selfplay.replay == "spread":
+            state = dataclasses.replace(state, ring=jax.eval_shape(buffer.rated, state.ring))
+        if not cfg.selfplay.kl:
             return state
         freeze = functools.partial(quant.materialise, model=with_operand(cfg, meta["operand"]).model)
         return dataclasses.replace(state, reference=jax.eval_shape(freeze, state.params, state.precision))

@@ -205,7 +205,7 @@ def _learnt_from(cfg: Config) -> tuple[Any, ...]:
     slots = Slots(
         prompt=_shape((n, tasks.prompt), jnp.uint16), record=_shape((n, tasks.record), jnp.uint16), kind=each,
         asked_kind=each, asked_level=each, gate=each, level=each, own=_shape((n,), flag), novel=_shape((n,), flag),
-        first=_shape((n,), flag), confidence=_shape((n,), f32),
+        first=_shape((n,), flag), confidence=_shape((n,), f32), place=each,
     )  # fmt: skip
     judged = Judged(reward=_shape((n, g), f32), counted=_shape((n, g), flag), trivial=_shape((n,), flag))
     paid = _shape((n,), f32)

@@ -5,6 +5,7 @@ positive needs two different programs with equal 64-bit hashes: at most 4·2⁻�
 queries. A full bucket forgets its oldest hash (counted), which lets a duplicate through but never rejects a new task.
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import jax
@@ -13,9 +14,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer, PRNGKeyArray, UInt32
 
 from bitzero.config import Config
-from bitzero.state import HashSet, Ring
+from bitzero.state import HashSet, RatedRing, Ring
 
 WAYS = 4  # hashes of a bucket
+UNSOLVED = 0.25  # spread of a task that was not solved yet: the most there is, so that each comes to its turn
+LEAST_SPREAD = 0.01  # what a task without spread is drawn by: it comes again, a twenty-fifth as often as the best
 
 
 def empty_ring(cfg: Config) -> Ring:
@@ -32,6 +35,12 @@ def empty_ring(cfg: Config) -> Ring:
     )
 
 
+def rated(ring: Ring) -> RatedRing:
+    """The ring with a spread for each task, none of which was solved yet."""
+    fields = {field.name: getattr(ring, field.name) for field in dataclasses.fields(ring)}
+    return RatedRing(**fields, spread=jnp.full(ring.kind.shape, UNSOLVED))
+
+
 def push_tasks(
     ring: Ring,
     prompt: Integer[Array, "N P"],
@@ -43,10 +52,13 @@ def push_tasks(
 ) -> Ring:
     """Writes the rows where ``keep``, in order, over the oldest entries. An argument for each field of a row."""
     cap = ring.kind.shape[0]
-    at = jnp.where(keep, (ring.head + jnp.cumsum(keep) - 1) % cap, cap)  # cap is out of range: dropped
+    at = jnp.where(keep, places(ring, keep), cap)  # cap is out of range: dropped
     put = lambda old, new: old.at[at].set(new.astype(old.dtype), mode="drop")
     added = jnp.sum(keep)
-    return Ring(
+    if isinstance(ring, RatedRing):
+        ring = dataclasses.replace(ring, spread=put(ring.spread, jnp.full(kind.shape, UNSOLVED)))
+    return dataclasses.replace(
+        ring,
         prompt=put(ring.prompt, prompt),
         record=put(ring.record, record),
         kind=put(ring.kind, kind),
@@ -57,13 +69,42 @@ def push_tasks(
     )
 
 
+def places(ring: Ring, keep: Bool[Array, " N"]) -> Int[Array, " N"]:
+    """Where ``push_tasks`` writes the rows that it keeps."""
+    return (ring.head + jnp.cumsum(keep) - 1) % ring.kind.shape[0]
+
+
+def note_spread(
+    ring: Ring, place: Int[Array, " N"], own: Bool[Array, " N"], spread: Float[Array, " N"], known: Bool[Array, " N"]
+) -> Ring:
+    """The ring with the spread that the answers to the tasks of a step had, where it is ``known``.
+
+    Of slots with one place the last counts, and before them the ``own`` one, whose task was written over the other's.
+    """
+    if not isinstance(ring, RatedRing):
+        return ring
+    same = place[:, None] == place[None]
+    known &= own | ~jnp.any(same & own[None], axis=1)
+    known &= ~jnp.any(jnp.triu(same & known[None], 1), axis=1)
+    at = jnp.where(known, place, ring.kind.shape[0])
+    return dataclasses.replace(ring, spread=ring.spread.at[at].set(spread, mode="drop"))
+
+
 def pick_slots(
-    ring: Ring, key: PRNGKeyArray, kind: Integer[Array, " N"], level: Integer[Array, " N"] | None = None
+    ring: Ring,
+    key: PRNGKeyArray,
+    kind: Integer[Array, " N"],
+    level: Integer[Array, " N"] | None = None,
+    by_spread: bool = False,
 ) -> Int[Array, " N"]:
     """A random filled slot of the wanted kind, and level if one is asked for, for each row.
 
-    Where the ring holds none, one of that kind; where it holds none of that either, any filled slot.
+    Where the ring holds none, one of that kind; where it holds none of that either, any filled slot. ``by_spread`` in
+    proportion to r̄(1 − r̄) where the ring knows it (SFL, arXiv 2408.15099), otherwise all alike.
     """
+    worth = jnp.float32(0)
+    if by_spread and isinstance(ring, RatedRing):
+        worth = jnp.log(jnp.maximum(ring.spread, LEAST_SPREAD))
     filled = jnp.arange(ring.kind.shape[0]) < ring.count
     same = lambda held, wanted: held[None].astype(jnp.int32) == wanted[:, None].astype(jnp.int32)
     choices = [filled[None] & same(ring.kind, kind)]
@@ -72,7 +113,7 @@ def pick_slots(
     allowed = jnp.broadcast_to(filled[None], choices[0].shape)
     for narrower in choices:
         allowed = jnp.where(jnp.any(narrower, axis=1, keepdims=True), narrower, allowed)
-    return jax.random.categorical(key, jnp.where(allowed, 0.0, -jnp.inf), axis=-1)
+    return jax.random.categorical(key, jnp.where(allowed, worth, -jnp.inf), axis=-1)
 
 
 def empty_hash_set(entries: int) -> HashSet:

@@ -59,6 +59,7 @@ def step(state: TrainState, items: Supervised, cfg: Config, door: verify.Door) -
     if cfg.selfplay.ablation == "shuffled":
         judged = shuffled(keys[3], judged)
     state, credit = advantage(state, slots, judged, cfg, door.kinds)
+    state = replayed(state, slots, judged, credit)
     state, metrics = learn(state, proposals, slots, answers, judged, credit, items, cfg)
     state = dataclasses.replace(
         state, precision=precision.advance_ramps(state.precision, cfg.precision.ramp_steps),
@@ -91,6 +92,8 @@ def start_selfplay(
     rows = {name: jnp.asarray(array) for name, array in tasks.items()}
     keep = jnp.ones(rows["kind"].shape, bool)
     ring = buffer.push_tasks(state.ring, rows["prompt"], rows["record"], rows["kind"], rows["level"], state.step, keep)
+    if cfg.selfplay.replay == "spread":
+        ring = buffer.rated(ring)
     reference = quant.materialise(state.params, state.precision, cfg.model) if cfg.selfplay.kl > 0 else None
     history = state.history
     if known is not None:
@@ -175,7 +178,7 @@ def admit(
     program = verdict["program_hash"]
     novel = own & ~buffer.contains(state.history, program)
     first = buffer.first_occurrences(program, own)
-    at = buffer.pick_slots(state.ring, key, proposals.kind)
+    at = buffer.pick_slots(state.ring, key, proposals.kind, by_spread=True)
     fill = lambda new, old: jnp.where(own.reshape(-1, *(1,) * (new.ndim - 1)), new, old[at])
     slots = Slots(
         prompt=fill(verdict["prompt"], state.ring.prompt),
@@ -189,6 +192,7 @@ def admit(
         novel=novel & first,
         first=first,
         confidence=verdict["confidence"],
+        place=jnp.where(own, buffer.places(state.ring, own), at),
     )
     ring = buffer.push_tasks(
         state.ring, verdict["prompt"], verdict["record"], proposals.kind, verdict["level"], state.step, own
@@ -243,6 +247,13 @@ def advantage(
         solve_advantage=solve_advantage.reshape(judged.reward.shape),
     )
     return dataclasses.replace(state, baselines=base), credit
+
+
+def replayed(state: TrainState, slots: Slots, judged: Judged, credit: Credit) -> TrainState:
+    """The ring knows how its tasks were answered, where it is to know that (``selfplay.replay``)."""
+    spread, known = credit.rate * (1 - credit.rate), jnp.any(judged.counted, axis=1)
+    ring = buffer.note_spread(state.ring, slots.place, slots.own, spread, known)
+    return dataclasses.replace(state, ring=ring)
 
 
 def blameless(slots: Slots) -> Bool[Array, " N"]:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bitzero.selfplay import loop
+from bitzero.selfplay import buffer, loop
 from bitzero.state import Judged, Played, Rollout
 from bitzero.tasks.gates import HELDOUT, OK
 from bitzero.tasks.kinds import TASK_KINDS
@@ -138,6 +138,18 @@ def test_own_right_answers_are_learned_as_targets(start):
     change = likelihoods(after)["solve"] - likelihoods(start)["solve"]
     assert (change[[0, 3]] > 0.02).all(), change
     assert float(metrics["loss/own_answers"]) > 0 and float(metrics["loss/grad_norm_propose"]) == 0
+
+
+def test_the_ring_learns_how_its_tasks_were_answered(start):
+    """The second task was never judged."""
+    ring = buffer.rated(start.ring)
+    counted = jnp.array([[True, True], [False, False], [True, True]])
+    slots = dataclasses.replace(SLOTS, place=jnp.array([3, 1, 2]))
+    credit = dataclasses.replace(credit_of(0.0, [0, 0, 0]), rate=jnp.array([0.75, 0.0, 1.0]))
+    after = loop.replayed(
+        dataclasses.replace(start, ring=ring), slots, dataclasses.replace(JUDGED, counted=counted), credit
+    )
+    np.testing.assert_allclose(after.ring.spread[:4], [0.25, 0.25, 0.0, 0.1875])
 
 
 def test_supervised_rows_alone_leave_both_roles_out(start):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bitzero.config import Config, SelfPlay
 from bitzero.selfplay import buffer
+from bitzero.state import Ring
 
 CFG = Config(selfplay=SelfPlay(ring=8))
 
@@ -64,6 +65,38 @@ def test_a_pick_keeps_to_the_level_where_there_is_one_of_it():
     assert set(np.asarray(many(0, 1)).tolist()) == {0, 1, 2, 3}
 
 
+def test_tasks_of_more_spread_are_picked_more_often():
+    ring = pushed(buffer.rated(buffer.empty_ring(CFG)), [1, 2, 3], kinds=[0, 0, 0])
+    ring = dataclasses.replace(ring, spread=jnp.array([0.21, 0.0, 0.07, *[buffer.UNSOLVED] * 5]))
+    wanted = jnp.zeros(4_000, jnp.int32)
+    found = np.bincount(buffer.pick_slots(ring, jax.random.key(3), wanted, by_spread=True), minlength=8) / 4_000
+    expected = np.array([0.21, buffer.LEAST_SPREAD, 0.07, 0, 0, 0, 0, 0])
+    np.testing.assert_allclose(found, expected / expected.sum(), atol=0.03)
+    alike = np.bincount(buffer.pick_slots(ring, jax.random.key(3), wanted), minlength=8) / 4_000
+    np.testing.assert_allclose(alike[:3], 1 / 3, atol=0.03)
+
+
+def test_the_spread_of_a_steps_answers_is_noted_and_a_new_task_has_none():
+    ring = pushed(buffer.rated(buffer.empty_ring(CFG)), [1, 2, 3, 4, 5, 6])
+    place, own = jnp.array([0, 1, 1, 2, 3, 3, 4]), jnp.array([False, False, False, False, True, False, False])
+    spread = jnp.array([0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07])
+    known = jnp.array([True, True, True, False, True, True, True])
+    noted = buffer.note_spread(ring, place, own, spread, known)
+    untold = buffer.UNSOLVED
+    np.testing.assert_allclose(noted.spread, [0.01, 0.03, untold, 0.05, 0.07, untold, untold, untold])
+    assert buffer.places(noted, jnp.array([True, False, True, True])).tolist()[::3] == [6, 0]
+    over = pushed(noted, [7, 8, 9], keep=[True, True, True])
+    np.testing.assert_allclose(over.spread[:2], [untold, 0.03])
+
+
+def test_a_ring_that_draws_all_alike_knows_no_spread():
+    """So the state is the one that runs of before have saved."""
+    ring = buffer.empty_ring(CFG)
+    assert type(ring) is type(pushed(ring, [1])) is Ring
+    nothing = jnp.zeros(1, jnp.int32), jnp.zeros(1, bool), jnp.zeros(1), jnp.ones(1, bool)
+    assert buffer.note_spread(ring, *nothing) is ring
+
+
 def hashes(*values):
     return jnp.array([[value >> 32, value & 0xFFFFFFFF] for value in values], jnp.uint32)
 
@@ -95,6 +128,7 @@ def test_first_of_marks_the_first_kept_one():
 
 def test_the_ring_is_a_pytree_of_fixed_shapes():
     ring = buffer.empty_ring(CFG)
-    assert [f.name for f in dataclasses.fields(ring)] == ["prompt", "record", "kind", "level", "born", "head", "count"]
+    names = ["prompt", "record", "kind", "level", "born", "head", "count"]
+    assert [f.name for f in dataclasses.fields(ring)] == names
     before = jax.tree.map(lambda a: (a.shape, a.dtype), ring)
     assert before == jax.tree.map(lambda a: (a.shape, a.dtype), pushed(ring, [1, 2, 3]))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bitzero.config import Config, Model, Run, SelfPlay, Tasks, Warmup
+from bitzero.evaluation import questions
 from bitzero.generator import programs
 from bitzero.model import quant
 from bitzero.run.checkpoint import digest
@@ -241,6 +242,17 @@ def test_a_copy_of_a_seed_is_no_novelty():
     _, slots = admit(jax.random.key(0), state, proposals, verdict | {"program_hash": program, "task_hash": same})
     assert slots.novel.tolist() == [False, True, False]
     assert slots.gate.tolist() == [OK, OK, DUPLICATE]
+
+
+@pytest.mark.parametrize("settings", [{}, {"replay": "spread"}, {"kl": 0.1, "replay": "spread"}])
+def test_a_checkpoint_of_self_play_is_read_as_what_self_play_saves(settings):
+    """And one from the end of warm-up as before, whatever self-play adds to it."""
+    cfg = dataclasses.replace(CFG, selfplay=dataclasses.replace(CFG.selfplay, **settings))
+    rows = verify.ring_rows(generator_tasks(3), True, cfg)
+    begun = jax.eval_shape(lambda: loop.start_selfplay(init_state(cfg), rows, cfg))
+    like = questions.checkpoint_structure(cfg)
+    assert jax.tree.structure(like(cfg.warmup.steps + 1, {"operand": "f32"})) == jax.tree.structure(begun)
+    assert jax.tree.structure(like(cfg.warmup.steps, {})) == jax.tree.structure(jax.eval_shape(lambda: init_state(CFG)))
 
 
 def test_level_and_program_shown_belong_together(door):

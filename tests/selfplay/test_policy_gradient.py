@@ -215,7 +215,7 @@ def slots_of(gates, kinds):
     kind, level = jnp.array(kinds), jnp.zeros(n, jnp.int32)
     return Slots(
         prompt=prompt, record=prompt, kind=kind, asked_kind=kind, own=gate == OK, gate=gate, level=level,
-        asked_level=level, novel=gate == OK, first=gate == OK, confidence=jnp.ones(n),
+        asked_level=level, novel=gate == OK, first=gate == OK, confidence=jnp.ones(n), place=jnp.arange(n),
     )  # fmt: skip
 
 
