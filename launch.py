@@ -161,6 +161,8 @@ def _settle_device(*, quiet: bool = False) -> None:
     if choice.refusal:
         raise ConfigError(choice.refusal)
     os.environ.update(choice.settings)
+    if os.environ.get("JAX_PLATFORMS", "").strip().lower() == "cpu":
+        accelerator.leave_cuda_out()
     if not quiet:
         print(choice.line, flush=True)
 

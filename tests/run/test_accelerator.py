@@ -122,6 +122,20 @@ def test_other_systems_and_wide_types_are_a_sentence():
     assert not accelerator.system_refusal("Linux", {"JAX_ENABLE_X64": "0"})
 
 
+@pytest.mark.parametrize("left_out", [True, False])
+def test_a_run_on_a_cpu_does_not_load_the_libraries_of_cuda(tmp_path, left_out):
+    plugin = tmp_path / "jax_plugins" / "xla_cuda12"
+    plugin.mkdir(parents=True)
+    (plugin / "__init__.py").write_text("def initialize():\n    print('libraries of CUDA')\n")
+    code = "from bitzero.run import accelerator\n" + "accelerator.leave_cuda_out()\n" * left_out
+    code += "import jax\nprint(jax.devices()[0].platform)\n"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "JAX_PLATFORMS": "cpu"},
+    )  # fmt: skip
+    assert ran.stdout.split("\n")[:-1] == ["libraries of CUDA"] * (not left_out) + ["cpu"], ran.stderr
+
+
 def test_a_gtx_16_multiplies_in_f32_without_a_measurement():
     model = Model(num_layers=1, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32)
     assert device.settled_operand(model, GTX.name) == "f32"
