@@ -161,7 +161,7 @@ def _settle_device(*, quiet: bool = False) -> None:
     if choice.refusal:
         raise ConfigError(choice.refusal)
     os.environ.update(choice.settings)
-    if os.environ.get("JAX_PLATFORMS", "").strip().lower() == "cpu":
+    if choice.settings.get("JAX_PLATFORMS", asked) == "cpu":
         accelerator.leave_cuda_out()
     if not quiet:
         print(choice.line, flush=True)

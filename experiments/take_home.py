@@ -25,7 +25,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.tasks.update(open_levels=4)
     config.warmup.update(steps=40_000, ramp_start=0.35, ramp_end=0.6)
     # Half again as wide: the main job's size has seen over a hundred tokens a weight by then.
-    config.model.update(width=192, num_heads=6, num_kv_heads=2, head_dim=32, ffn_width=384)
+    config.model.update(width=192, num_heads=6, ffn_width=384)
     # From a warm-up whose rate has fallen to 0 the main job's rate loses some of what was known (log).
     config.selfplay.update(steps=100, lr=5e-4, supervised=0.6)
     return config

@@ -20,19 +20,15 @@ class NotInTime(Exception):
 
 def compile_in_time(job: Callable[[], Any], box: Box, share: float) -> Any | Exception:
     """``compile_all`` of one job."""
-    return _within([job], box, share, 1)[0]
+    return compile_all([job], box, share, None)[0]
 
 
 def compile_all(
     jobs: Sequence[Callable[[], Any]], box: Box, share: float, pool_bytes: int | None
 ) -> list[Any | Exception]:
     """What each job returns, or its exception; ``NotInTime`` after ``share`` of what is left of the box."""
-    return _within(jobs, box, share, max_workers(pool_bytes))
-
-
-def _within(jobs: Sequence[Callable[[], Any]], box: Box, share: float, workers: int) -> list[Any | Exception]:
     ends = time.monotonic() + share * box.left()
-    pool = concurrent.futures.ThreadPoolExecutor(workers)
+    pool = concurrent.futures.ThreadPoolExecutor(max_workers(pool_bytes))
     futures = [pool.submit(job) for job in jobs]
     found: list[Any | Exception] = []
     for future in futures:

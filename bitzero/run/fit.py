@@ -87,7 +87,9 @@ def fit_run(cfg: Config, ledger: Ledger, progress: Progress, cuts: tuple[Cut, ..
     cfg, needs, warnings = settle_parts(cfg, pool, count, before=before, cuts=cuts)
     if is_roomy(needs, pool):
         largest = max(needs, key=lambda need: need.size)
-        progress.say(f"memory: at most {largest.size / 1e9:.2f} GB ({largest.what}) of {pool.size / 1e9:.2f} GB free")
+        progress.say(
+            f"memory: at most {largest.size / 1e9:.2f} GB ({largest.what}) of {pool.size / 1e9:.2f} GB, {pool.what}"
+        )
     else:
         progress.console.print(table(needs, pool))
     for warning in warnings:

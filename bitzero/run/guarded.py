@@ -64,7 +64,7 @@ def _code() -> str:
 def without_prose(source: str) -> str:
     """The syntax tree of a module as text, without what stands alone as a string: docstrings."""
     tree = ast.parse(source)
-    is_text = lambda node: isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    is_text = lambda node: isinstance(node, ast.Expr) and isinstance(getattr(node.value, "value", None), str)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [item for item in node.body if not is_text(item)]

@@ -38,7 +38,7 @@ def empty_ring(cfg: Config) -> Ring:
 def rated(ring: Ring) -> RatedRing:
     """The ring with a spread for each task, none of which was solved yet."""
     fields = {field.name: getattr(ring, field.name) for field in dataclasses.fields(ring)}
-    return RatedRing(**fields, spread=jnp.full(ring.kind.shape, UNSOLVED))
+    return RatedRing(**fields, spread=jnp.full(ring.kind.shape, UNSOLVED, jnp.float32))
 
 
 def push_tasks(

@@ -255,6 +255,16 @@ def test_a_checkpoint_of_self_play_is_read_as_what_self_play_saves(settings):
     assert jax.tree.structure(like(cfg.warmup.steps, {})) == jax.tree.structure(jax.eval_shape(lambda: init_state(CFG)))
 
 
+def test_a_step_leaves_the_types_of_a_ring_that_is_replayed_by_spread(door):
+    """A weak type among them would compile the step a second time."""
+    cfg = dataclasses.replace(CFG, selfplay=dataclasses.replace(CFG.selfplay, replay="spread"))
+    rows = verify.ring_rows(generator_tasks(3), True, cfg)
+    begun = jax.eval_shape(lambda: loop.start_selfplay(init_state(cfg), rows, cfg))
+    after, _ = jax.eval_shape(lambda state: loop.run_chunk(state, supervised(1), cfg, door), begun)
+    types = lambda ring: jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), ring)
+    assert types(after.ring) == types(begun.ring)
+
+
 def test_level_and_program_shown_belong_together(door):
     state = dataclasses.replace(fresh(), open_levels=jnp.int32(5), frontier=jnp.int32(4))
     weights = quant.materialise(state.params, state.precision, CFG.model)
