@@ -92,7 +92,8 @@ def sampling(cfg: Config, operands: list[str], rounds: int, count: int, prompt: 
 
 def own_sides(cfg: Config, operands: list[str]) -> list[tuple[Config, str]]:
     """BitZero with XLA's layers at each operand type, and with those in C++ where they can be had; what to call it."""
-    native = [("f32", "native", ", layers in C++")] if layers.why_not(cfg.model) is None else []
+    in_cpp = [("f32", "native", ", layers in C++"), ("f32", "native_bf16", ", layers in C++, products in bf16")]
+    native = [side for side in in_cpp if layers.why_not(cfg.model, side[1]) is None]
     return [
         (layers.with_layers(cfg, Ledger(operand=operand, layers=whose)), named)
         for operand, whose, named in [*((operand, "xla", "") for operand in operands), *native]

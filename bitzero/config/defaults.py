@@ -6,7 +6,7 @@ from typing import Literal
 # Every choice, once: an experiment that sets anything else is refused, and code that forgets one fails its type check.
 Operand = Literal["f32", "bf16", "int8"]
 Compute = Literal["auto", "f32", "bf16", "int8"]
-Layers = Literal["auto", "xla", "native"]
+Layers = Literal["auto", "xla", "native", "native_bf16"]
 Weights = Literal["ternary", "int4", "full"]
 TierBits = Literal[0, 4, 8]
 Decay = Literal["linear", "cosine"]
@@ -45,9 +45,14 @@ class Model:
     conv: int = 0  # taps of a causal depthwise convolution on q, k and v; 0: none
     remat: bool = False  # recompute each layer's forward in the backward pass
     compute: Compute = "auto"  # operand type of the products; auto: the fastest, measured once
-    layers: Layers = "auto"  # training's layers: XLA's code, or C++ where it is faster and the operands are f32
+    layers: Layers = "auto"  # training's layers: XLA's code; C++ with products in f32, or in bf16; auto: the fastest
     max_tier: TierBits = 8  # largest residual tier the state may hold
     weights: Weights = "ternary"  # controls: int4 (absmax of each row, no ternary base), full (unquantised)
+
+    @property
+    def native(self) -> bool:
+        """Whether its layers are in C++."""
+        return self.layers in ("native", "native_bf16")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -98,9 +98,9 @@ class BitLinear(nn.Module):
             tier = self.variable("precision", "tier", jnp.zeros, blocks, jnp.int8).value
             ramp = self.variable("precision", "ramp", jnp.ones, blocks, jnp.float32).value
         operand, max_tier = quant.operand_of(self.model), quant.largest_tier(self.model)
-        if self.model.layers == "native" and isinstance(kernel, jax.Array | quant.Full):
+        if self.model.native and isinstance(kernel, jax.Array | quant.Full):
             codes = native.codes_of(kernel, tier, ramp, self.parts, max_tier, lam)
-            return native.linear(codes, norm.gain(k), x, tap, gated, SAMPLE_EVERY)
+            return native.linear(codes, norm.gain(k), x, tap, gated, SAMPLE_EVERY, self.model.layers == "native_bf16")
         if gated:
             gate, up = jnp.split(x, 2, axis=-1)
             x = jnp.square(jax.nn.relu(gate)) * up

@@ -52,14 +52,17 @@ def linear(
     tap: Float[Array, " K"] | None,
     gated: bool,
     every: int,
+    half: bool,
 ) -> Float[Array, "B T N"]:
     """RMSNorm with ``gain``, rounding and product; with ``gated`` of ReLU²(gate)·up, where x is both side by side.
 
-    The gradient of ``tap`` is a mean over one row of the batch in ``every``.
+    The gradient of ``tap`` is a mean over one row of the batch in ``every``. With ``half`` products are of bf16.
+    Seven arguments: the arrays, and what is static about the layer.
     """
     form = functions.Form(
         gated=gated,
         integer=codes.integer,
+        half=half,
         floor=quant.FLOOR,
         sequence=x.shape[1],
         every=0 if tap is None else every,

@@ -153,7 +153,7 @@ def apply(
     from), the gradient with respect to ``taps`` holds what the signals are made of. Native layers give logits at
     ``answers`` alone, where there are any.
     """
-    asked = answers if model.layers == "native" else None
+    asked = answers if model.native else None
     return _outputs(params, precision, tokens, segments, model, lam, (taps, answers, sources), Wanted(asked=asked))
 
 
@@ -192,7 +192,7 @@ def _outputs(params, precision, tokens, segments, model, lam, watched, wanted):
         variables,
         with_preceding(tokens, segments, model.smear),
         positions_of(segments),
-        segments.astype(jnp.int32) if model.layers == "native" else causal_mask(segments),
+        segments.astype(jnp.int32) if model.native else causal_mask(segments),
         None,
         jnp.int32(0),
         lam,
@@ -226,7 +226,7 @@ def apply_cached(
     position is negative: it has ended. Eight arguments: weights, model, the two parts of the cache, what is to be known
     of each new token, and what is wanted.
     """
-    stack = native.stack_of(weights["layers"], model) if model.layers == "native" else None
+    stack = native.stack_of(weights["layers"], model) if model.native else None
     if stack is None:
         wanted = Wanted(last=last)
         return Transformer(model).apply({"params": weights}, tokens, positions, mask, cache, slot, None, None, wanted)

@@ -44,6 +44,11 @@ def load(folder: pathlib.Path | None) -> None:
     _loaded.append(found)
 
 
+def has_halves() -> bool:
+    """Whether the library that is loaded multiplies bf16: the processor's doing."""
+    return bool(_loaded[0].bitzero_halves())
+
+
 def built(folder: pathlib.Path) -> pathlib.Path:
     """The library in ``folder``, compiled if it is not there; raises ``Unavailable``."""
     compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")

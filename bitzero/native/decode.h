@@ -158,7 +158,7 @@ ffi::Error decode_layers(ffi::ThreadPool pool, F32 x, F32 cos, F32 sin, F32 extr
   in_parts(pool, 4 * layers, [&, &run = run](int part) {
     long layer = part / 4, n = codes[part % 4]->dimensions()[1], k = codes[part % 4]->dimensions()[2];
     run.weights[part].read(codes[part % 4]->typed_data() + layer * n * k, scales[part % 4]->typed_data() + layer * n, n,
-                           k, integer);
+                           k, integer, false);
   });
   run.live.clear();
   for (long i = 0; i < batch; i++)

@@ -26,6 +26,7 @@ class Form:
 
     gated: bool  # the input is [gate, up], and ReLU²(gate)·up is what is normalised (arXiv 2109.08668)
     integer: bool  # codes are integers and the input is rounded to them; otherwise the ramp: x + λ·(Q(x) − x)
+    half: bool = False  # both factors of each product in bf16, but where codes are ternary integers; sums in f32
     floor: float  # of max|x|
     sequence: int  # rows of a sequence
     every: int  # the mean square is taken of one sequence in so many; 0: not at all
@@ -52,7 +53,7 @@ def normed_linear(
 
 def _attributes(form: Form) -> dict[str, Any]:
     """Of both calls."""
-    return {"gated": form.gated, "integer": form.integer, "floor": np.float32(form.floor)}
+    return {"gated": form.gated, "integer": form.integer, "half": form.half, "floor": np.float32(form.floor)}
 
 
 def _normed_forward(form, x, gain, latent, codes, scale, lam, tap):
@@ -282,15 +283,15 @@ def draw_tokens(
 
 
 def newton_schulz(
-    stacks: Sequence[Float[Array, "L N K"]], steps: int, coefficients: tuple[float, float, float]
+    stacks: Sequence[Float[Array, "L N K"]], steps: int, coefficients: tuple[float, float, float], half: bool = False
 ) -> Sequence[Array]:
     """Muon's orthogonalisation (arXiv 2502.16982, eq. 2) of each matrix of four stacks [L, N, K] of any N and K.
 
-    Each is divided by its Frobenius norm first.
+    Each is divided by its Frobenius norm first. With ``half`` the factors of products are in bf16, as in the paper.
     """
     c0, c1, c2 = (np.float32(c) for c in coefficients)
     call = jax.ffi.ffi_call("bitzero_newton_schulz", [_f32(*x.shape) for x in stacks])
-    return call(*stacks, steps=np.int64(steps), c0=c0, c1=c1, c2=c2)
+    return call(*stacks, steps=np.int64(steps), c0=c0, c1=c1, c2=c2, half=half)
 
 
 def _f32(*shape: int) -> jax.ShapeDtypeStruct:

@@ -111,18 +111,23 @@ struct Normed {
   }
 };
 
-// The weights of a linear layer as its product reads them: bytes where they are ternary integers, f32 elsewhere.
+// The weights of a linear layer as its product reads them: bytes where they are ternary integers, f32 or bf16 elsewhere.
 struct Weights {
   long n = 0, k = 0;
   const float* scale = nullptr;
-  bool bytes = false;
+  bool bytes = false, half = false;
   Ternary ternary;
   std::vector<float> panels;
+  std::vector<Pair> pairs;
 
-  void read(const float* codes, const float* scales, long rows, long depth, bool integer) {
-    n = rows, k = depth, scale = scales;
+  void read(const float* codes, const float* scales, long rows, long depth, bool integer, bool halves) {
+    n = rows, k = depth, scale = scales, half = halves;
     bytes = integer && kIntegers && ternary.read(codes, n, k);
     if (bytes) return;
+    if (half) {
+      pairs.resize(n * k / 2);
+      return pack(codes, 1, k, k, n, pairs.data());
+    }
     panels.resize(n * k);
     pack(codes, 1, k, k, n, panels.data());
   }
@@ -139,11 +144,18 @@ struct Weights {
     if (bytes) ternary.product(small, count, scale, d, y);
     else scaled_product(a, count, norm.integer ? d : nullptr, room + k, y);
   }
-  // y = a·codesᵀ·scale of f32 rows, each times its δ where there are any; c is room for a block.
-  void scaled_product(const float* a, long count, const float* delta, float* c, float* y) const {
+  // y = a·codesᵀ·scale of f32 rows, which may be lost, each times its δ where there are any; c is room for a block.
+  void scaled_product(float* a, long count, const float* delta, float* c, float* y) const {
     bool whole = count % kTileRows == 0;  // otherwise the last tile has rows that y has not
     float* to = whole ? y : c;
-    product<false>(a, k, 1, panels.data(), kTileCols, k, to, n, round_up(count, kTileRows), n, k);
+    long tall = round_up(count, kTileRows);
+    if (half) {
+      Pair* of = reinterpret_cast<Pair*>(a);  // a row of pairs ends before the row of numbers after it
+      for (long i = 0; i < count; i++) pair_neighbours(a + i * k, nullptr, k, of + i * k / 2);
+      product<false>(of, k / 2, 1, pairs.data(), kTileCols, k / 2, to, n, tall, n, k / 2);
+    } else {
+      product<false>(a, k, 1, panels.data(), kTileCols, k, to, n, tall, n, k);
+    }
     for (long i = 0; i < count; i++) {
       float step = delta ? delta[i] : 1.f;
       for (long j = 0; j < n; j += kLanes) store(y + i * n + j, load(to + i * n + j) * (load(scale + j) * step));
@@ -151,14 +163,61 @@ struct Weights {
   }
 };
 
+// The two products of a backward pass: of the cotangents g of y with the codes, and of their transpose with what was
+// multiplied; both factors of each in f32, or in bf16.
+struct BackwardProducts {
+  long n, k;
+  const float *g, *scale;
+  bool half;
+  float* panels;  // of the codes: n·k numbers, or half as many pairs
+
+  void read(const float* codes) {
+    if (half) pack(codes, k, 1, n, k, reinterpret_cast<Pair*>(panels));
+    else pack(codes, k, 1, n, k, panels, scale);
+  }
+  static long room(long n, long k) { return kBlock * (n + k); }
+
+  // dn = (g·scale)·codes of the rows at[i], and the weights' cotangent dw += gᵀ·a, both a and dw in panels.
+  void run(const int32_t* at, long count, const float* a, float* room, float* dn, float* dw) const {
+    if (half) return run_in_halves(at, count, a, reinterpret_cast<Pair*>(room), dn, dw);
+    long padded = round_up(count, kTileRows);
+    const float* grad = room;
+    if (count == padded && adjacent(at, count)) grad = g + (count ? at[0] : 0) * n;
+    else {  // the rows after the last are not there to be read
+      for (long i = 0; i < count; i++) std::memcpy(room + i * n, g + at[i] * n, n * sizeof(float));
+      std::memset(room + count * n, 0, (padded - count) * n * sizeof(float));
+    }
+    product<false>(grad, n, 1, panels, kTileCols, n, dn, k, padded, k, n);
+    for (long j = 0; j < k; j += kTileCols)  // sums in panels too: their tiles are read and written once a block
+      product<true>(grad, 1, n, a + j * kBlock, kTileCols, 0, dw + j * n, kTileCols, n, kTileCols, count);
+  }
+  void run_in_halves(const int32_t* at, long count, const float* a, Pair* room, float* dn, float* dw) const {
+    Pair *rows = room, *turned = rows + kBlock * n / 2, *of = turned + kBlock * n / 2;
+    for (long i = 0; i < count; i++) pair_neighbours(g + at[i] * n, scale, n, rows + i * n / 2);
+    for (long i = 0; i < count; i += 2) {
+      bool last = i + 1 == count;
+      pair_rows(g + at[i] * n, last ? nullptr : g + at[i + 1] * n, n, turned + i / 2 * n);
+      for (long j = 0; j < k; j += kTileCols) {
+        const float* row = a + j * kBlock + i * kTileCols;
+        pair_rows(row, last ? nullptr : row + kTileCols, kTileCols, of + j * kBlock / 2 + i / 2 * kTileCols);
+      }
+    }
+    const Pair* codes = reinterpret_cast<const Pair*>(panels);
+    product<false>(rows, n / 2, 1, codes, kTileCols, n / 2, dn, k, round_up(count, kTileRows), k, n / 2);
+    for (long j = 0; j < k; j += kTileCols)
+      product<true>(turned, 1, n, of + j * kBlock / 2, kTileCols, 0, dw + j * n, kTileCols, n, kTileCols,
+                    (count + 1) / 2);
+  }
+};
+
 // y = Q(n)·codesᵀ·scale; also 1/RMS and δ of each row, for the backward pass.
 ffi::Error normed_forward(ffi::ThreadPool pool, F32 x, F32 gain, F32 codes, F32 scale, F32 lam, Out y, Out rms,
-                          Out delta, bool gated, bool integer, float floor) {
+                          Out delta, bool gated, bool integer, bool half, float floor) {
   long n = codes.dimensions()[0], k = codes.dimensions()[1], rows = rms->element_count(), width = gated ? 2 * k : k;
   Normed norm{gain.typed_data(), k, gated, integer, lam.typed_data()[0], floor};
   static thread_local Weights weights;
   static thread_local LiveRows live;
-  weights.read(codes.typed_data(), scale.typed_data(), n, k, integer);
+  weights.read(codes.typed_data(), scale.typed_data(), n, k, integer, half);
   live.find(x.typed_data(), rows, width);
   in_parts(pool, live.blocks(), [&, &weights = weights, &live = live](int block) {
     long count = live.count(block);
@@ -180,23 +239,24 @@ ffi::Error normed_forward(ffi::ThreadPool pool, F32 x, F32 gain, F32 codes, F32 
 
 // The cotangents of x, gain and the weights (straight through), and mean n² over sampled rows that have a gradient.
 ffi::Error normed_backward(ffi::ThreadPool pool, F32 x, F32 gain, F32 codes, F32 scale, F32 lam, F32 rms, F32 delta,
-                           F32 g, Out dx, Out dgain, Out dw, Out square, bool gated, bool integer, float floor,
-                           int64_t sequence, int64_t every) {
+                           F32 g, Out dx, Out dgain, Out dw, Out square, bool gated, bool integer, bool half,
+                           float floor, int64_t sequence, int64_t every) {
   long n = codes.dimensions()[0], k = codes.dimensions()[1], rows = rms.element_count(), width = gated ? 2 * k : k;
   Normed norm{gain.typed_data(), k, gated, integer, lam.typed_data()[0], floor};
   static thread_local LiveRows live;
   live.find(g.typed_data(), rows, n);
   int parts = parts_of(pool, live.blocks());
   const long size = n * k + 2 * k + kLanes;
-  float *panels = scratch(0, n * k), *sums = scratch(2, parts * size);
-  pack(codes.typed_data(), k, 1, n, k, panels, scale.typed_data());
+  BackwardProducts products{n, k, g.typed_data(), scale.typed_data(), half, scratch(0, n * k)};
+  products.read(codes.typed_data());
+  float* sums = scratch(2, parts * size);
   in_parts(pool, parts, [&, &live = live](int part) {
-    float* a = scratch(1, kBlock * (3 * k + n));
-    float *h = a + kBlock * k, *dn = h + kBlock * k, *apart = dn + kBlock * k;
+    float* a = scratch(1, 3 * kBlock * k + products.room(n, k));
+    float *h = a + kBlock * k, *dn = h + kBlock * k, *room = dn + kBlock * k;
     float *own = sums + part * size, *own_gain = own + n * k, *own_square = own_gain + k;
     std::memset(own, 0, size * sizeof(float));
     for (long block = live.blocks() * part / parts; block < live.blocks() * (part + 1) / parts; block++) {
-      long count = live.count(block), padded = round_up(count, kTileRows);
+      long count = live.count(block);
       const int32_t* at = live.block(block);
       live.dead(block, [&](long row) { std::memset(dx->typed_data() + row * width, 0, width * sizeof(float)); });
       for (long i = 0; i < count; i++) {
@@ -205,15 +265,7 @@ ffi::Error normed_backward(ffi::ThreadPool pool, F32 x, F32 gain, F32 codes, F32
         float d = delta.typed_data()[at[i]];
         norm.operand(h + i * k, rms.typed_data()[at[i]], d, d, a + i * kTileCols, kBlock * kTileCols);
       }
-      const float* grad = apart;
-      if (count == padded && adjacent(at, count)) grad = g.typed_data() + (count ? at[0] : 0) * n;
-      else {  // the rows after the last are not there to be read
-        for (long i = 0; i < count; i++) std::memcpy(apart + i * n, g.typed_data() + at[i] * n, n * sizeof(float));
-        std::memset(apart + count * n, 0, (padded - count) * n * sizeof(float));
-      }
-      product<false>(grad, n, 1, panels, kTileCols, n, dn, k, padded, k, n);
-      for (long j = 0; j < k; j += kTileCols)  // sums in panels too: their tiles are read and written once a block
-        product<true>(grad, 1, n, a + j * kBlock, kTileCols, 0, own + j * n, kTileCols, n, kTileCols, count);
+      products.run(at, count, a, room, dn, own);
       for (long i = 0; i < count; i++) {
         long row = at[i];
         bool any = norm.back(dn + i * k, h + i * k, rms.typed_data()[row], x.typed_data() + row * width, own_gain,

@@ -15,6 +15,10 @@
 #include <utility>
 #include <vector>
 
+#ifdef __AVX512BF16__
+#include <immintrin.h>
+#endif
+
 #include "xla/ffi/api/ffi.h"
 
 namespace ffi = xla::ffi;
@@ -71,21 +75,52 @@ void in_parts(ffi::ThreadPool& pool, int parts, const std::function<void(int)>& 
   for (int done; (done = shared->done.load()) < parts;) shared->done.wait(done);
 }
 
+// Two bf16 numbers that follow one another along the depth of a product, the earlier one in the lower half.
+struct Pair {
+  uint32_t bits;
+};
+typedef uint32_t Pairs __attribute__((vector_size(kLanes * 4), aligned(4), may_alias));
+
+Pairs load(const Pair* p) { return *reinterpret_cast<const Pairs*>(p); }
+inline void add_product(Vec& sum, float x, const Vec& row) { sum += x * row; }
+
+// bf16 products where the processor has them (VDPBF16PS): f32 sums, two factors of each at a time.
+#ifdef __AVX512BF16__
+constexpr bool kHalves = true;
+inline void add_product(Vec& sum, Pair x, const Pairs& row) {
+  sum = (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32(x.bits), (__m512bh)row);
+}
+// The nearest bf16 of sixteen numbers, ties to even, in the lower halves.
+inline Pairs halves(Vec a) { return (Pairs)_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)a)); }
+#else
+constexpr bool kHalves = false;
+inline void add_product(Vec&, Pair, const Pairs&) {}
+inline Pairs halves(Vec) { return Pairs{}; }
+#endif
+
+// to[j] = (first[j], second[j]); nothing is second where there is no row.
+void pair_rows(const float* __restrict first, const float* __restrict second, long n, Pair* __restrict to) {
+  for (long j = 0; j < n; j += kLanes) {
+    Pairs low = halves(load(first + j)), high = second ? halves(load(second + j)) << 16 : Pairs{};
+    *reinterpret_cast<Pairs*>(to + j) = low | high;
+  }
+}
+
 // C[i][j] (+)= Σ_p a[i·rs + p·cs]·b[p][j] of one tile of kRows × kTileCols.
-template <bool kAdd, int kRows>
-inline void tile(const float* __restrict a, long rs, long cs, const float* __restrict b, long ldb, float* __restrict c,
-                 long ldc, long depth) {
+template <bool kAdd, int kRows, class T>
+inline void tile(const T* __restrict a, long rs, long cs, const T* __restrict b, long ldb, float* __restrict c, long ldc,
+                 long depth) {
   Vec sum[kRows][kVectors];
   for (int i = 0; i < kRows; i++)
     for (int v = 0; v < kVectors; v++) sum[i][v] = kAdd ? load(c + i * ldc + v * kLanes) : Vec{};
   for (long p = 0; p < depth; p++) {
-    Vec row[kVectors];
+    decltype(load(b)) row[kVectors];
     for (int v = 0; v < kVectors; v++) row[v] = load(b + p * ldb + v * kLanes);
 #pragma GCC unroll 12
     for (int i = 0; i < kRows; i++) {
-      float x = a[i * rs + p * cs];
+      T x = a[i * rs + p * cs];
 #pragma GCC unroll 2
-      for (int v = 0; v < kVectors; v++) sum[i][v] += x * row[v];
+      for (int v = 0; v < kVectors; v++) add_product(sum[i][v], x, row[v]);
     }
   }
   for (int i = 0; i < kRows; i++)
@@ -93,16 +128,17 @@ inline void tile(const float* __restrict a, long rs, long cs, const float* __res
 }
 
 // The same of rows × cols; the panel of column j of b begins at b + j·step, and its rows are ldb apart. Where `lower`,
-// tiles wholly above the diagonal are left out. Deep panels go in slices that stay in the first cache.
-template <bool kAdd>
-void product(const float* a, long rs, long cs, const float* b, long ldb, long step, float* c, long ldc, long rows,
-             long cols, long depth, bool lower = false) {
+// tiles wholly above the diagonal are left out. Deep panels go in slices that stay in the first cache. Of pairs the
+// depth, strides and all, is counted in pairs.
+template <bool kAdd, class T>
+void product(const T* a, long rs, long cs, const T* b, long ldb, long step, float* c, long ldc, long rows, long cols,
+             long depth, bool lower = false) {
   if (depth > kDeep) {
     product<kAdd>(a, rs, cs, b, ldb, step, c, ldc, rows, cols, kDeep, lower);
     return product<true>(a + kDeep * cs, rs, cs, b + kDeep * ldb, ldb, step, c, ldc, rows, cols, depth - kDeep, lower);
   }
   for (long j = 0; j < cols; j += kTileCols) {
-    const float* panel = b + j * step;
+    const T* panel = b + j * step;
     long i = lower ? j : 0;
     for (; rows - i >= kTallest; i += kTallest)
       tile<kAdd, kTallest>(a + i * rs, rs, cs, panel, ldb, c + i * ldc + j, ldc, depth);
@@ -125,6 +161,29 @@ void pack(const float* from, long rs, long cs, long depth, long cols, float* to,
     for (long p0 = 0; p0 < depth; p0 += 16)
       for (long i = 0; i < kTileCols; i++)
         for (long p = p0; p < std::min(p0 + 16, depth); p++) to[p * kTileCols + i] = from[p * rs + (j + i) * cs];
+  }
+}
+
+// Numbers that follow one another as pairs of neighbours, each times its scale; in place too.
+void pair_neighbours(const float* from, const float* scale, long n, Pair* to) {
+  typedef uint16_t Halves __attribute__((vector_size(kLanes * 2), aligned(2), may_alias));
+  for (long j = 0; j < n; j += kLanes) {
+    Vec a = scale ? load(from + j) * load(scale + j) : load(from + j);
+    *reinterpret_cast<Halves*>(reinterpret_cast<uint16_t*>(to) + j) = __builtin_convertvector(halves(a), Halves);
+  }
+}
+
+// The same panels of pairs; rs or cs is 1.
+void pack(const float* from, long rs, long cs, long depth, long cols, Pair* to) {
+  for (long j = 0; j < cols; j += kTileCols, to += depth / 2 * kTileCols) {
+    for (long p = 0; cs == 1 && p < depth; p += 2)
+      pair_rows(from + p * rs + j, from + (p + 1) * rs + j, kTileCols, to + p / 2 * kTileCols);
+    for (long i = 0; cs != 1 && i < kTileCols; i++)
+      for (long p = 0; p < depth; p += kLanes) {
+        Pair few[kLanes / 2];
+        pair_neighbours(from + (j + i) * cs + p, nullptr, kLanes, few);
+        for (long of = 0; of < kLanes / 2; of++) to[(p / 2 + of) * kTileCols + i] = few[of];
+      }
   }
 }
 

@@ -1,4 +1,7 @@
-"""Whose layers a run trains with: XLA's, or on a CPU those in C++, which are the same up to the order of sums."""
+"""Whose layers a run trains with: XLA's, or on a CPU those in C++, which are the same up to the order of sums.
+
+Where the processor multiplies bf16 the products of those in C++ may have their factors in it, but where they are exact.
+"""
 
 import dataclasses
 import hashlib
@@ -22,23 +25,29 @@ from bitzero.tasks.tokens import SOLVE, TEXT
 _ROWS, _LENGTH, _EXAMPLE = 16, 128, 43  # of the batch that is measured: rows of three examples
 _ASKED = 28  # position of an example from which on its tokens are targets
 _REPEATS = 5
+NAMED: dict[Layers, str] = {
+    "xla": "",
+    "native": " · layers in C++",
+    "native_bf16": " · layers in C++, their products in bf16",
+}
 
 
 def choose(cfg: Config) -> tuple[Operand, Layers]:
     """Operand type of the products and whose layers a new run trains with: as configured, or the fastest measured.
 
-    C++ layers have f32 operands. Raises ``ConfigError`` where they are asked for and cannot be had.
+    Beside C++ layers the operand type is f32: that of all that is not theirs. Raises ``ConfigError`` where they are
+    asked for and cannot be had.
     """
     model, operand = cfg.model, device.choose_operand(cfg.model)
-    if model.layers == "xla":
-        return operand, "xla"
-    if why := why_not(model):
-        if model.layers == "native":
-            raise ConfigError(f"config.model.layers=native: {why}; layers=xla needs nothing")
-        return operand, "xla"
-    if model.layers == "native" or _faster(cfg, operand) == "native":
-        return "f32", "native"
-    return operand, "xla"
+    if model.native and (why := why_not(model, model.layers)):
+        raise ConfigError(f"config.model.layers={model.layers}: {why}; layers={_instead(model)} needs nothing")
+    whose = _fastest(cfg, operand) if model.layers == "auto" else model.layers
+    return (operand if whose == "xla" else "f32"), whose
+
+
+def _instead(model: Model) -> Layers:
+    """What can be had here."""
+    return "xla" if why_not(model, "native") else "native"
 
 
 def with_layers(cfg: Config, ledger: Ledger) -> Config:
@@ -48,10 +57,10 @@ def with_layers(cfg: Config, ledger: Ledger) -> Config:
     """
     if cfg.model.layers != "auto":
         ledger.layers = cfg.model.layers
-    if ledger.layers == "native" and (why := why_not(cfg.model)):
+    if ledger.layers != "xla" and (why := why_not(cfg.model, ledger.layers)):
         raise RunError(
-            f"this run's layers are in C++ and there are none here: {why}; --config.model.layers=xla goes on with "
-            "XLA's, whose sums have another order"
+            f"this run's layers are in C++ ({ledger.layers}) and there are none here: {why}; "
+            f"--config.model.layers={_instead(cfg.model)} goes on with others, whose sums have another order"
         )
     cfg = with_operand(cfg, ledger.operand)
     return dataclasses.replace(cfg, model=dataclasses.replace(cfg.model, layers=ledger.layers))
@@ -63,12 +72,12 @@ def asking(cfg: Config) -> Config:
     There is nothing to measure, as sampling by XLA took a CPU several times as long.
     """
     model = cfg.model
-    by_xla = model.layers == "xla" or quant.operand_of(model) != "f32" or why_not(model)
+    by_xla = model.layers == "xla" or quant.operand_of(model) != "f32" or why_not(model, "native")
     return dataclasses.replace(cfg, model=dataclasses.replace(model, layers="xla" if by_xla else "native"))
 
 
-def why_not(model: Model) -> str | None:
-    """Why layers in C++ cannot be had for ``model`` on this machine; None where they can, and then they are loaded."""
+def why_not(model: Model, layers: Layers) -> str | None:
+    """Why these layers in C++ cannot be had for ``model`` on this machine; None where they can, and are loaded."""
     if jax.default_backend() != "cpu":
         return f"they run on a CPU, and the device is a {jax.devices()[0].device_kind}"
     if model.compute not in ("auto", "f32"):
@@ -83,18 +92,23 @@ def why_not(model: Model) -> str | None:
         build.load(device.cache_directory())
     except build.Unavailable as error:
         return str(error)
+    if layers == "native_bf16" and not build.has_halves():
+        return "this processor has no products of bf16 (AVX512_BF16)"
     return None
 
 
-def _faster(cfg: Config, operand: Operand) -> Layers:
-    """The layers with which a training step of one layer takes less time; measured once on this machine."""
+def _fastest(cfg: Config, operand: Operand) -> Layers:
+    """The layers with which a training step of one layer takes least time; measured once on this machine."""
+    in_cpp: tuple[Layers, ...] = ("native", "native_bf16")
+    choices: list[Layers] = ["xla", *(layers for layers in in_cpp if not why_not(cfg.model, layers))]
+    if len(choices) == 1:
+        return "xla"
     cache = device.cache_directory()
-    name = hashlib.sha256(repr((cfg.model, operand)).encode()).hexdigest()[:16]
+    name = hashlib.sha256(repr((cfg.model, operand, choices)).encode()).hexdigest()[:16]
     file = cache / f"layers-{name}" if cache else None
     if file and file.is_file() and (known := file.read_text().strip()) in get_args(Layers):
         return cast(Layers, known)
-    candidates: dict[Layers, Operand] = {"xla": operand, "native": "f32"}
-    measured = min(candidates, key=lambda layers: step_seconds(cfg, layers, candidates[layers]))
+    measured = min(choices, key=lambda layers: step_seconds(cfg, layers, operand if layers == "xla" else "f32"))
     if file:
         file.write_text(measured)
     return measured

@@ -84,7 +84,7 @@ def restore_or_init(cfg: Config, store: Checkpoints, progress: Progress) -> tupl
     operand, whose = layers.choose(cfg)
     progress.say(
         f"{size / 1e6:.2f}M parameters from random weights · {operand} operands "
-        f"({device.operand_reason(cfg.model)}){' · layers in C++' if whose == 'native' else ''} · seed {cfg.seed}"
+        f"({device.operand_reason(cfg.model)}){layers.NAMED[whose]} · seed {cfg.seed}"
     )
     return state, Meters(ledger=Ledger(operand=operand, layers=whose))
 

@@ -94,7 +94,7 @@ def supervised_loss(
     target = jnp.pad(mask[:, 1:], ((0, 0), (0, 1)))
     given = (params, precision, tokens, segments_of(tokens), cfg.model, lam)
     watched: dict[str, Any] = {"taps": taps, "answers": target, "sources": sources_of(tokens, target)}
-    if cfg.model.layers == "native":
+    if cfg.model.native:
         nll, right, _ = transformer.answer_losses(*given, **watched)
         return _masked_mean(nll, target, count), (right > 0, target)
     logits = transformer.apply(*given, **watched)
@@ -286,7 +286,7 @@ def _policy_terms(
     answers = jnp.pad(rows.mask, ((0, 0), (prompt.shape[1] - 1, 1)))
     given = (state.precision, tokens, segments, cfg.model)
     watched: dict[str, Any] = {"taps": taps, "answers": answers, "sources": sources_of(tokens, answers)}
-    if cfg.model.layers == "native" and cfg.selfplay.kl == 0:
+    if cfg.model.native and cfg.selfplay.kl == 0:
         head = Head(temperature=temperature, without=PAD, entropy=True)
         nll, _, spread = transformer.answer_losses(params, *given, **watched, head=head)
         logp, entropy = -window(nll), window(spread)

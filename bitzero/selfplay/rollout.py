@@ -104,7 +104,7 @@ def decode(
     tempered = jnp.where(temperature > 0, temperature, 1.0)
 
     def draw(i: Array, logits: Array, done: Array) -> tuple[Array, Array]:
-        if model.layers == "native":
+        if model.native:
             chance = jax.random.uniform(jax.random.fold_in(key, i), (whole,))
             chance = chance if whole == b else jax.lax.dynamic_slice_in_dim(chance, first, b)
             return functions.draw_tokens(logits, chance, done, jnp.asarray(temperature, jnp.float32), PAD)

@@ -56,7 +56,7 @@ def _muon_dimensions(params: Any) -> Any:
 
 def _is_native(cfg: Config) -> bool:
     """Whether Newton–Schulz runs in C++, after optax; decay would have to come after it."""
-    return cfg.model.layers == "native" and cfg.optimiser.weight_decay == 0
+    return cfg.model.native and cfg.optimiser.weight_decay == 0
 
 
 def _with_native_orthogonal(steps: optax.GradientTransformation, cfg: Config) -> optax.GradientTransformation:
@@ -69,7 +69,7 @@ def _with_native_orthogonal(steps: optax.GradientTransformation, cfg: Config) ->
     def apply(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         updates, state = steps.update(grads, state, params)
         given = [updates["layers"][name]["kernel"] for name in names]
-        found = functions.newton_schulz(given, _NS_STEPS, _NS_COEFFICIENTS)
+        found = functions.newton_schulz(given, _NS_STEPS, _NS_COEFFICIENTS, cfg.model.layers == "native_bf16")
         layers = {name: {"kernel": y * _norm(x)} for name, x, y in zip(names, given, found, strict=True)}
         return {**updates, "layers": {**updates["layers"], **layers}}, state
 

@@ -6,6 +6,14 @@ from bitzero.native import build
 from bitzero.run import device
 
 
+@pytest.fixture(params=[False, True], ids=["f32", "bf16"])
+def half(request):
+    """Whether factors are rounded to bf16, where the processor has such products."""
+    if request.param and not build.has_halves():
+        pytest.skip("no products of bf16 here")
+    return request.param
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _loaded():
     try:

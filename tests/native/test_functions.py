@@ -12,7 +12,7 @@ from bitzero.model import native, quant
 from bitzero.model.attention import AttentionProbe, attend, convolve, rotate, unit_rms
 from bitzero.model.block import tap_mean_square
 from bitzero.model.transformer import causal_mask, positions_of
-from bitzero.native import functions
+from bitzero.native import build, functions
 from bitzero.selfplay import objective
 
 RNG = np.random.default_rng(0)
@@ -45,15 +45,16 @@ def linear_by_xla(form, linear, x, gain, latent, tap):
 @pytest.mark.parametrize(
     "n, k, gated, rows, length", [(96, 64, False, 5, 33), (64, 32, True, 8, 20), (32, 96, False, 1, 3)]
 )
-def test_a_linear_layer_is_that_of_quant(weights, n, k, gated, rows, length):
+def test_a_linear_layer_is_that_of_quant(weights, n, k, gated, rows, length, half):
     """A code lies between two integers for some value, and one that falls the other way is a difference of δ."""
     tier = jnp.zeros((n // 16,), jnp.int8).at[::2].set(4 if weights == "tiers" else 0)
     ramp, lam = jnp.ones((n // 16,)), jnp.float32(0.4) if weights == "ramp" else None
     wrap = (lambda w: quant.Full(weight=w)) if weights == "full" else (lambda w: w)
     codes = lambda w: native.codes_of(wrap(w), tier, ramp, (n,), 4, lam)
-    layer = lambda x, w: quant.linear(x, wrap(w), tier, ramp, parts=(n,), operand="f32", max_tier=4, lam=lam)
+    operand = "bf16" if half else "f32"
+    layer = lambda x, w: quant.linear(x, wrap(w), tier, ramp, parts=(n,), operand=operand, max_tier=4, lam=lam)
     form = functions.Form(
-        gated=gated, integer=weights in ("ternary", "tiers"), floor=quant.FLOOR, sequence=length, every=4
+        gated=gated, integer=weights in ("ternary", "tiers"), half=half, floor=quant.FLOOR, sequence=length, every=4
     )
     given = (normal(rows, length, k * (1 + gated)), 1 + 0.1 * normal(k), 0.1 * normal(n, k), jnp.zeros(k))
     g = normal(rows, length, n).at[:, ::3].set(0.0)  # positions without a gradient are not counted
@@ -62,15 +63,16 @@ def test_a_linear_layer_is_that_of_quant(weights, n, k, gated, rows, length):
         y, back = jax.vjp(call, *given)
         results.append((y, *back(g)))
     for got, want in zip(*results, strict=True):
-        close(got, want, 3e-3 if weights != "full" else 1e-5)
+        close(got, want, 3e-3 if weights != "full" or half else 1e-5)
+        assert float(jnp.mean(jnp.abs(got - want))) < 1e-4 * float(jnp.max(jnp.abs(want)))  # few fall another way
     assert float(jnp.mean(jnp.abs(results[0][0] - results[1][0]) > 1e-4 * jnp.max(jnp.abs(results[1][0])))) < 0.02
 
 
 @pytest.mark.parametrize("n, k, gated, rows", [(96, 64, False, 53), (32, 96, True, 48), (64, 160, False, 1)])
-def test_ternary_codes_give_the_bits_of_any_integers(n, k, gated, rows):
-    """They go by int8 products and others by f32: a 2 among the codes of one row decides for all of them."""
+def test_ternary_codes_give_the_bits_of_any_integers(n, k, gated, rows, half):
+    """They go by int8 products and others by f32 or bf16: a 2 among the codes of one row decides for all of them."""
     codes = jnp.asarray(RNG.integers(-1, 2, (n, k)), jnp.float32)
-    form = functions.Form(gated=gated, integer=True, floor=quant.FLOOR, sequence=rows, every=0)
+    form = functions.Form(gated=gated, integer=True, half=half, floor=quant.FLOOR, sequence=rows, every=0)
     x, gain, scale = normal(rows, k * (1 + gated)), 1 + 0.1 * normal(k), normal(n)
     by = lambda codes: functions.normed_linear(form, x, gain, codes, codes, scale, jnp.float32(1), jnp.zeros(k))
     np.testing.assert_array_equal(by(codes)[:, 1:], by(codes.at[0, 0].set(2.0))[:, 1:])
@@ -80,11 +82,11 @@ def test_ternary_codes_give_the_bits_of_any_integers(n, k, gated, rows):
 @pytest.mark.parametrize(
     "live", [(), (0,), (130,), (3, 4, 5, 60, 61, 99), tuple(range(0, 131, 2)), tuple(range(7, 120))]
 )
-def test_rows_of_zeros_are_passed_over(live, integer):
+def test_rows_of_zeros_are_passed_over(live, integer, half):
     """What is left has the bits it has by itself; of zeros come zeros, but where a gradient came in."""
     n, k, rows, at = 64, 32, 131, np.array(live, int)
     codes = jnp.asarray(RNG.integers(-1, 2, (n, k)), jnp.float32)
-    form = functions.Form(gated=False, integer=integer, floor=quant.FLOOR, sequence=rows, every=1)
+    form = functions.Form(gated=False, integer=integer, half=half, floor=quant.FLOOR, sequence=rows, every=1)
     zeros = lambda width: jnp.zeros((rows, width)).at[at].set(normal(len(at), width))
     x, g, gain = zeros(k), zeros(n), 1 + 0.1 * normal(k)
     layer = lambda x, gain, w: functions.normed_linear(form, x, gain, w, w, jnp.ones(n), jnp.float32(1), jnp.zeros(k))
@@ -207,9 +209,27 @@ def test_newton_schulz_is_that_of_optax():
         close(got, jnp.stack([one(m) for m in x]), 1e-5)
 
 
-def test_a_result_is_the_same_whoever_computed_its_parts():
+def test_newton_schulz_of_bf16_rounds_the_factors_of_its_products():
+    stacks = [normal(2, n, k) for n, k in ((96, 32), (32, 32), (64, 32), (32, 64))]
+    c0, c1, c2 = 3.4445, -4.7750, 2.0315
+    times = lambda a, b: jnp.matmul(*(m.astype(jnp.bfloat16) for m in (a, b)), preferred_element_type=jnp.float32)
+
+    def by_xla(m):
+        x = m if m.shape[0] <= m.shape[1] else m.T
+        x = x / (jnp.linalg.norm(x) + 1e-8)
+        a = times(x, x.T)
+        x = c0 * x + times(c1 * a + c2 * times(a, a), x)
+        return x if m.shape[0] <= m.shape[1] else x.T
+
+    if not build.has_halves():
+        pytest.skip("no products of bf16 here")
+    for got, x in zip(functions.newton_schulz(stacks, 1, (c0, c1, c2), half=True), stacks, strict=True):
+        close(got, jnp.stack([by_xla(m) for m in x]), 1e-4)  # of one iteration: what falls another way would grow
+
+
+def test_a_result_is_the_same_whoever_computed_its_parts(half):
     """The caller and the pool's thread claim parts as they come; a race would show in some of these rounds."""
-    form = functions.Form(gated=False, integer=True, floor=quant.FLOOR, sequence=64, every=0)
+    form = functions.Form(gated=False, integer=True, half=half, floor=quant.FLOOR, sequence=64, every=0)
     x, gain, w, g = normal(16, 64, 64), jnp.ones(64), normal(128, 64), normal(16, 64, 128)
     call = functools.partial(linear_of, form, lambda w: native.codes_of(w, None, None, (128,), 0, None))
     step = jax.jit(lambda x, w: jax.vjp(lambda x, w: call(x, gain, w, jnp.zeros(64)), x, w)[1](g))
@@ -220,9 +240,9 @@ def test_a_result_is_the_same_whoever_computed_its_parts():
 
 
 @pytest.mark.parametrize("integer", [True, False])
-def test_a_nan_is_not_lost(integer):
+def test_a_nan_is_not_lost(integer, half):
     """Comparisons are false for it, so a clip in the wrong order would make it a number, and a bad step a good one."""
-    form = functions.Form(gated=True, integer=integer, floor=quant.FLOOR, sequence=4, every=0)
+    form = functions.Form(gated=True, integer=integer, half=half, floor=quant.FLOOR, sequence=4, every=0)
     codes = lambda w: native.codes_of(w, None, None, (32,), 0, None if integer else jnp.float32(0.5))
     x = normal(1, 4, 64).at[0, 1, 3].set(jnp.nan)
     y = linear_of(form, codes, x, jnp.ones(32), normal(32, 32), jnp.zeros(32))

@@ -33,20 +33,20 @@ def batch_of(cfg, steps=2):
 
 
 @pytest.mark.parametrize("phase", ["full", "ramp", "integer"])
-def test_a_step_of_warm_up(phase):
+def test_a_step_of_warm_up(phase, half):
     base = Config()
     cfg = dataclasses.replace(
         base, model=SMALL, warmup=dataclasses.replace(base.warmup, steps=10, batch_size=6),
         precision=dataclasses.replace(base.precision, budget=2.5), tasks=Tasks(context=32, prompt=20, completion=8),
     )  # fmt: skip
     batch, results = batch_of(cfg), []
-    for layers in ("native", "xla"):
+    for layers in ("native_bf16" if half else "native", "xla"):
         mine = dataclasses.replace(cfg, model=dataclasses.replace(SMALL, layers=layers))
         start = dataclasses.replace(warmup.init_state(mine), step=jnp.int32(5))  # in the middle of the ramp
         results.append(warmup.run_chunk(start, batch, mine, phase))
     (state, metrics), (want_state, want_metrics) = results
     for name in ("loss/total", "loss/grad_norm", "loss/token_accuracy_deduction", "perf/target_share"):
-        np.testing.assert_allclose(metrics[name], want_metrics[name], rtol=2e-3, err_msg=name)
+        np.testing.assert_allclose(metrics[name], want_metrics[name], rtol=8e-3 if half else 2e-3, err_msg=name)
     assert state.allocation is not None
     for (path, got), want in zip(
         jax.tree_util.tree_leaves_with_path((state.params, state.allocation)),
@@ -55,7 +55,7 @@ def test_a_step_of_warm_up(phase):
     ):
         scale = float(jnp.max(jnp.abs(want))) or 1.0
         difference = np.abs(np.asarray(got, np.float64) - np.asarray(want, np.float64)) / scale
-        assert difference.mean() < 2e-3, jax.tree_util.keystr(path)
+        assert difference.mean() < (2e-2 if half else 2e-3), jax.tree_util.keystr(path)
 
 
 def test_the_loss_of_self_play():

@@ -38,6 +38,20 @@ def test_what_is_asked_for(compiler):
     assert layers.choose(of(layers="native")) == ("f32", "native")
 
 
+def test_bf16_is_the_processors_doing(compiler, monkeypatch):
+    monkeypatch.setattr(build, "has_halves", lambda: False)
+    why = r"this processor has no products of bf16 \(AVX512_BF16\)"
+    with pytest.raises(ConfigError, match=f"^config.model.layers=native_bf16: {why}; layers=native needs nothing$"):
+        layers.choose(of(layers="native_bf16"))
+    with pytest.raises(
+        RunError, match=rf"\(native_bf16\) and there are none here: {why}; --config.model.layers=native goes"
+    ):
+        layers.with_layers(of(), Ledger(operand="f32", layers="native_bf16"))
+    monkeypatch.setattr(build, "has_halves", lambda: True)
+    assert layers.choose(of(layers="native_bf16")) == ("f32", "native_bf16")
+    assert layers.with_layers(of(), Ledger(operand="f32", layers="native_bf16")).model.layers == "native_bf16"
+
+
 @pytest.mark.parametrize(
     "changes, why",
     [
@@ -58,7 +72,7 @@ def test_what_they_cannot_do(changes, why):
 
 def test_no_compiler_is_no_obstacle_unless_a_run_has_such_layers(no_compiler):
     assert layers.choose(of()) == ("f32", "xla")
-    with pytest.raises(RunError, match=r"no C\+\+ compiler; --config.model.layers=xla goes on with XLA's"):
+    with pytest.raises(RunError, match=r"no C\+\+ compiler; --config.model.layers=xla goes on with others"):
         layers.with_layers(of(), Ledger(operand="f32", layers="native"))
     ledger = Ledger(operand="f32", layers="native")
     assert layers.with_layers(of(layers="xla"), ledger).model.layers == ledger.layers == "xla"
@@ -82,13 +96,16 @@ def test_a_run_of_before_keeps_the_layers_it_had(compiler):
 
 
 def test_it_is_measured_once_a_machine(compiler, monkeypatch, tmp_path):
-    seconds = {"xla": 2.0, "native": 1.0}
+    seconds = {"xla": 2.0, "native": 1.0, "native_bf16": 0.9}
     asked = []
     measure = lambda cfg, whose, operand: (asked.append((whose, operand)), seconds[whose])[1]
     monkeypatch.setattr(layers, "step_seconds", measure)
     monkeypatch.setattr(device, "cache_directory", lambda: tmp_path)
+    monkeypatch.setattr(build, "has_halves", lambda: False)
     assert layers.choose(of()) == layers.choose(of()) == ("f32", "native")
     assert asked == [("xla", "f32"), ("native", "f32")]
+    monkeypatch.setattr(build, "has_halves", lambda: True)  # of what can be had here
+    assert layers.choose(of()) == ("f32", "native_bf16")
     seconds["xla"] = 0.5
     assert layers.choose(of(num_layers=4)) == ("f32", "xla")
 
