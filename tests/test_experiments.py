@@ -1,5 +1,6 @@
 """Every experiment is a configuration that can run, of the size it says."""
 
+import dataclasses
 import functools
 import importlib
 import pathlib
@@ -49,10 +50,11 @@ def test_an_experiment_freezes_and_has_its_size(name):
     assert cfg.name == name
 
 
-def test_the_hour_is_the_same_job_with_more_steps():
+def test_the_hour_is_the_same_job_wider_and_with_more_steps():
     small, hour = experiment("azr_small"), experiment("azr_small", "hour")
-    assert hour.model == small.model and hour.tasks == small.tasks
-    assert hour.warmup.steps > small.warmup.steps and hour.selfplay.steps > small.selfplay.steps
+    wider = {"width": 192, "num_heads": 6, "ffn_width": 384}
+    assert hour.model == dataclasses.replace(small.model, **wider) and hour.tasks == small.tasks
+    assert hour.warmup.steps > small.warmup.steps
     assert hour.name != small.name  # another default workdir
 
 
