@@ -121,7 +121,8 @@ struct Weights {
   std::vector<Pair> pairs;
 
   void read(const float* codes, const float* scales, long rows, long depth, bool integer, bool halves) {
-    n = rows, k = depth, scale = scales, half = halves;
+    n = rows, k = depth, scale = scales;
+    half = kHalves && (halves || integer);  // integers of eight bits are exact in bf16, and their sums in f32
     bytes = integer && kIntegers && ternary.read(codes, n, k);
     if (bytes) return;
     if (half) {

@@ -5,8 +5,8 @@
 
 namespace {
 
-// c = a·b of a [rows, depth] and b[p][j] = from[p·rs + j·cs], rs or cs 1, both rounded to bf16 where `half`; `room` holds
-// as many numbers as both. Where `lower`, c is symmetric, and its lower part is made.
+// c = a·b of a [rows, depth] and b[p][j] = b[p·rs + j·cs], rs or cs 1, both rounded to bf16 where `half`; `room` holds as
+// many numbers as b, and half of both. Where `lower`, c is symmetric, and its lower part is made.
 void multiply(const float* a, long rows, long depth, const float* b, long rs, long cs, long cols, bool half, float* room,
               float* c, bool lower) {
   if (half) {

@@ -70,12 +70,12 @@ def test_a_linear_layer_is_that_of_quant(weights, n, k, gated, rows, length, hal
 
 @pytest.mark.parametrize("n, k, gated, rows", [(96, 64, False, 53), (32, 96, True, 48), (64, 160, False, 1)])
 def test_ternary_codes_give_the_bits_of_any_integers(n, k, gated, rows, half):
-    """They go by int8 products and others by f32 or bf16: a 2 among the codes of one row decides for all of them."""
+    """They go by int8 products and others by f32 or bf16: a 159 among the codes of one row decides for all of them."""
     codes = jnp.asarray(RNG.integers(-1, 2, (n, k)), jnp.float32)
     form = functions.Form(gated=gated, integer=True, half=half, floor=quant.FLOOR, sequence=rows, every=0)
     x, gain, scale = normal(rows, k * (1 + gated)), 1 + 0.1 * normal(k), normal(n)
     by = lambda codes: functions.normed_linear(form, x, gain, codes, codes, scale, jnp.float32(1), jnp.zeros(k))
-    np.testing.assert_array_equal(by(codes)[:, 1:], by(codes.at[0, 0].set(2.0))[:, 1:])
+    np.testing.assert_array_equal(by(codes)[:, 1:], by(codes.at[0, 0].set(159.0))[:, 1:])
 
 
 @pytest.mark.parametrize("integer", [True, False])
