@@ -34,6 +34,7 @@ BASE = {
     "selfplay.steps": 0,
     "eval.items": 0,
     "eval.locked_items": 0,
+    "eval.precision_items": 600,  # a third of them had intervals of two points, wider than the models differ by
 }
 BRANCH = 1200
 AFTER_BRANCH = ("precision", "model.weights", "eval", "run")
