@@ -45,7 +45,7 @@ class Model:
     conv: int = 0  # taps of a causal depthwise convolution on q, k and v; 0: none
     remat: bool = False  # recompute each layer's forward in the backward pass
     compute: Compute = "auto"  # operand type of the products; auto: the fastest, measured once
-    layers: Layers = "auto"  # training's layers: XLA's code; C++ with products in f32, or in bf16; auto: the fastest
+    layers: Layers = "auto"  # training's layers: XLA's code; C++ with products in f32 or bf16; auto: as measured
     max_tier: TierBits = 8  # largest residual tier the state may hold
     weights: Weights = "ternary"  # controls: int4 (absmax of each row, no ternary base), full (unquantised)
 

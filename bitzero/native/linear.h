@@ -214,6 +214,7 @@ struct BackwardProducts {
 // y = Q(n)·codesᵀ·scale; also 1/RMS and δ of each row, for the backward pass.
 ffi::Error normed_forward(ffi::ThreadPool pool, F32 x, F32 gain, F32 codes, F32 scale, F32 lam, Out y, Out rms,
                           Out delta, bool gated, bool integer, bool half, float floor) {
+  if (half && !kHalves) return no_halves();
   long n = codes.dimensions()[0], k = codes.dimensions()[1], rows = rms->element_count(), width = gated ? 2 * k : k;
   Normed norm{gain.typed_data(), k, gated, integer, lam.typed_data()[0], floor};
   static thread_local Weights weights;
@@ -242,6 +243,7 @@ ffi::Error normed_forward(ffi::ThreadPool pool, F32 x, F32 gain, F32 codes, F32 
 ffi::Error normed_backward(ffi::ThreadPool pool, F32 x, F32 gain, F32 codes, F32 scale, F32 lam, F32 rms, F32 delta,
                            F32 g, Out dx, Out dgain, Out dw, Out square, bool gated, bool integer, bool half,
                            float floor, int64_t sequence, int64_t every) {
+  if (half && !kHalves) return no_halves();
   long n = codes.dimensions()[0], k = codes.dimensions()[1], rows = rms.element_count(), width = gated ? 2 * k : k;
   Normed norm{gain.typed_data(), k, gated, integer, lam.typed_data()[0], floor};
   static thread_local LiveRows live;

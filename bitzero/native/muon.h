@@ -48,6 +48,7 @@ void orthogonalise(const float* from, long n, long k, long steps, float c0, floa
 // Four stacks of matrices in one call: calls side by side would wait for each other's threads.
 ffi::Error newton_schulz(ffi::ThreadPool pool, F32 x0, F32 x1, F32 x2, F32 x3, Out y0, Out y1, Out y2, Out y3,
                          int64_t steps, float c0, float c1, float c2, bool half) {
+  if (half && !kHalves) return no_halves();
   const F32* from[] = {&x0, &x1, &x2, &x3};
   Out* to[] = {&y0, &y1, &y2, &y3};
   long depth = x0.dimensions()[0];

@@ -98,6 +98,8 @@ inline void add_product(Vec&, Pair, const Pairs&) {}
 inline Pairs halves(Vec) { return Pairs{}; }
 #endif
 
+ffi::Error no_halves() { return ffi::Error::InvalidArgument("this processor has no products of bf16"); }
+
 // to[j] = (first[j], second[j]); nothing is second where there is no row.
 void pair_rows(const float* __restrict first, const float* __restrict second, long n, Pair* __restrict to) {
   for (long j = 0; j < n; j += kLanes) {

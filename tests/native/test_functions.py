@@ -227,6 +227,15 @@ def test_newton_schulz_of_bf16_rounds_the_factors_of_its_products():
         close(got, jnp.stack([by_xla(m) for m in x]), 1e-4)  # of one iteration: what falls another way would grow
 
 
+def test_without_products_of_bf16_they_are_refused():
+    if build.has_halves():
+        pytest.skip("there are some here")  # not so where the tests run without 512 bits
+    form = functions.Form(gated=False, integer=False, half=True, floor=quant.FLOOR, sequence=4, every=0)
+    given = (normal(4, 32), jnp.ones(32), normal(32, 32), normal(32, 32), jnp.ones(32), jnp.float32(1), jnp.zeros(32))
+    with pytest.raises(Exception, match="this processor has no products of bf16"):
+        jax.block_until_ready(functions.normed_linear(form, *given))
+
+
 def test_a_result_is_the_same_whoever_computed_its_parts(half):
     """The caller and the pool's thread claim parts as they come; a race would show in some of these rounds."""
     form = functions.Form(gated=False, integer=True, half=half, floor=quant.FLOOR, sequence=64, every=0)
