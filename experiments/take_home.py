@@ -26,6 +26,4 @@ def get_config() -> ml_collections.ConfigDict:
     config.warmup.update(steps=40_000, ramp_start=0.35, ramp_end=0.6)
     # Half again as wide: the main job's size has seen over a hundred tokens a weight by then.
     config.model.update(width=192, num_heads=6, ffn_width=384)
-    # From a warm-up whose rate has fallen to 0 the main job's rate loses some of what was known (log).
-    config.selfplay.update(steps=100, lr=5e-4, supervised=0.6)
     return config

@@ -54,6 +54,11 @@ class Model:
         """Whether its layers are in C++."""
         return self.layers in ("native", "native_bf16")
 
+    @property
+    def bf16_products(self) -> bool:
+        """Whether products of its layers in C++ have bf16 factors, where integers do not do."""
+        return self.layers == "native_bf16"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Optimiser:

@@ -80,7 +80,7 @@ class Stream:
         self._changed = threading.Condition()
         self._failure: str | None = None
         self.closed = False
-        self._most = cfg.tasks.workers or max(1, usable_cores() - 1)
+        self._most = cfg.tasks.workers or usable_cores()  # all: while the trainer waits its cores are idle too
         self._taken: float | None = None  # time.monotonic() when a batch was taken last
         self._workers = [_Worker(self, i) for i in range(cfg.tasks.workers or 1)]
         atexit.register(self.close)

@@ -100,7 +100,7 @@ class BitLinear(nn.Module):
         operand, max_tier = quant.operand_of(self.model), quant.largest_tier(self.model)
         if self.model.native and isinstance(kernel, jax.Array | quant.Full):
             codes = native.codes_of(kernel, tier, ramp, self.parts, max_tier, lam)
-            return native.linear(codes, norm.gain(k), x, tap, gated, SAMPLE_EVERY, self.model.layers == "native_bf16")
+            return native.linear(codes, norm.gain(k), x, tap, gated, SAMPLE_EVERY, self.model.bf16_products)
         if gated:
             gate, up = jnp.split(x, 2, axis=-1)
             x = jnp.square(jax.nn.relu(gate)) * up

@@ -69,7 +69,7 @@ def _with_native_orthogonal(steps: optax.GradientTransformation, cfg: Config) ->
     def apply(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         updates, state = steps.update(grads, state, params)
         given = [updates["layers"][name]["kernel"] for name in names]
-        found = functions.newton_schulz(given, _NS_STEPS, _NS_COEFFICIENTS, cfg.model.layers == "native_bf16")
+        found = functions.newton_schulz(given, _NS_STEPS, _NS_COEFFICIENTS, cfg.model.bf16_products)
         layers = {name: {"kernel": y * _norm(x)} for name, x, y in zip(names, given, found, strict=True)}
         return {**updates, "layers": {**updates["layers"], **layers}}, state
 

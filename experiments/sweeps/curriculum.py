@@ -11,6 +11,7 @@ from typing import Any
 
 BASE = {
     "warmup.steps": 2800,
+    "tasks.unlock_every": 400,
     "selfplay.steps": 0,
     "eval.items": 0,
     "eval.locked_items": 0,

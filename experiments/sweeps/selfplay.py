@@ -14,6 +14,7 @@ from typing import Any
 
 BASE = {
     "warmup.steps": 5600,
+    "selfplay.steps": 300,
     "model.max_tier": 4,
     "eval.split": "dev",
     "eval.items": 340,  # of three levels: 1,020 a kind

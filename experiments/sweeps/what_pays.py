@@ -19,7 +19,7 @@ REFERENCE = "job"
 def points() -> Iterator[tuple[str, str, float, dict[str, Any]]]:
     """The main job's self-play, and one change at a time."""
     yield "job", "job", 2.0, {}
-    for rate in (3.5e-4, 1.4e-3):
+    for rate in (2.5e-4, 1e-3):
         yield f"lr-{rate:g}", "rate", 2.0, {"selfplay.lr": rate}
     for temperature in (0.4, 1.0):
         yield f"answers-at-{temperature}", "temperature", 2.0, {"selfplay.answer_temperature": temperature}
@@ -27,7 +27,7 @@ def points() -> Iterator[tuple[str, str, float, dict[str, Any]]]:
     yield "replay-by-spread", "groups", 2.0, {"selfplay.replay": "spread"}
     yield "by-level", "groups", 2.0, {"selfplay.level_budget": True}
     yield "a-quarter-of-the-answers", "groups", 2.0, {"selfplay.num_tasks": 16, "selfplay.learnt_groups": 6}
-    for weight in (0.05, 1.0):
+    for weight in (0.2, 1.0):
         yield f"supervised-{weight}", "rows", 2.0, {"selfplay.supervised": weight}
     yield "own-answers-0.1", "targets", 2.0, {"selfplay.own_answers": 0.1}
     yield "proposer-1", "proposer", 2.0, {"selfplay.proposer": 1.0}

@@ -15,7 +15,7 @@ def test_as_many_as_would_have_left_no_wait(workers, waited, since, wanted):
     assert workers_without_wait(workers, waited, since) == wanted
 
 
-@pytest.mark.parametrize(("asked", "most"), [(0, 3), (2, 2)])
+@pytest.mark.parametrize(("asked", "most"), [(0, 4), (2, 2)])
 def test_a_stream_grows_within_the_cores_where_the_number_is_left_open(monkeypatch, asked, most):
     monkeypatch.setattr(stream, "usable_cores", lambda: 4)
     clock = [100.0]
