@@ -62,14 +62,14 @@ class Model:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Optimiser:
-    """Muon on the latent matrices, Adam on embedding and norm gains."""
+    """Muon on the latent matrices, Adam on all else: embeddings, convolution, gains."""
 
     lr: float = 6e-3  # peak, warm-up phase
     lr_warmup: int = 100  # steps of linear rise
     lr_decay: Decay = "linear"  # how the learning rate falls from its peak to lr_end × peak
     lr_flat: float = 0.65  # share of the warm-up's steps after which it begins to fall
     lr_end: float = 0.0  # last learning rate of warm-up ÷ peak
-    lr_gains: float = 0.5  # learning rate of embedding and norm gains ÷ that of the matrices
+    lr_gains: float = 0.5  # learning rate of all that is no matrix of a layer ÷ that of those
     momentum: float = 0.95  # of Muon
     row_beta: float = 1.0  # decay of the mean squares by which the rows of Muon's steps are evened; 1: they are not
     beta1: float = 0.9  # of Adam

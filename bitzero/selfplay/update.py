@@ -22,7 +22,8 @@ _EVERY = 4  # rows of a matrix to one that is asked whether its codes changed; d
 
 
 def optimiser(cfg: Config) -> optax.GradientTransformation:
-    """Clip by global norm, then Muon (arXiv 2502.16982) on the matrices and Adam on embedding and norm gains.
+    """Clip by global norm, then Muon (arXiv 2502.16982) on the matrices and Adam on all else: embeddings, convolution,
+    gains.
 
     With Muon on 16 rows a step a loss came at 1/1.7 of the tokens that Adam on 40 rows needed. Steps are scaled to an
     RMS of 0.2 an element (``consistent_rms``), so one learning rate serves both; the schedule applies it outside.

@@ -23,7 +23,7 @@ BRANCH = 0  # the mix is another from step 400 on
 
 
 def points() -> Iterator[tuple[str, str, float, dict[str, Any]]]:
-    """Neither (the control), each alone, both, and both by errors alone."""
+    """Neither (the control), each alone in two forms, and both by what is half known."""
     even: dict[str, Any] = {"tasks.productions": "even", "tasks.levels": "frontier"}
     yield "even", "control", 2.0, even
     for form in ("learnable", "errors"):

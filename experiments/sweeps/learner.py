@@ -2,7 +2,7 @@
 
     python launch.py --config=experiments/azr_small.py --mode=sweep --sweep=experiments/sweeps/learner.py --seeds=3
 
-Expected: about 230 minutes on 2 cores, 45 runs; not yet measured as a sweep (single runs: the log). Each point is the
+Expected: about 200 minutes on 2 cores, 48 runs; not yet measured as a sweep (single runs: the log). Each point is the
 main job at 2,800 warm-up steps, its whole schedule in them, without self-play; judged on dev programs.
 """
 

@@ -2,7 +2,7 @@
 
     python launch.py --config=experiments/azr_small.py --mode=sweep --sweep=experiments/sweeps/precision_budget.py
 
-Expected: 73 minutes on 2 cores with --jobs=2, measured with other work beside it. 90 runs after 15 shared warm-ups;
+Expected: 49 minutes on 2 cores with --seeds=3 --jobs=2, 54 runs after 9 shared warm-ups; five seeds if none are given;
 what came out is in benchmarks/results/precision_budget and in experiments/LOG.md.
 
 Budgets are mean stored bits a ternary-able weight. Controls: the same budget for blocks drawn at random, for blocks

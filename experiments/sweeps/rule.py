@@ -4,10 +4,11 @@
         --bases=runs/azr_small-precision_budget/bases
 
 Expected: 66 minutes on 2 cores with --jobs=2, measured with tests beside it. 35 runs after 5 shared
-warm-ups, which are those of precision_budget.py; what came out is in benchmarks/results/rule and in experiments/LOG.md.
+warm-ups, which precision_budget.py can lend; what the learner of before gave is in benchmarks/results/rule and in the
+log.
 
 In this sweep "random" is random among the q, k and v rows, so a series that beats it does more than follow the rule.
-The Fisher signal chooses nothing else at these budgets, so its points are those of precision_budget.py.
+The Fisher signal chooses nothing else at these budgets, so its points are as in precision_budget.py.
 """
 
 from collections.abc import Iterator

@@ -4,7 +4,7 @@
         --bases=runs/azr_small-precision_budget/bases
 
 Expected: about 50 minutes on 2 cores by the speed of precision_budget.py. 65 runs after 5 shared warm-ups, which are
-those of precision_budget.py. What 3 seeds gave is in benchmarks/results/signals and in experiments/LOG.md.
+those of precision_budget.py. What 3 seeds of the learner of before gave is in benchmarks/results/signals and the log.
 
 Both budgets are within the reach of every signal: attention has something to say of q, k and v alone, which all
 promoted make 2.89 bits, and static of o and down (3.34 bits). Beyond that their blocks would be drawn by magnitude.

@@ -17,7 +17,7 @@ REFERENCE = "job"
 
 
 def points() -> Iterator[tuple[str, str, float, dict[str, Any]]]:
-    """The main job's self-play, and one change at a time."""
+    """The main job's self-play, three times as long and from a shorter warm-up, and one change at a time."""
     yield "job", "job", 2.0, {}
     for rate in (2.5e-4, 1e-3):
         yield f"lr-{rate:g}", "rate", 2.0, {"selfplay.lr": rate}
