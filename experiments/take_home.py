@@ -1,4 +1,4 @@
-"""The model to take home: azr_small half again as wide, two and a half times its steps, four levels, 2.5 bits where they help.
+"""The model to take home: azr_small half again as wide, 2.5 times its steps, four levels, 2.5 bits where they help.
 
     python launch.py --config=experiments/take_home.py      about 135 minutes on 2 cores, in as many sittings as wanted
 
