@@ -16,6 +16,6 @@ def get_config() -> ml_collections.ConfigDict:
     """``azr_small`` with every addition off, and the peak rate that was best without QK-norm."""
     config = azr_small.get_config()
     config.name = "bitnet_plain"
-    config.model.update(smear=0, value_embeddings=False, input_skips=False, qk_norm=False, conv=0)
+    config.model.update(smear=0, value_embeddings=False, input_skips=False, qk_norm=False, conv=0, zero_outputs=False)
     config.optimiser.lr = 3e-3
     return config

@@ -43,6 +43,7 @@ class Model:
     input_skips: bool = False  # the embeddings again before each layer, under a learned gain
     qk_norm: bool = False  # queries and keys of RMS 1, queries times a learned gain a head
     conv: int = 0  # taps of a causal depthwise convolution on q, k and v; 0: none
+    zero_outputs: bool = False  # attention's and FFN's last matrices begin at 0, so that a layer begins as the identity
     remat: bool = False  # recompute each layer's forward in the backward pass
     compute: Compute = "auto"  # operand type of the products; auto: the fastest, measured once
     layers: Layers = "auto"  # training's layers: XLA's code; C++ with products in f32 or bf16; auto: as measured

@@ -122,7 +122,8 @@ class Block(nn.Module):
     def __call__(self, carry: Any, shared: Shared) -> tuple[Any, None]:
         x, cache, layer = carry
         model, lam = self.model, shared.lam
-        residual_scale = (2 * model.num_layers) ** -0.5  # keeps the residual stream's variance flat over depth
+        # The variance of the residual stream is flat over depth, or its own until the layers have learned something.
+        residual_scale = 0.0 if model.zero_outputs else (2 * model.num_layers) ** -0.5
         if model.input_skips:
             x = x + shared.start * self.param("skip_gain", nn.initializers.constant(0.1), (1, 1, 1))
         qkv = checkpoint_name(self._linear("qkv", 1.0)(RMSNorm(name="attn_norm"), x, lam), "qkv")

@@ -2,7 +2,7 @@
 
     python launch.py --config=experiments/azr_small.py --mode=sweep --sweep=experiments/sweeps/learner.py --seeds=3
 
-Expected: about 200 minutes on 2 cores, 48 runs; not yet measured as a sweep (single runs: the log). Each point is the
+Expected: about 215 minutes on 2 cores, 51 runs; not yet measured as a sweep (single runs: the log). Each point is the
 main job at 2,800 warm-up steps, its whole schedule in them, without self-play; judged on dev programs.
 """
 
@@ -32,10 +32,11 @@ COSINE = {"optimiser.lr_decay": "cosine", "optimiser.lr_flat": 0.0, "optimiser.l
 
 
 def points() -> Iterator[tuple[str, str, float, dict[str, Any]]]:
-    """The job, with fewer heads, without each addition; then schedules and peaks."""
+    """The job, changed and without each addition; then schedules and peaks."""
     yield "job", "job", 2.0, {}
     yield "2-heads", "block", 2.0, {"model.num_heads": 2, "model.num_kv_heads": 1, "model.head_dim": 64}
     yield "rope-200", "block", 2.0, {"model.rope_theta": 200.0}
+    yield "zero-outputs", "block", 2.0, {"model.zero_outputs": True}
     for name, settings in OFF.items():
         yield f"without-{name}", "block", 2.0, settings
     yield "cosine", "schedule", 2.0, COSINE

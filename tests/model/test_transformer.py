@@ -125,6 +125,27 @@ def test_every_addition_counts(tokens):
         assert all(bool(jnp.any(grads[key] != 0)) for key in new), name
 
 
+def test_with_zero_outputs_layers_begin_as_the_identity_and_learn(tokens):
+    """In the unquantised phase: rounding begins later."""
+    unquantised = jnp.float32(0)
+    cfg = dataclasses.replace(CFG, zero_outputs=True)
+    params, tiers = transformer.init(jax.random.key(0), cfg)
+    assert all(bool(jnp.any(params["layers"][name]["kernel"] != 0)) == (name in ("qkv", "gate_up"))
+               for name in ("qkv", "o", "gate_up", "down"))  # fmt: skip
+    shorter = dataclasses.replace(cfg, num_layers=1)
+    first = jax.tree.map(lambda leaf: leaf[:1], (params["layers"], tiers["layers"]))
+    alone = apply({**params, "layers": first[0]}, {**tiers, "layers": first[1]}, tokens, SEGMENTS, shorter, unquantised)
+    np.testing.assert_array_equal(apply(params, tiers, tokens, SEGMENTS, cfg, unquantised), alone)
+
+    def loss(params):
+        return jnp.mean(
+            jax.nn.log_softmax(transformer.apply(params, tiers, tokens, SEGMENTS, cfg, unquantised))[:, :, 3]
+        )
+
+    grads = jax.jit(jax.grad(loss))(params)["layers"]
+    assert all(bool(jnp.any(grads[name]["kernel"] != 0)) for name in ("o", "down"))
+
+
 def test_the_convolution_by_hand():
     x = jnp.array([[[1.0], [2.0], [4.0], [8.0]]])
     taps = jnp.array([[0.5], [10.0], [100.0]])
