@@ -10,6 +10,7 @@ import json
 import os
 import signal
 from collections.abc import Sequence
+from types import CodeType
 from typing import Any, NoReturn
 
 from bitzero.generator.templates import BUILTINS
@@ -40,21 +41,24 @@ def run_parts(source: str, inputs: Sequence[str], value_bytes: int) -> list[tupl
     """Outcome and value of the program on each input; a part that ends its process is a ``timeout``, as it is of one
     that the sandbox ends for its processor time.
     """
+    tree = ast.parse(source)
+    fuel.instrument(list(ast.walk(tree)))
+    program = compile(tree, "<behaviour>", "exec")
     found: list[tuple[str, str]] = []
     while len(found) < len(inputs):
-        told = _told_by_fork(source, inputs[len(found) :], value_bytes)
+        told = _told_by_fork(program, inputs[len(found) :], value_bytes)
         found += told
         if len(found) < len(inputs):
             found.append(("timeout", ""))
     return found
 
 
-def _told_by_fork(source: str, inputs: Sequence[str], value_bytes: int) -> list[tuple[str, str]]:
+def _told_by_fork(program: CodeType, inputs: Sequence[str], value_bytes: int) -> list[tuple[str, str]]:
     """What a fork of this process finds out about the inputs before it ends, in their order."""
     reader, writer = os.pipe()
     pid = os.fork()
     if pid == 0:
-        _tell(writer, source, inputs, value_bytes)
+        _tell(writer, program, inputs, value_bytes)
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         lines = pipe.read().splitlines(keepends=True)
@@ -62,23 +66,21 @@ def _told_by_fork(source: str, inputs: Sequence[str], value_bytes: int) -> list[
     return [tuple(json.loads(line)) for line in lines if line.endswith(b"\n")]
 
 
-def _tell(writer: int, source: str, inputs: Sequence[str], value_bytes: int) -> NoReturn:
+def _tell(writer: int, program: CodeType, inputs: Sequence[str], value_bytes: int) -> NoReturn:
     """The fork: a line for each part, written whole before the next one begins."""
     try:
         signal.signal(signal.SIGPROF, signal.SIG_DFL)
         for rows in inputs:
             signal.setitimer(signal.ITIMER_PROF, CPU_S)
-            data = json.dumps(_run(source, rows, value_bytes)).encode() + b"\n"
+            data = json.dumps(_run(program, rows, value_bytes)).encode() + b"\n"
             while data:
                 data = data[os.write(writer, data) :]
     finally:
         os._exit(0)
 
 
-def _run(source: str, rows: str, value_bytes: int) -> tuple[str, str]:
+def _run(program: CodeType, rows: str, value_bytes: int) -> tuple[str, str]:
     """Outcome and value of one part, in the sandbox's words."""
-    tree = ast.parse(source)
-    fuel.instrument(list(ast.walk(tree)))
     left = iter(range(FUEL))
 
     def tick() -> bool:
@@ -88,7 +90,7 @@ def _run(source: str, rows: str, value_bytes: int) -> tuple[str, str]:
 
     space: dict[str, Any] = {"__builtins__": {**BUILTINS, **_CAUGHT}, fuel.TICK: tick}
     try:
-        exec(compile(tree, "<behaviour>", "exec"), space)
+        exec(program, space)
         return "ok", canonical(space["f"](ast.literal_eval(rows)), value_bytes)
     except _OutOfFuel:
         return "timeout", ""
