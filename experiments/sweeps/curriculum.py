@@ -1,4 +1,4 @@
-"""What training batches should hold: productions and levels alike, by errors, or by what is half known; how many traces.
+"""What training batches hold: productions and levels alike, by errors or by what is half known, and how many traces.
 
     python launch.py --config=experiments/azr_small.py --mode=sweep --sweep=experiments/sweeps/curriculum.py --seeds=3
 
