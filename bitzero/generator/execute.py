@@ -44,6 +44,8 @@ FAILURES = (
     *(OutOfFuel, Oversize),
 )
 
+_INTS = {int}
+
 
 def canonical_text(value: Any) -> str:
     """`sandbox.values.canonical`, with a short cut for scalars and lists of ints, which nearly all values are."""
@@ -52,7 +54,7 @@ def canonical_text(value: Any) -> str:
         return repr(value)
     if value_type is str and len(value) <= MAX_LEN:
         return ascii(value)
-    if value_type is list and len(value) <= MAX_LEN and all(type(item) is int for item in value):
+    if value_type is list and len(value) <= MAX_LEN and set(map(type, value)) <= _INTS:
         return repr(value)
     return canonical(value)
 

@@ -6,6 +6,7 @@ whole program was built around it. The values only guide the draw; labels come f
 """
 
 import functools
+import itertools
 from typing import Any, Literal
 
 from bitzero.generator.grammar import EXPRESSIONS_BY_TYPE
@@ -86,7 +87,7 @@ def within_bounds(value_type: ValueType, vals: list[Any], vocabulary: int) -> bo
         return True
     width = MAX_WIDTH[vocabulary - 1]
     if value_type == "list":
-        flat = [item for value in vals for item in value]
+        flat = [*itertools.chain.from_iterable(vals)]
         if flat and (min(flat) < low or max(flat) > high):
             return False
         return all(len(value) <= 8 and (vocabulary == 1 or len(repr(value)) <= width) for value in vals)
@@ -104,17 +105,18 @@ def apply_production(scope: Scope, production: Production, operands: list[Expres
         raise DeadDraw from None
     if not within_bounds(production.result, vals, scope.vocabulary):
         raise DeadDraw
-    first_value = vals[0] if vals else None
-    if all(value == first_value for value in vals) and scope.rng.random() < 0.95:
+    if (not vals or vals.count(vals[0]) == len(vals)) and scope.rng.random() < 0.95:
         raise DeadDraw
     if production.result == "bool" and not 2 <= sum(vals) <= len(vals) - 2 and scope.input_of is None:
         raise DeadDraw
-    if not scope.in_loop and any(operand.vals == vals for operand in operands if not operand.constant):
-        raise DeadDraw
+    if not scope.in_loop:
+        for operand in operands:
+            if operand.vals == vals and not operand.constant:
+                raise DeadDraw
     # Its source, with parentheses where an operand needs them. An operand that is evaluated many times is not reported:
     # its values would not stand in the order of the text.
     text, traced = production.pieces[0], production.pieces[0]
-    features = 0
+    features, ops, vocabulary, made_of = 0, 1, production.vocabulary, {production.number}
     for operand, piece, need, repeated in zip(
         operands, production.pieces[1:], production.operand_precs, production.repeated, strict=True
     ):
@@ -122,14 +124,14 @@ def apply_production(scope: Scope, production: Production, operands: list[Expres
         text += plain + piece
         traced += (f"E({operand.traced})" if operand.ops and not repeated else plain) + piece
         features |= operand.features
+        ops += operand.ops
+        vocabulary = max(vocabulary, operand.vocabulary)
+        made_of |= operand.productions
     if production.binders:
         text, traced, features = _name_binders(scope, text, traced, features)
     if production.conditional:
         features |= CONDITIONAL
-    vocabulary = max(production.vocabulary, *(operand.vocabulary for operand in operands))
-    ops = 1 + sum(operand.ops for operand in operands)
-    made_of = frozenset((production.number,)).union(*(operand.productions for operand in operands))
-    return Expression(text, traced, production.prec, vals, ops, vocabulary, features, productions=made_of)
+    return Expression(text, traced, production.prec, vals, ops, vocabulary, features, productions=frozenset(made_of))
 
 
 def _name_binders(scope: Scope, text: str, traced: str, features: int) -> tuple[str, str, int]:

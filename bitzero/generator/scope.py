@@ -6,6 +6,8 @@ succeed at times.
 """
 
 import dataclasses
+import functools
+import itertools
 import random
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -46,6 +48,29 @@ class Variable:
     unused: bool = False  # assigned and not used since: what is drawn next had better use it
     read_only: bool = False  # not to be assigned: loop variables, and in a loop all that it does not accumulate
 
+    def with_values(self, vals: list[Any]) -> "Variable":
+        """The same variable, a copy, with these values."""
+        return Variable(self.name, self.type, vals, self.unused, self.read_only)
+
+
+class _Sums:
+    """The cumulated weights of what is chosen among; the same few tuples of productions come again and again."""
+
+    def __init__(self, weights: Weights):
+        self.weights = weights
+        self.known: dict[tuple[Production, ...], list[int]] = {}
+
+    def up_to(self, productions: tuple[Production, ...]) -> list[int]:
+        """Of each of the productions the weights up to its own."""
+        found = self.known.get(productions)
+        if found is None:
+            found = list(itertools.accumulate(self.weights[production.number] for production in productions))
+            self.known[productions] = found
+        return found
+
+
+_sums_of = functools.lru_cache(maxsize=8)(_Sums)
+
 
 class Scope:
     """Variables visible at one place, and the argument list, which may still grow."""
@@ -55,6 +80,7 @@ class Scope:
     ):
         self.rng = rng
         self.weights = weights
+        self.sums = None if weights is None else _sums_of(weights)
         self.may_return_bool = may_return_bool
         self.vocabulary = vocabulary
         self.args: list[Variable] = []
@@ -75,12 +101,12 @@ class Scope:
         """The scope of a loop's or comprehension's body: one value for each iteration, given the input of each."""
         inner = object.__new__(Scope)  # not by __init__, which would draw
         inner.rng, inner.vocabulary, inner.args, inner.letters = self.rng, self.vocabulary, self.args, self.letters
-        inner.weights = self.weights
+        inner.weights, inner.sums = self.weights, self.sums
         inner.in_loop = self.in_loop
         inner.may_return_bool, inner.max_size = False, self.max_size
         inner.min_size, inner.max_args = self.min_size, self.max_args
         inner.names_given, inner.outer, inner.input_of = 0, self, input_of
-        inner.variables = [dataclasses.replace(var, vals=[var.vals[i] for i in input_of]) for var in self.variables]
+        inner.variables = [var.with_values([var.vals[i] for i in input_of]) for var in self.variables]
         return inner
 
     def root(self) -> "Scope":
@@ -93,9 +119,9 @@ class Scope:
 
     def choose(self, productions: tuple[Production, ...]) -> Production:
         """One of the productions, by the weights, or evenly without any. Raises IndexError where there is none."""
-        if self.weights is None:
+        if self.sums is None:
             return self.rng.choice(productions)
-        return self.rng.choices(productions, [self.weights[production.number] for production in productions])[0]
+        return self.rng.choices(productions, cum_weights=self.sums.up_to(productions))[0]
 
     def sizes(self) -> list[int]:
         """How many arguments and variables there are, here and in the scopes around."""
@@ -138,31 +164,38 @@ class Scope:
         if self.outer is not None:
             outer = self.outer.new_argument(slot)
             assert self.input_of is not None
-            var = dataclasses.replace(outer, vals=[outer.vals[i] for i in self.input_of])
+            var = outer.with_values([outer.vals[i] for i in self.input_of])
         else:
             value_type = slot_type(slot)
             var = Variable(self.new_name(), value_type, draw_argument(self, slot, value_type))
-            self.args.append(dataclasses.replace(var))  # a copy: the body may assign other values to the name
+            self.args.append(var.with_values(var.vals))  # a copy: the body may assign other values to the name
         self.variables.append(var)
         return var
 
 
 def draw_word(scope: Scope, low: int, high: int) -> str:
     """A lower-case text over the program's few letters."""
-    return "".join(scope.rng.choices(scope.letters, k=scope.random_int(low, high)))
+    draw, letters = scope.rng.random, scope.letters  # what `choices` does, without its checks
+    return "".join([letters[int(draw() * len(letters))] for _ in range(scope.random_int(low, high))])
 
 
 def _int_drawer(scope: Scope, slot: str) -> Callable[[], int]:
     """A function that draws one int for the slot; its range is drawn here."""
     rng = scope.rng
     if slot in ("idx", "cnt"):
-        return lambda: scope.random_int(0, 3)
+        return _ints(rng, 0, 3)
     if slot == "pos":
-        return lambda: scope.random_int(2, 9)
+        return _ints(rng, 2, 9)
     low, high = rng.choice(((0, 9), (0, 9), (1, 20), (-9, 99), (-9, 9)))
     if scope.vocabulary > 1 and rng.random() < 0.2:
         low, high = rng.choice(((-99, 99), (0, 999)))
-    return lambda: scope.random_int(low, high)
+    return _ints(rng, low, high)
+
+
+def _ints(rng: random.Random, low: int, high: int) -> Callable[[], int]:
+    """A function that draws one int from `low` to `high` as `Scope.random_int` does."""
+    draw, count = rng.random, high - low + 1
+    return lambda: low + int(draw() * count)
 
 
 def _value_drawer(scope: Scope, slot: str, value_type: ValueType) -> Callable[[], Any]:
@@ -175,9 +208,10 @@ def _value_drawer(scope: Scope, slot: str, value_type: ValueType) -> Callable[[]
     if value_type == "str":
         low, high = (1, 2) if slot in ("ch", "key") else (min_size, scope.max_size + 1)
         return lambda: draw_word(scope, low, high)
-    digit = _int_drawer(scope, "int") if scope.vocabulary > 1 and rng.random() < 0.3 else lambda: scope.random_int(0, 9)
+    digit = _int_drawer(scope, "int") if scope.vocabulary > 1 and rng.random() < 0.3 else _ints(rng, 0, 9)
     if value_type == "list":
-        return lambda: [digit() for _ in range(scope.random_int(min_size, scope.max_size))]
+        size = _ints(rng, min_size, scope.max_size)
+        return lambda: [digit() for _ in range(size())]
     if value_type == "tup":
         return lambda: tuple(digit() for _ in range(scope.random_int(max(min_size, 2), 4)))
     if value_type == "set":

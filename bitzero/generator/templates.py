@@ -39,6 +39,7 @@ SLOT_TYPES: dict[str, ValueType] = {
     "part": "str",  # a part of a text that is an argument
     "have": "str",  # a key of a dict that is an argument
 }  # fmt: skip
+_TYPE_OF_SLOT = SLOT_TYPES | {f"leaf_{name}": value_type for name, value_type in SLOT_TYPES.items()}
 # Precedences as `ast.unparse` uses them; an operand with a lower one than its place asks for is put in parentheses.
 TEST, OR, AND, NOT, CMP, BOR, BXOR, BAND, SHIFT, ARITH, TERM, FACTOR, POWER, ATOM = range(1, 15)
 _BINARY = {
@@ -50,9 +51,12 @@ _BINARY = {
 Texts = tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class Production:
-    """One operation: the source around its operands, and the function of the operands' values."""
+    """One operation: the source around its operands, and the function of the operands' values.
+
+    There is one object for each line of the tables, so two are equal only if they are the same.
+    """
 
     number: int  # its place in the grammar's tables
     result: ValueType  # of the value; of the changed variable for a statement
@@ -75,7 +79,7 @@ class Production:
 
 def slot_type(slot: str) -> ValueType:
     """The type an operand in this slot has. Raises KeyError."""
-    return SLOT_TYPES[slot.removeprefix("leaf_")]
+    return _TYPE_OF_SLOT[slot]
 
 
 def precedence_of(node: ast.expr) -> int:

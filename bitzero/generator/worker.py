@@ -43,7 +43,8 @@ def answer_question(cfg: Config, question: dict[str, Any]) -> tuple[dict[str, An
     """What a worker computes for one slice. Raises ValueError for a question it does not know."""
     match question.pop("what"):
         case "rows":
-            return orders.pack_step(cfg, BatchOrder(**question.pop("unit")), **question)
+            unit = {name: tuple(v) if isinstance(v, list) else v for name, v in question.pop("unit").items()}
+            return orders.pack_step(cfg, BatchOrder(**unit), **question)
         case "tasks":
             return orders.draw_tasks(cfg, **question), {}
         case "heldout":

@@ -297,6 +297,10 @@ def encode(text: str) -> list[int]:
     while at < end:
         new: list[int] = []
         byte = data[at]
+        if layout.quote and not layout.skip and byte not in (10, 92, layout.quote):
+            ids.append(_BYTES + byte)  # inside a string the rest would come to the same, more slowly
+            at += 1
+            continue
         if byte == 10 or (byte == 58 and data[at + 1 : at + 2] == b"\n" and not layout.quote):
             new, after = _line_end(data, at, layout.level)
         if not new:
