@@ -20,7 +20,7 @@ import numpy as np
 from bitzero.config import Config
 from bitzero.generator.orders import BatchOrder
 from bitzero.generator.programs import Program, Split, as_asked
-from bitzero.generator.wire import receive_answer
+from bitzero.generator.wire import lists_to_tuples, receive_answer
 from bitzero.generator.worker import spawn_worker
 from bitzero.generator.workforce import usable_cores, workers_without_wait
 from bitzero.sandbox import Job
@@ -115,7 +115,7 @@ class Stream:
         self._grow(began)
         self._drop_stale(order)
         if self.sandbox is not None:
-            self._audit([Program(**_lists_to_tuples(item)) for head, _ in parts for item in head["audit"]])
+            self._audit([Program(**lists_to_tuples(item)) for head, _ in parts for item in head["audit"]])
         return Batch(**{name: np.stack([arrays[name] for _, arrays in parts]) for name in parts[0][1]})
 
     def _grow(self, began: float) -> None:
@@ -144,7 +144,7 @@ class Stream:
             self._enqueue("tasks", question, key)
         heads = [self._wait_for(key)[0] for key in keys]
         pairs = [pair for head in heads for pair in zip(head["items"], head["behaviours"], strict=True)]
-        return [(Task(**_lists_to_tuples(item)), done) for item, done in pairs]
+        return [(Task(**lists_to_tuples(item)), done) for item, done in pairs]
 
     def request_heldout(self, split: Split, level: int, n: int) -> None:
         """Begin a held-out set in the background."""
@@ -201,7 +201,7 @@ class Stream:
             head, _ = self._wait_for(("heldout", split, level, start), keep=True)
             for item, behaviours in zip(head["items"], head["behaviours"], strict=True):
                 if len(different) < n:
-                    program = Program(**_lists_to_tuples(item))
+                    program = Program(**lists_to_tuples(item))
                     different.add(program.hash)
                     found.append((program, behaviours))
         raise AssertionError("unreachable")
@@ -350,8 +350,3 @@ def _ignoring_os_errors(act: Callable[[], object] | None) -> None:
 def _ranges(n: int) -> list[tuple[int, int]]:
     """Start and stop of the slices of n items."""
     return [(start, min(start + SLICE_ITEMS, n)) for start in range(0, n, SLICE_ITEMS)]
-
-
-def _lists_to_tuples(item: dict[str, Any]) -> dict[str, Any]:
-    """Fields of a program or task as JSON gives them, made hashable again."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in item.items()}

@@ -29,3 +29,8 @@ def receive_answer(pipe: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             raise EOFError
         arrays[name] = np.frombuffer(data, dtype=dtype).reshape(shape)
     return head, arrays
+
+
+def lists_to_tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a program, a task or an order as JSON gives them, made hashable again."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}

@@ -16,7 +16,7 @@ from bitzero import config as configuration
 from bitzero.config import Config
 from bitzero.generator import orders
 from bitzero.generator.orders import BatchOrder
-from bitzero.generator.wire import send_answer
+from bitzero.generator.wire import lists_to_tuples, send_answer
 
 MEMORY = 2 << 30  # bytes of address space a worker may have
 IDLE = 19  # the last niceness
@@ -43,8 +43,7 @@ def answer_question(cfg: Config, question: dict[str, Any]) -> tuple[dict[str, An
     """What a worker computes for one slice. Raises ValueError for a question it does not know."""
     match question.pop("what"):
         case "rows":
-            unit = {name: tuple(v) if isinstance(v, list) else v for name, v in question.pop("unit").items()}
-            return orders.pack_step(cfg, BatchOrder(**unit), **question)
+            return orders.pack_step(cfg, BatchOrder(**lists_to_tuples(question.pop("unit"))), **question)
         case "tasks":
             return orders.draw_tasks(cfg, **question), {}
         case "heldout":

@@ -2,7 +2,7 @@
 
     python launch.py --config=experiments/azr_small.py --mode=sweep --sweep=experiments/sweeps/learner.py --seeds=3
 
-Expected: about 215 minutes on 2 cores, 51 runs; not yet measured as a sweep (single runs: the log). Each point is the
+Expected: about 250 minutes on 2 cores, 60 runs; not yet measured as a sweep (single runs: the log). Each point is the
 main job at 2,800 warm-up steps, its whole schedule in them, without self-play; judged on dev programs.
 """
 
@@ -43,5 +43,7 @@ def points() -> Iterator[tuple[str, str, float, dict[str, Any]]]:
     for flat in (0.4, 0.5, 0.8):
         yield f"flat-{flat}", "schedule", 2.0, {"optimiser.lr_flat": flat}
     yield "floor-0.1", "schedule", 2.0, {"optimiser.lr_end": 0.1}
+    for start, end in ((0.2, 0.5), (0.35, 0.6), (0.5, 0.8)):
+        yield f"ramp-{start}-{end}", "schedule", 2.0, {"warmup.ramp_start": start, "warmup.ramp_end": end}
     for peak in (3e-3, 6e-3):
         yield f"peak-{peak}", "peak", 2.0, {"optimiser.lr": peak}
