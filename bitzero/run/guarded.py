@@ -1,4 +1,4 @@
-"""What held-out programs do, found once on a machine: six minutes of a core that no other process spends again."""
+"""What held-out programs do, found once on a machine: minutes of a core that no other process spends again."""
 
 import ast
 import functools
@@ -28,7 +28,7 @@ def guarded_behaviours(stream: Stream) -> frozenset[int]:
         try:
             replace_file(file, json.dumps(sorted(found)).encode())
         except RunError:
-            pass  # a full disk costs the next process its six minutes, not this one its run
+            pass  # a full disk costs the next process its minutes, not this one its run
     return found
 
 
@@ -53,7 +53,7 @@ def fingerprint(cfg: Config) -> str:
 
 @functools.cache
 def _code() -> str:
-    """A hash of what the rooms' sources do: of their syntax trees, so that a comment costs nobody six minutes."""
+    """A hash of what the rooms' sources do: of their syntax trees, so that a comment costs nobody minutes."""
     found = hashlib.sha256()
     house = pathlib.Path(__file__).parents[1]
     for file in sorted(path for room in ROOMS for path in (house / room).rglob("*.py")):
