@@ -31,7 +31,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
         config.name = "azr_small_hour"
         # As the model to take home, but ternary alone and of three levels.
         config.model.update(width=192, num_heads=6, ffn_width=384)
-        config.warmup.update(steps=27_200, ramp_start=0.35, ramp_end=0.6)
+        config.warmup.steps = 27_200
     elif variant is not None:
         raise configuration.ConfigError(f"unknown variant {variant!r}; there is: hour")
     return config
