@@ -113,7 +113,7 @@ def _chat() -> int:
     file = _packed_model()
     if file == SHIPPED:
         print(_SHIPPED_LINE, file=sys.stderr if FLAGS.json else sys.stdout, flush=True)
-    order = chat.Order(
+    order = chat.ChatOrder(
         model=file, profile_dir=_path(FLAGS.profile_dir), prompt=FLAGS.prompt, json=FLAGS.json,
         settings=tuple(_OVERRIDES),
     )  # fmt: skip
@@ -134,7 +134,7 @@ def _adapt() -> int:
     from bitzero.run.workdir import RunError
 
     profile = Profile(_path(FLAGS.profile_dir) or default_folder())
-    order = adapt.Order(
+    order = adapt.AdaptOrder(
         base=_packed_model(), home=profile.folder / "deltas", settings=tuple(_OVERRIDES),
         lessons=lambda sandbox: lessons.lessons_of(profile.records()[0], sandbox),
     )  # fmt: skip

@@ -29,7 +29,7 @@ _PIECE = re.compile(r"\x1b\[(?P<args>[0-?]*)[ -/]*(?P<final>[@-~])|\x1b\][^\x07]
 _UNFINISHED = re.compile(r"\x1b(?:\[[0-?]*[ -/]*|\][^\x07]*|[()]?)?$")
 
 
-class Screen:
+class Terminal:
     """Rows of (character, style) as the output of a program fills them."""
 
     def __init__(self) -> None:
@@ -128,7 +128,7 @@ class Conversation:
             env=environment, start_new_session=True,
         )  # fmt: skip
         os.close(slave)
-        self.screen = Screen()
+        self.screen = Terminal()
         self._until(self._at_prompt, "no prompt")
         self.prompt_after = time.monotonic() - began
 
@@ -220,7 +220,7 @@ class Conversation:
         return repr("\n".join(self.screen.lines(0, len(self.screen.rows)))[-300:])
 
 
-def picture(screen: Screen, end: int, title: str) -> str:
+def picture(screen: Terminal, end: int, title: str) -> str:
     """The first rows of a screen as an SVG with their colours, and without a font to be fetched."""
     from rich.console import Console
     from rich.text import Text

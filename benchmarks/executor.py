@@ -247,7 +247,7 @@ def usage_s() -> float:
 # The table
 
 
-def measure(count: int, few: int) -> dict[str, dict[str, float]]:
+def measure_executor(count: int, few: int) -> dict[str, dict[str, float]]:
     rows = {}
     for loops in (0.0, 0.1):
         name = f"{loops:.0%} loops"
@@ -269,7 +269,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "executor.json")
     arguments = parser.parse_args()
     load_before = os.getloadavg()[0]
-    rows = measure(arguments.programs, arguments.baseline)
+    rows = measure_executor(arguments.programs, arguments.baseline)
     with Sandbox(workers=WORKERS) as box:
         level = box.report()["level"]
     print(f"{'':46}{'programs/s':>12}{'CPU ms/program':>16}{'p50 ms':>9}{'p99 ms':>9}")

@@ -20,7 +20,7 @@ from bitzero.evaluation.statistics import paired_gain
 from bitzero.tasks.kinds import KINDS
 
 
-def right(items: dict, kind: str, which: str) -> np.ndarray:
+def right_answers(items: dict, kind: str, which: str) -> np.ndarray:
     """Right answers of a kind over all levels, in the fixed order of the items."""
     rows = [row for name, row in sorted(items["rows"].items()) if name.endswith(kind)]
     return np.array([bit == "1" for row in rows for bit in row[which]])
@@ -34,7 +34,7 @@ def compare(before: np.ndarray, after: np.ndarray) -> dict:
 
 def joined(runs: list[dict], kinds: list[str], which: str) -> np.ndarray:
     """Right answers of these kinds, run after run."""
-    return np.concatenate([right(items, kind, which) for items in runs for kind in kinds])
+    return np.concatenate([right_answers(items, kind, which) for items in runs for kind in kinds])
 
 
 def main() -> None:

@@ -89,7 +89,7 @@ MUTANTS = (
            "jnp.where(chosen, g, 0.0) - g * jnp.exp(logits - total)", "-g * jnp.exp(logits - total)", PURE),
     Mutant("λ ignored in the loss", OBJECTIVE,
            "segments_of(tokens), cfg.model, lam)", "segments_of(tokens), cfg.model, None)", RAMP),
-    Mutant("λ ignored in the step", "bitzero/selfplay/warmup.py", 'lam if phase == "ramp" else None', "None", RAMP),
+    Mutant("λ ignored in the step", "bitzero/selfplay/warmup.py", 'return params, lam', "return params, None", RAMP),
     Mutant("nothing left out of leave-one-out", OBJECTIVE,
            "mean = (total - rewards * counted) / jnp.maximum(others, 1)",
            "mean = total / jnp.maximum(others + 1, 1)", PURE),

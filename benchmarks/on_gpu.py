@@ -57,10 +57,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     ends = time.monotonic() + 60 * (given.minutes or (REHEARSAL_MINUTES if given.rehearse else 9.0))
     with tempfile.TemporaryDirectory() as folder:
-        return measure([s for s in STAGES if s.name in chosen], given, ends, pathlib.Path(folder))
+        return run_stages([s for s in STAGES if s.name in chosen], given, ends, pathlib.Path(folder))
 
 
-def measure(stages: Sequence[Stage], given: argparse.Namespace, ends: float, folder: pathlib.Path) -> int:
+def run_stages(stages: Sequence[Stage], given: argparse.Namespace, ends: float, folder: pathlib.Path) -> int:
     """The card, every stage, the table; the value is the exit code."""
     began = time.monotonic()
     more = ["--rehearse"] if given.rehearse else []

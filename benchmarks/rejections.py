@@ -16,12 +16,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from bitzero.config import NUM_LEVELS  # noqa: E402
 from bitzero.generator.programs import generate  # noqa: E402
 from bitzero.sandbox import Job, Outcome, Sandbox  # noqa: E402
 from tests.sandbox.ordinary import programs  # noqa: E402
 from tests.sandbox.test_ordinary import plainly  # noqa: E402
 
-LEVELS = 6
 BATCH = 500
 GATES = (
     "ok",
@@ -40,7 +40,7 @@ Labelled = tuple[Job, list[str]]  # a job and, of each input, its value or the n
 
 def generated(seed: int, start: int, count: int) -> Iterator[Labelled]:
     for index in range(start, start + count):
-        made = generate(seed, 0, index, index % LEVELS)
+        made = generate(seed, 0, index, index % NUM_LEVELS)
         yield Job(id=f"generator {index}", code=made.code, inputs=made.inputs), list(made.outputs)
 
 

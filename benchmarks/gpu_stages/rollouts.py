@@ -46,7 +46,7 @@ def run(part: str, box: Box, record: Record, told: Told) -> None:
             continue
         record.doing(what)
         try:
-            row = measure(program, shaped[form], weights[form], batch, box)
+            row = timed_sampling(program, shaped[form], weights[form], batch, box)
         except Exception as error:  # too little memory, or a fault of the card, in many types
             record.cut(f"{what}: {ahead.first_line(error)}")
             continue
@@ -82,7 +82,7 @@ def compile_sample(cfg: Config, weights: Any, batch: int) -> Any:
     return sample.lower(key, shape(weights), prompts, cfg.model, **wanted).compile()
 
 
-def measure(program: Any, cfg: Config, weights: Any, batch: int, box: Box) -> dict[str, Any]:
+def timed_sampling(program: Any, cfg: Config, weights: Any, batch: int, box: Box) -> dict[str, Any]:
     """Tokens a second of the fastest of a few calls, after one that counts for nothing."""
     prompts = jax.random.randint(jax.random.key(1), (batch, cfg.tasks.prompt), 64, 500)
     call = lambda key: jax.block_until_ready(program(key, weights, prompts, temperature=jnp.float32(1)))

@@ -46,7 +46,7 @@ def search(m: int, n: int, k: int, box: Box, record: Record, told: Told) -> None
     """Writes the best tile found within the box beside the default one; both cold, seconds a product."""
     rows, columns = layout.round_up(n, layout.TILE_ROWS), layout.round_up(k, layout.BLOCK_K)
     best = default = tiles.default_tile(m, rows, columns)
-    seconds = measure([default], m, n, k, box, told)
+    seconds = seconds_by_tile([default], m, n, k, box, told)
     if default not in seconds:
         record.cut(f"tiles of {n}×{k} M={m}: the default one gave no time")
         return
@@ -55,7 +55,7 @@ def search(m: int, n: int, k: int, box: Box, record: Record, told: Told) -> None
         fitting = [tile for tile in others if tile not in seconds and fits(tile, m, rows, columns)]
         if not box.has(1.0):
             break
-        seconds |= measure(fitting, m, n, k, box, told)
+        seconds |= seconds_by_tile(fitting, m, n, k, box, told)
         best = min(seconds, key=lambda tile: seconds[tile])
     record.row(
         m=m, n=n, k=k, tile=dataclasses.asdict(best), cold_s=seconds[best], default_s=seconds[default],
@@ -73,7 +73,7 @@ def fits(tile: Tile, m: int, rows: int, k: int) -> bool:
     )
 
 
-def measure(candidates: list[Tile], m: int, n: int, k: int, box: Box, told: Told) -> dict[Tile, float]:
+def seconds_by_tile(candidates: list[Tile], m: int, n: int, k: int, box: Box, told: Told) -> dict[Tile, float]:
     """Cold seconds of those tiles that compile in time."""
     cut = products.cut_of(item_of(tiles.Tile(), m, n, k, told.rehearse), told)
     if cut is None:

@@ -42,14 +42,14 @@ def run(part: str, box: Box, record: Record, told: Told) -> None:
                 continue
             record.doing(what)
             try:
-                row = measure(torch, name, compiled, box, told)
+                row = timed_peer(torch, name, compiled, box, told)
             except Exception as error:  # too little memory, a compiler that is missing, in many types
                 record.cut(f"{what}: {first_line(error)}")
                 continue
             record.row(config=name, variant="torch compiled" if compiled else "torch", **row)
 
 
-def measure(torch: Any, name: str, compiled: bool, box: Box, told: Told) -> dict[str, Any]:
+def timed_peer(torch: Any, name: str, compiled: bool, box: Box, told: Told) -> dict[str, Any]:
     """The row of one model; in f32 where the card has no bf16 units."""
     device, rows = "cuda" if torch.cuda.is_available() else "cpu", 8 if told.rehearse else ROWS
     half = device == "cpu" or float(told.card["capability"]) >= 8

@@ -44,7 +44,7 @@ def run(part: str, box: Box, record: Record, told: Told) -> None:
     for name, pair in variants.items():  # one by one: those that compile beside it would hold up the card
         record.doing(f"compiling {part} {name}")
         program = ahead.compile_in_time(functools.partial(compile_step, *pair, rows, 1), box, COMPILING)
-        measure(part, name, pair[0], program, rows, 1, box, record, told)
+        time_program(part, name, pair[0], program, rows, 1, box, record, told)
     for name in (f"ternary {operand}", "plain bf16"):
         whole(part, name, *variants[name], box, record, told)
 
@@ -65,7 +65,7 @@ def whole(part: str, name: str, cfg: Config, phase: str, box: Box, record: Recor
         program = compile_step(cfg, phase, rows, parts)
     except Exception as error:
         program = error
-    measure(part, name, cfg, program, rows, parts, box, record, told)
+    time_program(part, name, cfg, program, rows, parts, box, record, told)
 
 
 def compile_step(cfg: Config, phase: str, rows: int, parts: int) -> Any:
@@ -75,7 +75,7 @@ def compile_step(cfg: Config, phase: str, rows: int, parts: int) -> Any:
     return warmup.run_chunk.lower(state, memory.generated(cut, rows, (1,)), cut, phase).compile()
 
 
-def measure(
+def time_program(
     part: str, name: str, cfg: Config, program: Any, rows: int, parts: int, box: Box, record: Record, told: Told
 ) -> None:
     """Writes the row of one compiled step, or why there is none. Nine arguments: what is measured, and for whom."""

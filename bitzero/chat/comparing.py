@@ -29,7 +29,7 @@ NO_LEVEL = "examples"  # the row of questions that show no program
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class RepeatedQuestion:
     """A question of the history that can be asked again."""
 
     text: str
@@ -38,12 +38,12 @@ class Candidate:
     model: str  # `model_digest` of the one that answers
 
 
-def candidates(records: Sequence[Mapping[str, Any]], asked: Asked, most: int) -> list[Candidate]:
+def candidates(records: Sequence[Mapping[str, Any]], asked: Asked, most: int) -> list[RepeatedQuestion]:
     """The last different questions whose answers Python can verify, the latest first.
 
     Left out are those that the model cannot read, and calls of which Python has no value.
     """
-    found: dict[str, Candidate] = {}
+    found: dict[str, RepeatedQuestion] = {}
     digest = model_digest(asked.model)
     for record in reversed(records):
         if len(found) == most:
@@ -53,13 +53,13 @@ def candidates(records: Sequence[Mapping[str, Any]], asked: Asked, most: int) ->
             continue
         if question := _posed_again(text, asked):
             key = _key(question)
-            found.setdefault(key, Candidate(text=text, posed=question, key=key, model=digest))
+            found.setdefault(key, RepeatedQuestion(text=text, posed=question, key=key, model=digest))
     return list(found.values())
 
 
 def _posed_again(text: str, asked: Asked) -> Posed | None:
     question = intent.understand(text)
-    if not isinstance(question, intent.Deduction | intent.Abduction | intent.Induction):
+    if not isinstance(question, intent.CallQuestion | intent.InputQuestion | intent.PairsQuestion):
         return None
     try:
         again = posed(question, asked)
@@ -69,7 +69,7 @@ def _posed_again(text: str, asked: Asked) -> Posed | None:
     return again if known and too_long(again.prompt(asked), asked) is None else None
 
 
-def compare(candidate: Candidate, asked: Asked) -> Iterator[str | dict[str, Any]]:
+def compare(candidate: RepeatedQuestion, asked: Asked) -> Iterator[str | dict[str, Any]]:
     """A dot after each batch, then the record of what verified."""
     hits = []
     for bits, greedy in BATCHES:

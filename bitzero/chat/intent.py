@@ -35,7 +35,7 @@ _FIRST_LINE = re.compile(r"^\s*(?:def|async|class|@|for|while|if|import|from|lam
 
 
 @dataclass(frozen=True, kw_only=True)
-class Deduction:
+class CallQuestion:
     """What does this call return?"""
 
     source: str  # function definitions as typed; '' where the function is one that is remembered
@@ -44,7 +44,7 @@ class Deduction:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Abduction:
+class InputQuestion:
     """Which input leads to this value?"""
 
     source: str
@@ -53,7 +53,7 @@ class Abduction:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Induction:
+class PairsQuestion:
     """Which function has these pairs?"""
 
     inputs: tuple[str, ...]
@@ -69,7 +69,7 @@ class Definition:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Expression:
+class ValueQuestion:
     """A value to be computed."""
 
     text: str
@@ -82,7 +82,7 @@ class NotUnderstood:
     hint: str
 
 
-Question = Deduction | Abduction | Induction | Definition | Expression | NotUnderstood
+Question = CallQuestion | InputQuestion | PairsQuestion | Definition | ValueQuestion | NotUnderstood
 
 
 def understand(text: str) -> Question:
@@ -135,14 +135,14 @@ def _about(rest: str, functions: str, names: tuple[str, ...]) -> Question:
     """The question in the text after the functions."""
     rest = _printed(rest)
     asked = _without_functions(rest)
-    if isinstance(asked, Deduction | Abduction) and asked.name and asked.name not in names:
+    if isinstance(asked, CallQuestion | InputQuestion) and asked.name and asked.name not in names:
         return NotUnderstood(hint=f"{asked.name} is not defined here; the functions are {', '.join(names)}")
-    if isinstance(asked, Deduction):
-        return Deduction(source=functions, name=asked.name, args=asked.args)
-    if isinstance(asked, Abduction):
-        return Abduction(source=functions, name=asked.name or names[-1], value=asked.value)
-    if isinstance(asked, Expression) and _literal(rest) is not None:
-        return Abduction(source=functions, name=names[-1], value=rest)
+    if isinstance(asked, CallQuestion):
+        return CallQuestion(source=functions, name=asked.name, args=asked.args)
+    if isinstance(asked, InputQuestion):
+        return InputQuestion(source=functions, name=asked.name or names[-1], value=asked.value)
+    if isinstance(asked, ValueQuestion) and _literal(rest) is not None:
+        return InputQuestion(source=functions, name=names[-1], value=rest)
     if isinstance(asked, NotUnderstood):
         return asked
     return NotUnderstood(
@@ -189,7 +189,7 @@ def _without_functions(text: str) -> Question:
     asked = _ASKED.sub("", text)
     call = _call(asked)
     if call and call[0] not in _BUILTINS:
-        return Deduction(source="", name=call[0], args=call[1])
+        return CallQuestion(source="", name=call[0], args=call[1])
     if asked == text and _ARROW.search(text) and (pairs := _pairs(text)):
         return pairs
     return _expression(asked, text)
@@ -200,7 +200,7 @@ def _wanted(name: str, value: str) -> Question:
         return NotUnderstood(
             hint=f"{_short(value)} is not a plain value such as 4, 'ab' or [1, 2]; write {name}(?) == 4"
         )
-    return Abduction(source="", name=name, value=value.strip())
+    return InputQuestion(source="", name=name, value=value.strip())
 
 
 def _call(text: str) -> tuple[str, str] | None:
@@ -238,7 +238,7 @@ def _pairs(text: str) -> Question | None:
             return NotUnderstood(hint=f"{given} leads to {known[given]} and to {value}: no function does both")
     if len(known) < 2:
         return NotUnderstood(hint="one example fits countless functions; give two or more: 1 -> 2, 5 -> 10")
-    return Induction(inputs=tuple(known), outputs=tuple(known.values()))
+    return PairsQuestion(inputs=tuple(known), outputs=tuple(known.values()))
 
 
 def _at_commas(text: str) -> list[str]:
@@ -264,7 +264,7 @@ def _pair(text: str) -> tuple[str, str, int] | None:
 def _expression(asked: str, text: str) -> Question:
     tree = _body(asked)
     if not isinstance(tree, str):
-        return Expression(text=asked.strip())
+        return ValueQuestion(text=asked.strip())
     if match := re.match(r"^([A-Za-z_]\w*)\s*(?:=|:=)\s*\S", text):
         return NotUnderstood(hint=f"variables are not kept; write it as a function: def {match[1]}(a): return …")
     if text.lstrip().startswith(("def", "fed", "function", "fn ", "func ")):

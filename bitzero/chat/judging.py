@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from bitzero.chat import programs
 from bitzero.sandbox import Job, Limits, Outcome, Sandbox, literal_job
 from bitzero.tasks import traces
-from bitzero.tasks.cutting import cut_outside
 from bitzero.tasks.kinds.task import split_args
 from bitzero.tasks.running import run_surely
 
@@ -114,22 +113,3 @@ def right_steps(items: Sequence[str], python: Sequence[str] | None) -> list[tupl
         else:
             found.append((False, python[at] if at < len(python) else None))
     return found
-
-
-def shown_item(item: str) -> str:
-    """An item of a trace as a person reads it."""
-    line = traces.line_of(item)
-    if line is None:
-        return item
-    name, equals, value = item.partition(":")[2].partition(traces.ASSIGN)
-    return f"line {line + 1}: {name} = {value}" if equals else item
-
-
-def split_items(text: str) -> tuple[list[str], str]:
-    """Complete items of a trace that is still being written, and the text after the last of them."""
-    pieces = cut_outside(text, traces.END)
-    if pieces is None:  # inside brackets or quotes: the last complete item ends before them
-        head, _, tail = text.rpartition(traces.END)
-        pieces = cut_outside(head, traces.END) if head else None
-        return (pieces, tail) if pieces is not None else ([], text)
-    return pieces[:-1], pieces[-1]

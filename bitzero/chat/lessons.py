@@ -13,7 +13,7 @@ from bitzero.chat import intent, judging, programs
 from bitzero.chat.programs import ProgramError
 from bitzero.sandbox import Job, Sandbox
 from bitzero.tasks import behaviour, probes, traces
-from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, TASK_KINDS, split_args
+from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, KINDS, TASK_KINDS, split_args
 from bitzero.tasks.lessons import Lesson
 from bitzero.tasks.running import run_surely
 
@@ -43,7 +43,7 @@ def _verified(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, str, 
             defined = intent.understand(source)
             names = defined.names if isinstance(defined, intent.Definition) else ()
             known = {name: text for name, text in known.items() if name not in names} | dict.fromkeys(names, source)
-        elif isinstance(question, str) and record["kind"] in ("deduction", "abduction", "induction"):
+        elif isinstance(question, str) and record["kind"] in KINDS:
             try:
                 found = _asked(intent.understand(question), answer if record.get("right") is True else None, known)
             except (ProgramError, RecursionError, SyntaxError):
@@ -55,12 +55,12 @@ def _verified(records: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, str, 
 def _asked(question: object, answer: Any, known: Mapping[str, str]) -> tuple[int, str, tuple[str, ...]] | None:
     """What a question says of a function; ``answer`` is one that Python found right. Raises ``ProgramError``."""
     match question:
-        case intent.Deduction(source=source, name=name, args=args):
+        case intent.CallQuestion(source=source, name=name, args=args):
             return DEDUCTION, programs.program_of(source, name, known), (args,)
-        case intent.Abduction(source=source, name=name) if isinstance(answer, str):
+        case intent.InputQuestion(source=source, name=name) if isinstance(answer, str):
             name = name or (list(known)[-1] if known else "")
             return ABDUCTION, programs.program_of(source, name, known), (answer,)
-        case intent.Induction(inputs=inputs) if isinstance(answer, str):
+        case intent.PairsQuestion(inputs=inputs) if isinstance(answer, str):
             return INDUCTION, answer, inputs
     return None
 

@@ -30,7 +30,7 @@ _PATIENCE = 1.0  # seconds of waiting for the compiler before it is said
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class ChatOrder:
     """What the command line asks for."""
 
     model: pathlib.Path
@@ -40,7 +40,7 @@ class Order:
     settings: tuple[tuple[str, str], ...] = ()  # dotted key and text: ``sandbox.allow_unsafe`` or none
 
 
-def main(order: Order) -> int:
+def main(order: ChatOrder) -> int:
     """Talks until the person leaves; the value is the exit code: 0, 3 where a question of a pipe or prompt had no
     answer, 130 where one was stopped. Raises ``RunError`` for a model, ``SandboxUnavailable`` for a machine that will
     not do and ``ConfigError`` for a setting.
@@ -70,7 +70,7 @@ def main(order: Order) -> int:
     return code
 
 
-def _converse(order: Order, session: Session, screen: Screen) -> int:
+def _converse(order: ChatOrder, session: Session, screen: Screen) -> int:
     if order.prompt is not None:
         return _answer_all(iter([order.prompt]), session, screen)
     if not keyboard.is_terminal():
@@ -175,4 +175,4 @@ def _ctrl_c() -> Iterator[threading.Event]:
         signal.signal(signal.SIGINT, before)
 
 
-__all__ = ["Order", "SandboxUnavailable", "main"]
+__all__ = ["ChatOrder", "SandboxUnavailable", "main"]

@@ -16,7 +16,8 @@ from bitzero.run import packed_file
 from bitzero.tasks.tokens import PAD
 
 ROWS = 8  # answers decoded side by side; one shape, so that little is compiled
-Bits = Literal["ternary", "all"]
+Bits = Literal["ternary", "all"]  # what answers
+Wanted = Literal["auto", Bits]  # what a person asks for: auto is all where ternary alone does not verify
 
 
 @dataclasses.dataclass

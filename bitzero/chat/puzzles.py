@@ -44,7 +44,7 @@ class Puzzle:
         asked = intent.understand(answer)
         if self.kind == "deduction":
             return judging.matches(sandbox, answer, self.task.outputs[0]), self.task.outputs[0]
-        args = asked.args if isinstance(asked, intent.Deduction) and asked.name == "f" else answer
+        args = asked.args if isinstance(asked, intent.CallQuestion) and asked.name == "f" else answer
         outcome = judging.value_of(sandbox, self.task.code, args)
         right = outcome.kind == "ok" and outcome.value == self.task.outputs[0]
         return right, f"f({args}) {'is' if outcome.kind == 'ok' else ''} {judging.explained(outcome)}".replace(

@@ -5,23 +5,24 @@ import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, get_args, runtime_checkable
 
 from bitzero.chat import intent, judging, persona, programs, puzzles
 from bitzero.chat.adaptation import Adapted, adapt
 from bitzero.chat.answers import Answer
-from bitzero.chat.model import AskedModel
+from bitzero.chat.model import AskedModel, Wanted
 from bitzero.chat.persona import Persona, PersonaError
 from bitzero.chat.profile import Profile, ProfileError
 from bitzero.chat.programs import ProgramError
 from bitzero.chat.puzzles import Puzzle
-from bitzero.chat.solving import TOO_DEEP, Asked, Said, answer_to
+from bitzero.chat.solving import TOO_DEEP, TRIES, Asked, Said, answer_to
+from bitzero.config import NUM_LEVELS
 from bitzero.sandbox import Sandbox
 
-BITS = ("auto", "ternary", "all")
+BITS: tuple[str, ...] = get_args(Wanted)
 MOST_TRIES = 256
 DEFAULTS: dict[str, Any] = {
-    "tries": 16,
+    "tries": TRIES,
     "bits": "auto",
     "verbosity": "auto",
     "level": "auto",
@@ -145,13 +146,14 @@ def _names_in(source: str) -> tuple[str, ...]:
 
 def setting_problem(name: str, value: Any) -> str | None:
     """Why a setting cannot have that value; None where it can."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
     match name:
         case "tries":
-            fits = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_TRIES
+            fits = whole and 1 <= value <= MOST_TRIES
             return None if fits else f"tries must be from 1 to {MOST_TRIES}"
         case "level":
-            fits = value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 5)
-            return None if fits else "level must be auto or from 0 to 5"
+            fits = value == "auto" or (whole and 0 <= value < NUM_LEVELS)
+            return None if fits else f"level must be auto or from 0 to {NUM_LEVELS - 1}"
         case "bits":
             return None if value in BITS else f"bits must be one of {', '.join(BITS)}"
         case "verbosity":
@@ -181,7 +183,7 @@ def respond(session: Session, text: str) -> Iterator[Said]:
     if isinstance(question, intent.Definition):
         yield Answer(kind="definition", question=text, answer=", ".join(question.names))
         return
-    if isinstance(question, intent.Expression):
+    if isinstance(question, intent.ValueQuestion):
         answers: Iterator[Said] = iter([_value_of(session, question, text)])
     else:
         answers = answer_to(question, session.asked(), text)
@@ -200,7 +202,7 @@ def without_quotes(text: str) -> str:
     return match[1] if match else text
 
 
-def _value_of(session: Session, question: intent.Expression, text: str) -> Answer:
+def _value_of(session: Session, question: intent.ValueQuestion, text: str) -> Answer:
     try:
         code = programs.expression_program(question.text, session.functions)
     except (ProgramError, SyntaxError) as error:

@@ -7,15 +7,17 @@ from dataclasses import dataclass, replace
 
 from bitzero.chat import judging, programs
 from bitzero.chat.answers import Answer, Step
-from bitzero.chat.intent import Abduction, Deduction, Induction
-from bitzero.chat.model import ROWS, AskedModel, Bits, draw, drawn
+from bitzero.chat.intent import CallQuestion, InputQuestion, PairsQuestion
+from bitzero.chat.model import ROWS, AskedModel, Bits, Wanted, draw, drawn
 from bitzero.chat.programs import ProgramError
 from bitzero.sandbox import Outcome, Sandbox
-from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, KINDS, TASK_KINDS, Task
+from bitzero.tasks import traces
+from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, KINDS, TASK_KINDS, Task, coverage_of
 from bitzero.tasks.tokens import ANS, EOS, PAD, decode
 
 TOO_DEEP = "it is nested too deeply to be taken apart; ask a smaller one"
 WARMTH = 1.0  # temperature of the samples, that of self-play
+TRIES = 16  # answers to be judged at most, where nobody asked for more
 Said = str | Step | Answer  # a piece of text as it is written, a step that is complete, the answer
 Judge = Callable[[Sequence[str]], list[float | None]]  # how sure it is that each answer is right; None: it is not
 
@@ -27,15 +29,14 @@ class Asked:
     model: AskedModel
     sandbox: Sandbox
     known: Mapping[str, str]  # remembered functions, name → source
-    tries: int = 16  # most answers to be judged
-    bits: str = "auto"  # ternary, all, or auto: all where ternary alone does not verify
+    tries: int = TRIES  # most answers to be judged
+    bits: Wanted = "auto"
 
     def precisions(self) -> tuple[Bits, ...]:
         """The precisions to ask at, in turn."""
         if not self.model.has_tiers:
             return ("ternary",)
-        found: dict[str, tuple[Bits, ...]] = {"ternary": ("ternary",), "all": ("all",)}
-        return found.get(self.bits, ("ternary", "all"))
+        return ("ternary", "all") if self.bits == "auto" else (self.bits,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ class Posed:
         return TASK_KINDS[self.task.kind].solver_prompt(self.task, asked.model.solver.trace)
 
 
-def answer_to(question: Deduction | Abduction | Induction, asked: Asked, text: str) -> Iterator[Said]:
+def answer_to(question: CallQuestion | InputQuestion | PairsQuestion, asked: Asked, text: str) -> Iterator[Said]:
     """Text and steps as they come, then the answer. Never raises for what was asked."""
     started = time.perf_counter()
     try:
@@ -70,8 +71,8 @@ def answer_to(question: Deduction | Abduction | Induction, asked: Asked, text: s
         yield Answer(kind="error", question=text, note=TOO_DEEP)
 
 
-def _pieces(question: Deduction | Abduction | Induction, asked: Asked) -> Iterator[Said]:
-    if isinstance(question, Deduction):
+def _pieces(question: CallQuestion | InputQuestion | PairsQuestion, asked: Asked) -> Iterator[Said]:
+    if isinstance(question, CallQuestion):
         return _deduce(question, asked)
     return _search(posed(question, asked), asked)
 
@@ -79,7 +80,7 @@ def _pieces(question: Deduction | Abduction | Induction, asked: Asked) -> Iterat
 # ---- deduction ----
 
 
-def _deduce(question: Deduction, asked: Asked) -> Iterator[Said]:
+def _deduce(question: CallQuestion, asked: Asked) -> Iterator[Said]:
     deduction = _pose_deduction(question, asked)
     truth, prompt = deduction.truth, deduction.prompt(asked)
     assert truth is not None
@@ -112,7 +113,7 @@ def _one_deduction(
         told = rows[0]
         if EOS in told[:-1]:  # the samples are not done yet
             continue
-        items, rest = judging.split_items(decode(told[: told.index(ANS)] if ANS in told else told))
+        items, rest = traces.split_items(decode(told[: told.index(ANS)] if ANS in told else told))
         if ANS in told and rest:
             items = [*items, rest]
         new = _judged(items, trace)[len(steps) :]
@@ -153,14 +154,14 @@ def _shares(answers: Sequence[str | None]) -> dict[str, float]:
 # ---- abduction and induction: tries until one verifies ----
 
 
-def posed(question: Deduction | Abduction | Induction, asked: Asked) -> Posed:
+def posed(question: CallQuestion | InputQuestion | PairsQuestion, asked: Asked) -> Posed:
     """The question as a prompt, with a judge of answers. Raises ``ProgramError`` where there is no such question."""
-    if isinstance(question, Deduction):
+    if isinstance(question, CallQuestion):
         return _pose_deduction(question, asked)
-    return _pose_abduction(question, asked) if isinstance(question, Abduction) else _pose_induction(question, asked)
+    return _pose_abduction(question, asked) if isinstance(question, InputQuestion) else _pose_induction(question, asked)
 
 
-def _pose_deduction(question: Deduction, asked: Asked) -> Posed:
+def _pose_deduction(question: CallQuestion, asked: Asked) -> Posed:
     code = programs.program_of(question.source, question.name, asked.known)
     truth = judging.value_of(asked.sandbox, code, question.args)
 
@@ -171,7 +172,7 @@ def _pose_deduction(question: Deduction, asked: Asked) -> Posed:
     return Posed(task=_task(DEDUCTION, code, (question.args,), ("",)), judge=judge, truth=truth)
 
 
-def _pose_abduction(question: Abduction, asked: Asked) -> Posed:
+def _pose_abduction(question: InputQuestion, asked: Asked) -> Posed:
     name = question.name or (list(asked.known)[-1] if asked.known else "")
     if not name:
         raise ProgramError("no function is there to search: write def f(a): return a + 1 first")
@@ -187,13 +188,13 @@ def _pose_abduction(question: Abduction, asked: Asked) -> Posed:
     return Posed(task=_task(ABDUCTION, code, ("",), (value,)), judge=judge)
 
 
-def _pose_induction(question: Induction, asked: Asked) -> Posed:
+def _pose_induction(question: PairsQuestion, asked: Asked) -> Posed:
     values = judging.canonical_values(asked.sandbox, question.outputs)
     if None in values:
         raise ProgramError(f"{question.outputs[values.index(None)][:40]} is no value that the sandbox knows")
     outputs = tuple(map(str, values))
     shown = min(asked.model.solver.cfg.tasks.shown, len(outputs))
-    sure = (len(outputs) + 1) / (len(outputs) + 2)  # Laplace: the share of further pairs that would come out
+    sure = coverage_of(len(outputs), len(outputs))
 
     def judge(answers: Sequence[str]) -> list[float | None]:
         runs = judging.pairs_met(asked.sandbox, answers, question.inputs, outputs)

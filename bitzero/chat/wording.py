@@ -1,8 +1,8 @@
 """How an answer reads: lines of text with a style each, and no character that could command a terminal."""
 
-from bitzero.chat import judging
 from bitzero.chat.answers import Answer, Step
 from bitzero.chat.persona import Persona
+from bitzero.tasks import traces
 
 Line = tuple[str, str]  # text, style: one of plain, good, bad, faint, error
 
@@ -18,12 +18,12 @@ def _written_out(char: str) -> str:
 
 def step_line(step: Step) -> Line:
     """A step of a trace with Python's verdict beside it."""
-    shown = judging.shown_item(step.text)
+    shown = traces.shown_item(step.text)
     if step.right is None:
         return f"    {shown}", "faint"
     if step.right:
         return f"  ✓ {shown}", "good"
-    return f"  ✗ {shown}   Python: {judging.shown_item(step.python) if step.python else 'nothing more happens'}", "bad"
+    return f"  ✗ {shown}   Python: {traces.shown_item(step.python) if step.python else 'nothing more happens'}", "bad"
 
 
 def answer_lines(answer: Answer, persona: Persona, verbosity: str) -> list[Line]:

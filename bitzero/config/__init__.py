@@ -28,6 +28,8 @@ from bitzero.config.defaults import (
     Tasks,
     TierBits,
     Warmup,
+    called,
+    chosen,
 )  # fmt: skip
 from bitzero.config.derived import (
     BLOCK_ROWS,
@@ -127,14 +129,9 @@ def freeze(config: ml_collections.ConfigDict | dict[str, Any]) -> Config:
     return cfg
 
 
-def called(kind: type) -> str:
-    """What a setting of that type is called in a sentence."""
-    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[kind]
-
-
-def _build(kind: type, tree: dict[str, Any], where: str) -> Any:
-    """Dataclass ``kind`` from the nested dict ``tree``; every leaf must have the type its field is annotated with."""
-    fields = {field.name: field.type for field in dataclasses.fields(kind)}
+def _build(type_: type, tree: dict[str, Any], where: str) -> Any:
+    """Dataclass ``type_`` from the nested dict ``tree``; every leaf must have the type its field is annotated with."""
+    fields = {field.name: field.type for field in dataclasses.fields(type_)}
     for name in tree:
         if name not in fields:
             near = difflib.get_close_matches(name, fields, n=1)
@@ -148,7 +145,7 @@ def _build(kind: type, tree: dict[str, Any], where: str) -> Any:
                 raise ConfigError(f"{here} is a group of settings, not {value!r}")
             values[name] = _build(typing.cast(type, want), value, here)
         elif typing.get_origin(want) is typing.Literal:
-            values[name] = _chosen(value, typing.get_args(want), here)
+            values[name] = chosen(value, typing.get_args(want), here)
         elif want is float and type(value) is int:
             values[name] = float(value)
         elif type(value) is not want:
@@ -157,13 +154,4 @@ def _build(kind: type, tree: dict[str, Any], where: str) -> Any:
             raise ConfigError(f"{here} must be finite, not {value!r}")
         else:
             values[name] = value
-    return kind(**values)
-
-
-def _chosen(value: Any, choices: tuple[Any, ...], where: str) -> Any:
-    """One of the choices of a ``Literal`` field."""
-    if type(value) is not type(choices[0]):
-        raise ConfigError(f"{where} must be {called(type(choices[0]))}, not {value!r}")
-    if value not in choices:
-        raise ConfigError(f"{where} must be one of {', '.join(map(str, choices))}; it is {value!r}")
-    return value
+    return type_(**values)

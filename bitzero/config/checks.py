@@ -38,12 +38,14 @@ def problems(cfg: Config) -> Iterator[str]:
         if type(value) is float and value < 0:
             yield f"config.{key} must not be negative; it is {value}"
     yield from _shape_problems(cfg)
+    yield from _part_problems(cfg)
+    yield from _selfplay_problems(cfg)
     yield from _precision_problems(cfg)
     yield from _schedule_problems(cfg)
 
 
 def _shape_problems(cfg: Config) -> Iterator[str]:
-    model, tasks, play = cfg.model, cfg.tasks, cfg.selfplay
+    model, tasks = cfg.model, cfg.tasks
     if model.num_heads % model.num_kv_heads:
         yield f"config.model.num_kv_heads={model.num_kv_heads} must divide num_heads={model.num_heads}"
     if model.head_dim % 2:
@@ -56,24 +58,40 @@ def _shape_problems(cfg: Config) -> Iterator[str]:
     }
     for name, size in rows.items():
         if size % BLOCK_ROWS:
-            yield f"config.model.{name}={size} must be a multiple of 16: precision tiers go by blocks of 16 rows"
+            yield f"config.model.{name}={size} must be a multiple of {BLOCK_ROWS}: precision tiers go by so many rows"
     if tasks.shown >= tasks.pairs:
         yield f"config.tasks.shown={tasks.shown} must be below pairs={tasks.pairs}: the rest is hidden"
     if tasks.open_levels > NUM_LEVELS:
-        yield f"config.tasks.open_levels={tasks.open_levels} must be at most {NUM_LEVELS}: levels are 0 to 5"
-    if play.group_size < 2 and play.steps:
-        yield f"config.selfplay.group_size={play.group_size} must be at least 2: the baseline leaves one out"
+        yield f"config.tasks.open_levels={tasks.open_levels} must be at most {NUM_LEVELS}, the number of levels"
     if cfg.optimiser.row_beta < 1 and cfg.optimiser.weight_decay:
         yield (
             f"config.optimiser.row_beta={cfg.optimiser.row_beta} and weight_decay={cfg.optimiser.weight_decay} "
             "exclude each other: set row_beta=1 or weight_decay=0"
         )
+    if not all(0 <= b < 1 for b in (cfg.optimiser.beta1, cfg.optimiser.beta2, cfg.selfplay.ema, cfg.precision.decay)):
+        yield "config.optimiser.beta1, beta2, config.selfplay.ema and config.precision.decay must be in [0, 1)"
+
+
+def _part_problems(cfg: Config) -> Iterator[str]:
+    """What does not divide what it is to cut."""
+    play = cfg.selfplay
     cut = {"warmup.batch_size": cfg.warmup.batch_size}
     if play.steps:
         cut |= {"selfplay.supervised_batch": play.supervised_batch, "selfplay.num_tasks": play.num_tasks}
     for name, count in cut.items():
         if count % max(cfg.optimiser.microbatches, 1):
             yield f"config.optimiser.microbatches={cfg.optimiser.microbatches} must divide {name}={count}"
+    rollouts = play.num_tasks * play.group_size
+    if play.steps and rollouts % max(play.rollout_parts, 1):
+        yield f"config.selfplay.rollout_parts={play.rollout_parts} must divide num_tasks × group_size={rollouts}"
+    if cfg.eval.batch_size % max(cfg.eval.parts, 1):
+        yield f"config.eval.parts={cfg.eval.parts} must divide batch_size={cfg.eval.batch_size}"
+
+
+def _selfplay_problems(cfg: Config) -> Iterator[str]:
+    play = cfg.selfplay
+    if play.group_size < 2 and play.steps:
+        yield f"config.selfplay.group_size={play.group_size} must be at least 2: the baseline leaves one out"
     if play.learnt_groups > play.num_tasks or play.learnt_groups % max(cfg.optimiser.microbatches, 1):
         yield (
             f"config.selfplay.learnt_groups={play.learnt_groups} must be at most num_tasks={play.num_tasks}, "
@@ -81,11 +99,6 @@ def _shape_problems(cfg: Config) -> Iterator[str]:
         )
     if play.level_budget and not play.learnt_groups:
         yield "config.selfplay.level_budget=True shares out the learnt_groups, and there are none: set that number"
-    rollouts = play.num_tasks * play.group_size
-    if play.steps and rollouts % max(play.rollout_parts, 1):
-        yield f"config.selfplay.rollout_parts={play.rollout_parts} must divide num_tasks × group_size={rollouts}"
-    if cfg.eval.batch_size % max(cfg.eval.parts, 1):
-        yield f"config.eval.parts={cfg.eval.parts} must divide batch_size={cfg.eval.batch_size}"
     if play.steps and not min(play.min_sigma, play.temperature, play.answer_temperature) > 0:
         yield (
             f"config.selfplay.min_sigma={play.min_sigma}, temperature={play.temperature} and "
@@ -96,8 +109,6 @@ def _shape_problems(cfg: Config) -> Iterator[str]:
         yield f"config.selfplay.seed_tasks={play.seed_tasks} must fit selfplay.ring={play.ring}"
     if play.history & (play.history - 1):
         yield f"config.selfplay.history={play.history} must be a power of two"
-    if not all(0 <= b < 1 for b in (cfg.optimiser.beta1, cfg.optimiser.beta2, play.ema, cfg.precision.decay)):
-        yield "config.optimiser.beta1, beta2, config.selfplay.ema and config.precision.decay must be in [0, 1)"
 
 
 def _precision_problems(cfg: Config) -> Iterator[str]:

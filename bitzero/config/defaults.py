@@ -1,7 +1,7 @@
 """Every default, once, with its unit or effect: frozen dataclasses. A choice is a `Literal` with all it may be."""
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal, get_args, get_origin
 
 # Every choice, once: an experiment that sets anything else is refused, and code that forgets one fails its type check.
 Operand = Literal["f32", "bf16", "int8"]
@@ -27,8 +27,32 @@ class ConfigError(ValueError):
     """A configuration that cannot run; the message is one line: what, where, what to do."""
 
 
+def called(type_: type) -> str:
+    """A type's name in error messages."""
+    return {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}[type_]
+
+
+def chosen(value: Any, choices: tuple[Any, ...], where: str) -> Any:
+    """``value``, if it is one of the ``choices``; raises ``ConfigError`` else, which names ``where``."""
+    if type(value) is not type(choices[0]):
+        raise ConfigError(f"{where} must be {called(type(choices[0]))}, not {value!r}")
+    if value not in choices:
+        raise ConfigError(f"{where} must be one of {', '.join(map(str, choices))}; it is {value!r}")
+    return value
+
+
+class _Settings:
+    """A group of settings. None can be made, by whomever, whose choice is unknown: so no `if` falls through to another
+    choice's code."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            if get_origin(field.type) is Literal:
+                chosen(getattr(self, field.name), get_args(field.type), f"{type(self).__name__}.{field.name}")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Model:
+class Model(_Settings):
     """Shape of the ternary transformer; 0.1M to 200M parameters by changing numbers only."""
 
     num_layers: int = 4
@@ -62,7 +86,7 @@ class Model:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Optimiser:
+class Optimiser(_Settings):
     """Muon on the latent matrices, Adam on all else: embeddings, convolution, gains."""
 
     lr: float = 6e-3  # peak, warm-up phase
@@ -81,7 +105,7 @@ class Optimiser:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Warmup:
+class Warmup(_Settings):
     """Supervised phase on executor-labelled programs of the generator."""
 
     steps: int = 3_000
@@ -96,7 +120,7 @@ class Warmup:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SelfPlay:
+class SelfPlay(_Settings):
     """Absolute-Zero phase: propose, verify, solve, verify, advantage, update."""
 
     steps: int = 160
@@ -133,7 +157,7 @@ class SelfPlay:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Precision:
+class Precision(_Settings):
     """Where bits beyond the ternary base go, and how many; budgets are mean stored bits a ternary-able weight."""
 
     budget: float = 2.0  # 2.0: all ternary; `largest_budget` is the most a model can hold
@@ -154,7 +178,7 @@ class Precision:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tasks:
+class Tasks(_Settings):
     """Programs, prompts and the curriculum."""
 
     context: int = 160  # tokens of a packed training sequence
@@ -178,7 +202,7 @@ class Tasks:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Executor:
+class Executor(_Settings):
     """Limits of model-written programs."""
 
     fuel: int = 20_000  # ticks: loop bodies, calls, comprehension items
@@ -190,7 +214,7 @@ class Executor:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Eval:
+class Eval(_Settings):
     """Held-out evaluation."""
 
     split: Split = "test"  # dev where something is to be chosen by what comes out
@@ -206,7 +230,7 @@ class Eval:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Run:
+class Run(_Settings):
     """One sitting after another."""
 
     chunk: int = 20  # steps from one report to the next, and of one dispatch at most; divides every boundary

@@ -195,7 +195,7 @@ def heldout_candidates(cfg: Config, split: Split, level: int, start: int, stop: 
 def heldout_slice(cfg: Config, split: Split, level: int, start: int, stop: int) -> dict[str, Any]:
     """``heldout_candidates`` as dicts, and of dev and test programs what they do (``behaviours_of``)."""
     found = heldout_candidates(cfg, split, level, start, stop)
-    done = lambda program: sorted(behaviours_of(program.code, program.inputs, cfg.sandbox.value_bytes))
+    done = lambda program: sorted(behaviours_of(program.code, program.inputs, cfg.sandbox))
     behaviours = [[] if split == "train" else done(program) for program in found]
     return {"items": [dataclasses.asdict(program) for program in found], "behaviours": behaviours}
 
@@ -224,5 +224,5 @@ def draw_task(cfg: Config, step: int, place: int, open_levels: int) -> Task:
 def draw_tasks(cfg: Config, step: int, open_levels: int, start: int, stop: int) -> dict[str, Any]:
     """Tasks `start` … `stop` − 1 for self-play's ring, as dicts, and what the program of each does."""
     tasks = [draw_task(cfg, step, place, open_levels) for place in range(start, stop)]
-    done = [sorted(behaviours_of(task.code, task.inputs, cfg.sandbox.value_bytes)) for task in tasks]
+    done = [sorted(behaviours_of(task.code, task.inputs, cfg.sandbox)) for task in tasks]
     return {"items": [dataclasses.asdict(task) for task in tasks], "behaviours": done}

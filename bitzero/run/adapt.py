@@ -78,7 +78,7 @@ Rows = tuple[UInt16[np.ndarray, "rows T"], Bool[np.ndarray, "rows T"]]  # tokens
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Order:
+class AdaptOrder:
     """What the command line asks for."""
 
     base: pathlib.Path  # a packed file
@@ -103,7 +103,7 @@ class _Asking:
     sandbox: Sandbox
     stop: Stop
 
-    def right(self, tree: dict[str, Any], tasks: Sequence[Task]) -> Bool[np.ndarray, " n"]:
+    def answered_right(self, tree: dict[str, Any], tasks: Sequence[Task]) -> Bool[np.ndarray, " n"]:
         """Which tasks the model of these weights answers rightly, greedily. Raises ``_Stopped``."""
         solver, found = dataclasses.replace(self.solver, weights=tree), [np.zeros(0, bool)]
         for start in range(0, len(tasks), ASKED):
@@ -114,7 +114,7 @@ class _Asking:
         return np.concatenate(found)
 
 
-def main(order: Order, say: Say = _print) -> int:
+def main(order: AdaptOrder, say: Say = _print) -> int:
     """Adapts the base to the lessons; the value is the exit code, 0 whether the delta is kept or not, 130 where it was
     stopped. Raises ``RunError`` where there is nothing to learn from, and ``ConfigError`` for a setting.
     """
@@ -173,8 +173,8 @@ def _adapted(
     general = [kind.task_of_program(program, cfg) for program in dev for kind in TASK_KINDS]
     in_use = store.load(base)
     say(f"asking the model as it is: {len(general)} held-out questions and your {len(own)}")
-    before = asking.right(base, general)
-    own_before = asking.right(base if in_use is None else deltas.applied(base, in_use), own)
+    before = asking.answered_right(base, general)
+    own_before = asking.answered_right(base if in_use is None else deltas.applied(base, in_use), own)
     generated = _generated(stream, cfg)
     weighed = list(itertools.islice(generated, WEIGHED))
     delta, steps, seconds = _train(learned, asking, generated, say)
@@ -186,8 +186,8 @@ def _adapted(
         "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "functions": _functions(learned), "held_back": _functions(held_back),
         "steps": steps, "seconds": round(seconds, 1), "share": share, "numbers": deltas.size(delta),
-        "general": compared(before, asking.right(adapted, general)),
-        "own": compared(own_before, asking.right(adapted, own)),
+        "general": compared(before, asking.answered_right(adapted, general)),
+        "own": compared(own_before, asking.answered_right(adapted, own)),
     }  # fmt: skip
     return report | {"kept": is_kept(report)}, delta
 

@@ -11,13 +11,12 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from bitzero.config import NUM_PRODUCTIONS, Config, ramp_steps
-from bitzero.evaluation import questions
+from bitzero.evaluation import dev, questions
 from bitzero.evaluation.questions import Heldout
 from bitzero.generator.grammar import PRODUCTION_NAMES
 from bitzero.sandbox import Sandbox
 from bitzero.selfplay import mix
 from bitzero.state import TrainState
-from bitzero.tasks.kinds import DEDUCTION
 from bitzero.tasks.levels import NUM_LEVELS
 
 RETURN_MARGIN = 0.1  # of dev accuracy: three standard errors of 200 items
@@ -70,13 +69,6 @@ def mix_table(state: TrainState) -> str:
     return "\n".join(["| production | right | weight |", "|---|---|---|", *lines])
 
 
-def dev_accuracy(solver: questions.Solver, level: int, items: int, heldout: Heldout, sandbox: Sandbox) -> float:
-    """Share of so many of the level's dev deductions answered right, decoding freely and greedily."""
-    programs = heldout("dev", level, items)[:items]
-    tasks = [solver.kinds[DEDUCTION].task_of_program(program, solver.cfg) for program in programs]
-    return float(questions.correct_answers(sandbox, tasks, questions.ask(solver, tasks)).mean())
-
-
 def unlock_levels(
     state: TrainState, cfg: Config, heldout: Heldout, sandbox: Sandbox
 ) -> tuple[TrainState, dict[int, float]]:
@@ -90,9 +82,9 @@ def unlock_levels(
     solver, before, measured = questions.solver_of(state, cfg), int(state.frontier), {}
     if int(state.step) < ramp_steps(cfg)[1]:
         frontier = before
-        measured[before] = dev_accuracy(solver, before, cfg.tasks.dev_items, heldout, sandbox)
+        measured[before] = dev.deduction_accuracy(solver, before, cfg.tasks.dev_items, heldout, sandbox)
     else:
-        ask = lambda level: dev_accuracy(solver, level, cfg.tasks.mastery_items, heldout, sandbox)
+        ask = lambda level: dev.deduction_accuracy(solver, level, cfg.tasks.mastery_items, heldout, sandbox)
         frontier, measured = lowest_not_mastered(before, ask, cfg.tasks.unlock_at)
     state = dataclasses.replace(
         state,
@@ -127,7 +119,7 @@ def choose_answer_mode(
     shares = {}
     for name, trace in (("direct", False), ("trace", True)):
         solver = questions.solver_of(state, cfg, trace=trace)
-        accuracies = [dev_accuracy(solver, level, cfg.tasks.dev_items, heldout, sandbox) for level in levels]
+        accuracies = [dev.deduction_accuracy(solver, level, cfg.tasks.dev_items, heldout, sandbox) for level in levels]
         shares[name] = sum(accuracies) / len(accuracies)
     chosen = shares["trace"] >= shares["direct"]
     return dataclasses.replace(state, trace_mode=jnp.int32(chosen)), shares

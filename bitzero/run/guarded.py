@@ -47,7 +47,8 @@ def _file(cfg: Config) -> pathlib.Path | None:
 
 def fingerprint(cfg: Config) -> str:
     """16 hexadecimal digits of what the behaviours follow from: settings, the code of four rooms, the interpreter."""
-    settings = (cfg.seed, cfg.tasks.pairs, cfg.tasks.guarded, cfg.sandbox.value_bytes, sys.version_info[:3], _code())
+    limits = (cfg.sandbox.fuel, cfg.sandbox.cpu_s, cfg.sandbox.value_bytes)
+    settings = (cfg.seed, cfg.tasks.pairs, cfg.tasks.guarded, limits, sys.version_info[:3], _code())
     return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
 
 

@@ -22,7 +22,6 @@ from bitzero.selfplay import loop, rollout, schedule, warmup
 from bitzero.state import Credit, Judged, Proposals, Rollout, Slots, Supervised, TrainState
 
 Cut = Literal["updates", "rollouts", "asking"]  # what may be cut into parts: the keywords of `config.with_parts`
-PHASES = ("full", "ramp", "integer")  # of warm-up
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +54,7 @@ def step_programs(cfg: Config, cuts: Container[Cut] = get_args(Cut)) -> Iterator
 def _warmup_programs(cfg: Config, state: TrainState) -> Iterator[Program]:
     """A chunk of each phase that has steps."""
     batch, starts = generated(cfg, cfg.warmup.batch_size, (cfg.run.chunk,)), [*schedule.ramp_steps(cfg)]
-    for phase, first, end in zip(PHASES, [0, *starts], [*starts, cfg.warmup.steps], strict=True):
+    for phase, first, end in zip(schedule.WARMUP_PHASES, [0, *starts], [*starts, cfg.warmup.steps], strict=True):
         if first < end:
             arguments = (state, batch, cfg, phase, (0, 1))
             yield Program(

@@ -15,10 +15,12 @@ from jaxtyping import UInt8
 
 from bitzero.config import Config, Model, kernel_shapes
 from bitzero.run.workdir import RunError
+from bitzero.tasks.kinds import KINDS
 
 GROUPS = ("selfplay", "eval", "quant", "precision", "gates", "executor", "perf", "loss", "mix")
 _NONE = -1.0  # what a step reports where a mean has nothing to be the mean of
 _MAY_BE_ABSENT = ("loss/token_accuracy",)  # tags for which −1 means that
+_KINDS = "|".join(KINDS)
 _MIN_FREE = 4 << 20  # bytes; below, the writer's thread could stall the run
 
 _LAYOUT = {
@@ -27,7 +29,7 @@ _LAYOUT = {
         "held-out accuracy by level": ["Multiline", [r"eval/dev_L\d"]],
         "examples exactly right by level": ["Multiline", [r"mix/right_L\d"]],
         "share of the examples by level": ["Multiline", [r"mix/share_L\d"]],
-        "token accuracy by form": ["Multiline", [r"loss/token_accuracy_(deduction|abduction|induction|propose)"]],
+        "token accuracy by form": ["Multiline", [f"loss/token_accuracy_({_KINDS}|propose)"]],
     },
     "self-play": {
         "reward": ["Multiline", [r"selfplay/reward.*"]],
@@ -36,7 +38,7 @@ _LAYOUT = {
         "entropy": ["Multiline", [r"selfplay/entropy.*"]],
         "norm of each role's gradient": ["Multiline", [r"loss/grad_norm_.*"]],
         "level as asked": ["Multiline", ["selfplay/level_as_asked"]],
-        "held-out accuracy by kind": ["Multiline", ["eval/dev_(deduction|abduction|induction|mean)"]],
+        "held-out accuracy by kind": ["Multiline", [f"eval/dev_({_KINDS}|mean)"]],
         "tasks by how many of their answers are right": ["Multiline", [r"selfplay/right_\d+"]],
     },
     "weights": {

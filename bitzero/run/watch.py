@@ -10,11 +10,9 @@ import statistics
 from collections.abc import Mapping
 
 from bitzero.config import Config, steps_in_all
-from bitzero.evaluation import questions
-from bitzero.evaluation.questions import Heldout, Solver
+from bitzero.evaluation import dev, questions
 from bitzero.run.checkpoint import Checkpoints
 from bitzero.run.sitting import Sitting, timed_as
-from bitzero.sandbox import Sandbox
 from bitzero.state import TrainState
 
 BEST = "best"  # directory of the checkpoint that was best on dev
@@ -30,24 +28,12 @@ def is_due(step: int, cfg: Config) -> bool:
     return played % every == 0 or step == steps_in_all(cfg)
 
 
-def dev_by_kind(solver: Solver, open_levels: int, heldout: Heldout, sandbox: Sandbox) -> dict[str, float]:
-    """Kind → share of ``selfplay.dev_items`` dev questions, the open levels evenly, answered right."""
-    items = -(-solver.cfg.selfplay.dev_items // open_levels)
-    programs = [made for level in range(open_levels) for made in heldout("dev", level, items)[:items]]
-    found = {}
-    for kind in solver.kinds:
-        tasks = [kind.task_of_program(program, solver.cfg) for program in programs]
-        right = questions.correct_answers(sandbox, tasks, questions.ask(solver, tasks), solver.kinds)
-        found[kind.name] = float(right.mean())
-    return found
-
-
 def read_dev(sitting: Sitting, state: TrainState) -> None:
     """Measures and writes dev accuracy by kind, keeps the state where it is the best so far, says what goes down."""
     step, ledger = int(state.step), sitting.meters.ledger
     with timed_as(sitting, "dev"):
         solver = questions.solver_of(state, sitting.cfg)
-        shares = dev_by_kind(solver, int(state.open_levels), sitting.stream.heldout_draws, sitting.sandbox)
+        shares = dev.accuracy_by_kind(solver, int(state.open_levels), sitting.stream.heldout_draws, sitting.sandbox)
     mean = statistics.fmean(shares.values())
     figures = {f"eval/dev_{kind}": share for kind, share in shares.items()} | {"eval/dev_mean": mean}
     sitting.metrics.scalars(step, figures)

@@ -28,7 +28,7 @@ class Refused(Exception):
     """The program names what no program may name; ``args[0]`` says what."""
 
 
-def work(desk: mmap.mmap, program: "Program") -> NoReturn:
+def work(desk: mmap.mmap, program: "LoadedProgram") -> NoReturn:
     """Run what lies on ``desk`` (``pages.Shelf.lay``), write a result for each input, leave with status 0. Never
     returns, runs no finaliser of an impure program.
     """
@@ -40,7 +40,7 @@ def work(desk: mmap.mmap, program: "Program") -> NoReturn:
         if len(item) == PROGRAM_FIELDS:
             code = item
             continue
-        program = Program(program.results.anew())
+        program = LoadedProgram(program.results.anew())
         result = program.run(code, item)
         if program.spoilt:
             os._exit(AGAIN)
@@ -114,7 +114,7 @@ EXCEPTIONS = {
 }
 
 
-class Program:
+class LoadedProgram:
     """The globals of a child's program, and the run. Made before the fork, when no program is there yet."""
 
     def __init__(self, results: Results) -> None:

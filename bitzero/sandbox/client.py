@@ -19,14 +19,14 @@ from bitzero.sandbox import verdicts
 from bitzero.sandbox.jobs import LITERAL_CODE, Job, Limits, Outcome, Parsed, SandboxUnavailable
 from bitzero.sandbox.pools import Dispatch, Pools, Request
 from bitzero.sandbox.process import Order, order_bytes
-from bitzero.sandbox.verdicts import Verdict
+from bitzero.sandbox.verdicts import RunVerdict
 
 EXTRA_SEEDS = (3, 4, 5, 6, 7, 8)  # joined where an order may matter: verdicts.needs_more_runs
 PARSE_GROUP = 16  # programs one child parses
 CACHE_SIZE = 4096  # jobs
 
 
-class Run(NamedTuple):
+class JobRun(NamedTuple):
     """One run of a job under one seed."""
 
     job: Job
@@ -102,7 +102,7 @@ class Sandbox:
         groups = [tuple(codes[start : start + PARSE_GROUP]) for start in range(0, len(codes), PARSE_GROUP)]
         jobs = [Job(id=index, code="", inputs=group) for index, group in enumerate(groups)]
         with self._turn():
-            runs = [Run(job, "parse", self.seeds[index % len(self.seeds)]) for index, job in enumerate(jobs)]
+            runs = [JobRun(job, "parse", self.seeds[index % len(self.seeds)]) for index, job in enumerate(jobs)]
             found = self._dispatch(runs)
         return [verdicts.of_parse(verdict, self.limits) for group in found for verdict in group]
 
@@ -160,33 +160,33 @@ class Sandbox:
         self.counts["nondeterministic"] += sum(o.kind == "nondeterministic" for group in merged for o in group)
         return merged
 
-    def _once(self, jobs: list[Job]) -> list[list[Verdict]]:
+    def _once(self, jobs: list[Job]) -> list[list[RunVerdict]]:
         """Verdicts by job and input, each job under the seed of its text."""
-        return self._dispatch([Run(job, _mode(job), self._seed_of(job)) for job in jobs])
+        return self._dispatch([JobRun(job, _mode(job), self._seed_of(job)) for job in jobs])
 
     def _seed_of(self, job: Job) -> int:
         number = zlib.crc32(job.code.encode("utf-8", "replace")) if job.owner is None else job.owner
         return self.seeds[number % len(self.seeds)]
 
-    def _under_needed(self, jobs: list[Job]) -> list[list[list[Verdict]]]:
+    def _under_needed(self, jobs: list[Job]) -> list[list[list[RunVerdict]]]:
         """Verdicts by job, seed and input: under the seeds of this sandbox, or under one where that settles it."""
         runs = [[group] for group in self._once(jobs)]
         unsettled = [place for place, [group] in enumerate(runs) if not all(verdict.settled for verdict in group)]
         rest = {place: [seed for seed in self.seeds if seed != self._seed_of(jobs[place])] for place in unsettled}
         found = iter(
-            self._dispatch([Run(jobs[i], _mode(jobs[i]), seed) for i, seeds in rest.items() for seed in seeds])
+            self._dispatch([JobRun(jobs[i], _mode(jobs[i]), seed) for i, seeds in rest.items() for seed in seeds])
         )
         for place in unsettled:
             own = runs[place][0]
             runs[place] = [own if seed == self._seed_of(jobs[place]) else next(found) for seed in self.seeds]
         return runs
 
-    def _under(self, seeds: Sequence[int], jobs: list[Job]) -> list[list[list[Verdict]]]:
+    def _under(self, seeds: Sequence[int], jobs: list[Job]) -> list[list[list[RunVerdict]]]:
         """Verdicts by job, seed and input."""
-        flat = self._dispatch([Run(job, _mode(job), seed) for job in jobs for seed in seeds])
+        flat = self._dispatch([JobRun(job, _mode(job), seed) for job in jobs for seed in seeds])
         return [flat[index * len(seeds) : (index + 1) * len(seeds)] for index in range(len(jobs))]
 
-    def _dispatch(self, runs: list[Run]) -> list[list[Verdict]]:
+    def _dispatch(self, runs: list[JobRun]) -> list[list[RunVerdict]]:
         """Verdicts of every run, in order, one per input."""
         known = [_known(run, self.limits) for run in runs]
         requests: list[Request] = []
@@ -201,14 +201,14 @@ class Sandbox:
                 requests.append(Request(run.seed, len(requests), Order(run.mode, run.job.code, part, joined)))
             slots.append(range(before, len(requests)))
         answers = Dispatch(self.pools, requests).results()
-        results: list[list[Verdict]] = []
+        results: list[list[RunVerdict]] = []
         for decided, places in zip(known, slots, strict=True):
             got = (verdict for place in places for verdict in answers[place])
             results.append([next(got) if verdict is None else verdict for verdict in decided])
         self._count(results)
         return results
 
-    def _count(self, results: list[list[Verdict]]) -> None:
+    def _count(self, results: list[list[RunVerdict]]) -> None:
         outcomes = [verdict.outcome for group in results for verdict in group]
         self.counts["programs"] += len(results)
         self.counts["inputs"] += len(outcomes)
@@ -225,7 +225,7 @@ def _replays(outcome: Outcome) -> bool:
     return outcome.kind != "infra" and not (outcome.kind == "timeout" and outcome.detail != "fuel")
 
 
-def _known(run: Run, limits: Limits) -> list[Verdict | None]:
+def _known(run: JobRun, limits: Limits) -> list[RunVerdict | None]:
     """Verdicts that need no child: the program or an input is too long, or is no text."""
     of_code = verdicts.of_text(run.job.code, limits)
     return [of_code or verdicts.of_text(text, limits) for text in run.job.inputs]

@@ -26,7 +26,7 @@ _LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 444, 446
 Report = dict[str, str]
 
 
-class Kernel:
+class SystemCalls:
     """The few system calls that Python's ``os`` does not offer on every supported version."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ def attempt(report: Report, layer: str, action: object, *args: object) -> bool:
     return True
 
 
-def enter(kernel: Kernel, report: Report) -> None:
+def enter(kernel: SystemCalls, report: Report) -> None:
     """Close every layer that this machine offers, outermost first. Forks where a process namespace was made: the
     caller goes on in its first process, the outer one only waits for it.
     """
@@ -83,7 +83,7 @@ def volunteer() -> None:
         pass
 
 
-def drop_user(kernel: Kernel) -> None:
+def drop_user(kernel: SystemCalls) -> None:
     """Become nobody where we are root; where we are not, there is nothing to drop."""
     if os.geteuid() == 0:
         os.setgroups([])
@@ -94,7 +94,7 @@ def drop_user(kernel: Kernel) -> None:
         raise OSError(errno.EPERM, "setresuid")
 
 
-def enter_user_namespace(kernel: Kernel) -> None:
+def enter_user_namespace(kernel: SystemCalls) -> None:
     user, group = os.geteuid(), os.getegid()
     kernel.call("unshare", _NEWUSER)
     for name, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
@@ -102,7 +102,7 @@ def enter_user_namespace(kernel: Kernel) -> None:
             file.write(text)
 
 
-def become_first_process(kernel: Kernel) -> None:
+def become_first_process(kernel: SystemCalls) -> None:
     """Fork into the new process namespace; the outer process waits and passes on how the inner one ended.
 
     The inner one goes on when the outer one has said its number: the host takes what comes after "ready" for a reply.
@@ -125,11 +125,11 @@ def become_first_process(kernel: Kernel) -> None:
         raise OSError(errno.ESRCH, "not the first process of the namespace")
 
 
-def die_with_parent(kernel: Kernel) -> None:
+def die_with_parent(kernel: SystemCalls) -> None:
     kernel.call("prctl", _PR_SET_PDEATHSIG, 9, 0, 0, 0)
 
 
-def empty_root(kernel: Kernel) -> None:
+def empty_root(kernel: SystemCalls) -> None:
     """Replace the file system by an empty read-only one and see that it is empty."""
     here = next(path for path in (b"/tmp", b"/dev/shm", b"/mnt", b"/") if os.path.isdir(path))
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
@@ -144,7 +144,7 @@ def empty_root(kernel: Kernel) -> None:
         raise OSError(errno.ENOTEMPTY, "root")
 
 
-def drop_capabilities(kernel: Kernel) -> None:
+def drop_capabilities(kernel: SystemCalls) -> None:
     """Give up what a new user namespace grants inside itself, and see that nothing is left."""
     header = struct.pack("Ii", _CAPABILITIES_3, 0)
     kernel.call("capset", header, bytes(24))
@@ -160,7 +160,7 @@ def check_network(report: Report) -> None:
         report["net namespace"] = "unavailable (EEXIST)"
 
 
-def landlock(kernel: Kernel) -> None:
+def landlock(kernel: SystemCalls) -> None:
     """Allow no file, no TCP, no signal to the outside, as far as the kernel's version of Landlock knows them."""
     version = kernel.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
     files = (1 << (13 + (version >= 2) + (version >= 3) + (version >= 5))) - 1

@@ -55,7 +55,7 @@ class Text(NamedTuple):
     end: int
 
 
-class Order(Pages):
+class ReceivedOrder(Pages):
     """The order at hand as it came through the pipe: u32 size, then each text as u32 length, tag and bytes."""
 
     def __init__(self, size: int) -> None:

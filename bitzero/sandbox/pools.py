@@ -14,7 +14,7 @@ from typing import NamedTuple
 from bitzero.sandbox import verdicts
 from bitzero.sandbox.jobs import Limits, SandboxUnavailable
 from bitzero.sandbox.process import Order, Process, order_bytes
-from bitzero.sandbox.verdicts import INFRA, Verdict
+from bitzero.sandbox.verdicts import INFRA, RunVerdict
 
 MAX_BATCH = 32  # orders of one message: their texts are read by one child
 _PAUSES_S = (0.0, 0.2, 1.0)  # between tries to start a zygote on a machine that is short of something
@@ -114,10 +114,10 @@ class Dispatch:
         for request in requests:
             self.queues.setdefault(request.seed, deque()).append(request)
         self.working: dict[Process, list[Request]] = {}
-        self.answers: dict[int, list[Verdict]] = {}
+        self.answers: dict[int, list[RunVerdict]] = {}
         self.selector = selectors.DefaultSelector()
 
-    def results(self) -> dict[int, list[Verdict]]:
+    def results(self) -> dict[int, list[RunVerdict]]:
         """Verdicts of every request by its slot, one per input."""
         try:
             with self.selector:

@@ -35,7 +35,7 @@ _DEATHS = {
 }
 
 
-class Verdict(NamedTuple):
+class RunVerdict(NamedTuple):
     """One run of one input: the outcome, and what only the sandbox itself uses."""
 
     outcome: Outcome
@@ -44,36 +44,36 @@ class Verdict(NamedTuple):
     settled: bool = False  # a run under another seed would be the same (``purity``)
 
 
-INFRA = Verdict(Outcome(kind="infra", detail="executor"))
+INFRA = RunVerdict(Outcome(kind="infra", detail="executor"))
 
 
-def of_text(text: str, limits: Limits) -> Verdict | None:
+def of_text(text: str, limits: Limits) -> RunVerdict | None:
     """The verdict on a text that cannot be sent to a zygote, or None."""
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
-        return Verdict(Outcome(kind="exception", exc="SyntaxError", detail="text"))
-    return None if size <= limits.code_bytes else Verdict(Outcome(kind="oversize", detail="code"))
+        return RunVerdict(Outcome(kind="exception", exc="SyntaxError", detail="text"))
+    return None if size <= limits.code_bytes else RunVerdict(Outcome(kind="oversize", detail="code"))
 
 
-def of_reply(reply: Reply, mode: str, limits: Limits) -> Verdict:
+def of_reply(reply: Reply, mode: str, limits: Limits) -> RunVerdict:
     """The verdict on one input. Never raises: what is not well-formed is ``forbidden``."""
     if reply.word not in _DEATHS:
         return INFRA  # hung, or killed from outside
     if reply.word != "done" or not reply.body:
         fuel = limits.fuel if reply.word == "fuel" else 0
         outcome = dataclasses.replace(_DEATHS[reply.word], cpu_us=reply.cpu_us, fuel=fuel)
-        return Verdict(outcome, reply.touched, settled=reply.settled)
+        return RunVerdict(outcome, reply.touched, settled=reply.settled)
     try:
         [body], rest = wire.split(reply.body)
         if rest:
             raise ValueError("rest")
         return _of_message(wire.unpack(body), reply, mode, limits)
     except ValueError:
-        return Verdict(Outcome(kind="forbidden", detail="forged result", cpu_us=reply.cpu_us))
+        return RunVerdict(Outcome(kind="forbidden", detail="forged result", cpu_us=reply.cpu_us))
 
 
-def _of_message(fields: list[bytes], reply: Reply, mode: str, limits: Limits) -> Verdict:
+def _of_message(fields: list[bytes], reply: Reply, mode: str, limits: Limits) -> RunVerdict:
     """Raises ``ValueError`` unless ``fields`` are five, well-formed, and the value canonical."""
     kind_field, exc_field, detail_field, used, value = fields
     kind, exc, detail = (field.decode("ascii") for field in (kind_field, exc_field, detail_field))
@@ -89,7 +89,7 @@ def _of_message(fields: list[bytes], reply: Reply, mode: str, limits: Limits) ->
         if not _is_value(text, limits.value_bytes, limits.depth):
             raise ValueError("value")
     outcome = Outcome(kind=kind, value=text, exc=exc or None, detail=detail, cpu_us=reply.cpu_us, fuel=fuel)
-    return Verdict(outcome, reply.touched, value, reply.settled)
+    return RunVerdict(outcome, reply.touched, value, reply.settled)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -102,7 +102,7 @@ def _is_value(text: str, value_bytes: int, depth: int) -> bool:
     return True
 
 
-def of_parse(verdict: Verdict, limits: Limits) -> Parsed | Outcome:
+def of_parse(verdict: RunVerdict, limits: Limits) -> Parsed | Outcome:
     """The shape of a program out of the payload of a ``parse``, or why there is none."""
     if verdict.outcome.kind != "ok":
         return verdict.outcome
@@ -124,12 +124,12 @@ def of_parse(verdict: Verdict, limits: Limits) -> Parsed | Outcome:
     )
 
 
-def single(verdict: Verdict) -> Outcome:
+def single(verdict: RunVerdict) -> Outcome:
     """The outcome of one run: it says nothing about determinism where hashes or addresses may matter."""
     return dataclasses.replace(verdict.outcome, confidence=0.0) if verdict.touched else verdict.outcome
 
 
-def agree(runs: Sequence[Verdict]) -> Outcome:
+def agree(runs: Sequence[RunVerdict]) -> Outcome:
     """One outcome of several runs of the same input; the first of ``PRECEDENCE`` that any run met decides."""
     outcomes = [verdict.outcome for verdict in runs]
     for kind in PRECEDENCE:
@@ -144,7 +144,7 @@ def agree(runs: Sequence[Verdict]) -> Outcome:
     return dataclasses.replace(first, confidence=1.0 - (MISS_EIGHT if len(runs) >= 8 else MISS_TWO))
 
 
-def needs_more_runs(runs: Sequence[Sequence[Verdict]]) -> bool:
+def needs_more_runs(runs: Sequence[Sequence[RunVerdict]]) -> bool:
     """Whether the first seeds agree on a program whose order more seeds may still tell apart."""
     if not any(verdict.touched for run in runs for verdict in run):
         return False

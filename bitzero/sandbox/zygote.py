@@ -89,7 +89,7 @@ def main(arguments: list[str]) -> NoReturn:
     settings = Settings(*(int(text) for text in arguments))
     preload()
     report: layers.Report = {}
-    layers.enter(layers.Kernel(), report)
+    layers.enter(layers.SystemCalls(), report)
     close_doors()
     zygote = Zygote(settings, report)
     layers.attempt(report, "rlimits", zygote.limit_memory)
@@ -128,7 +128,7 @@ def warm_up() -> None:
     while (what := shelf.step()) != "end":
         if what == "run":
             shelf.lay(desk)
-            child.Program(results).run(*marshal.loads(desk.map)[:2])
+            child.LoadedProgram(results).run(*marshal.loads(desk.map)[:2])
 
 
 def fill_holes() -> list[object]:
@@ -169,10 +169,10 @@ class Zygote:
         self.running = 0  # pid of the current child
         self.killed = ""
         self.filling: list[object] = []
-        self.order = pages.Order(settings.order_bytes)
+        self.order = pages.ReceivedOrder(settings.order_bytes)
         self.shelf = pages.Shelf(TRAY_BYTES)
         self.desk = pages.Pages(TRAY_BYTES, hidden=False)
-        self.program = child.Program(self.results())
+        self.program = child.LoadedProgram(self.results())
         # Results pass through pages that are given back before the next fork: no child inherits another one's values.
         self.tray = pages.Pages(TRAY_BYTES, hidden=False)
         signal.signal(signal.SIGALRM, self.on_alarm)

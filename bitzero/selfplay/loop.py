@@ -23,7 +23,7 @@ from bitzero.state import Credit, Judged, Played, Proposals, Rollout, Slots, Sup
 from bitzero.tasks import judge, tokens
 from bitzero.tasks.gates import DUPLICATE, HELDOUT, OK
 from bitzero.tasks.gates import INFRA as INFRA_GATE
-from bitzero.tasks.kinds import DEDUCTION, TASK_KINDS, Kinds, tags_of
+from bitzero.tasks.kinds import TASK_KINDS, Kinds, tags_of
 
 Metrics = dict[str, Float[Array, ""]]
 PROPOSER, SOLVER = 0, 1  # roles: columns of the baselines
@@ -60,7 +60,7 @@ def step(state: TrainState, items: Supervised, cfg: Config, door: verify.Door) -
         judged = shuffled(keys[3], judged)
     state, credit = advantage(state, slots, judged, cfg, door.kinds)
     state = replayed(state, slots, judged, credit)
-    state, metrics = learn(state, proposals, slots, answers, judged, credit, items, cfg)
+    state, metrics = learn(state, proposals, slots, answers, judged, credit, items, cfg, door.kinds)
     state = dataclasses.replace(
         state, precision=precision.advance_ramps(state.precision, cfg.precision.ramp_steps),
         skeletons=skeletons.remember(state.skeletons, items),
@@ -285,13 +285,14 @@ def of_most_spread(solved: Played, rate: Float[Array, " N"], groups: int, level:
     return jax.tree.map(rows, solved)
 
 
-def shortest_right(slots: Slots, judged: Judged, answers: Rollout) -> Bool[Array, " B"]:
+def shortest_right(slots: Slots, judged: Judged, answers: Rollout, kinds: Kinds = TASK_KINDS) -> Bool[Array, " B"]:
     """Of each task that has several right answers the shortest right one of the group; none that is right trivially.
 
     As a target it says what RAFT's filter keeps (arXiv 2304.06767), one a task so that no easy task speaks twice. A
     deduction has one answer, which the generator's rows teach with its trace.
     """
-    right = judged.counted & (judged.reward > 0) & ((slots.kind != DEDUCTION) & ~judged.trivial)[:, None]
+    wanted = ~objective.has_one_answer(slots.kind, kinds) & ~judged.trivial
+    right = judged.counted & (judged.reward > 0) & wanted[:, None]
     length = jnp.where(right, jnp.sum(answers.mask, axis=1).reshape(right.shape), answers.mask.shape[1] + 1)
     shortest = jnp.argmin(length, axis=1)[:, None] == jnp.arange(right.shape[1])[None]
     return (right & shortest).reshape(-1)
@@ -306,6 +307,7 @@ def learn(
     credit: Credit,
     items: Supervised,
     cfg: Config,
+    kinds: Kinds = TASK_KINDS,
 ) -> tuple[TrainState, Metrics]:
     """One update on the rollouts of both roles and on the generator's sequences.
 
@@ -321,7 +323,7 @@ def learn(
         prompt=prompts,
         rollout=counted,
         advantage=credit.solve_advantage.reshape(-1),
-        target=shortest_right(slots, judged, answers),
+        target=shortest_right(slots, judged, answers, kinds),
     )
     if groups := cfg.selfplay.learnt_groups:
         solved = of_most_spread(solved, credit.rate, groups, slots.level if cfg.selfplay.level_budget else None)

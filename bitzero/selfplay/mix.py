@@ -16,7 +16,6 @@ from bitzero.config import NUM_LEVELS, NUM_PRODUCTIONS, Config
 from bitzero.config.defaults import LevelMix, Preference
 from bitzero.selfplay import objective
 from bitzero.state import Mix, Supervised
-from bitzero.tasks.kinds import DEDUCTION
 
 CELLS = NUM_PRODUCTIONS + NUM_LEVELS
 DECAY = 0.995  # a step, of the moving sums
@@ -40,7 +39,7 @@ def empty_mix(cfg: Config) -> Mix | None:
 def observe(mix: Mix, hits: Bool[Array, "B T"], target: Bool[Array, "B T"], items: Supervised) -> Mix:
     """The mix after a batch: deductions that were exactly right, by production and level.
 
-    Only deductions count: of an inverse or a program there is more than one right answer. Raises ValueError for items
+    Only tasks of one right answer count: of an inverse or a program there are more. Raises ValueError for items
     that do not tell their productions.
     """
     if items.productions is None:
@@ -48,7 +47,7 @@ def observe(mix: Mix, hits: Bool[Array, "B T"], target: Bool[Array, "B T"], item
     place = objective.segments_of(items.tokens.astype(jnp.int32)) - 1
     example = jax.nn.one_hot(place, items.kind.shape[1], dtype=bool)
     wrong = jnp.any((target & ~hits)[..., None] & example, axis=1)
-    counted = (items.kind == DEDUCTION).astype(jnp.float32)
+    counted = objective.has_one_answer(items.kind).astype(jnp.float32)
     bits = jnp.unpackbits(items.productions, axis=-1, count=NUM_PRODUCTIONS)
     cells = jnp.concatenate([bits, jax.nn.one_hot(items.level, NUM_LEVELS, dtype=bits.dtype)], axis=-1)
     cells = cells.astype(jnp.float32)

@@ -15,6 +15,7 @@ from bitzero.model import transformer
 from bitzero.native.functions import Head
 from bitzero.selfplay import gradients
 from bitzero.state import Baselines, Played, Rollout, Supervised, TrainState
+from bitzero.tasks.kinds import TASK_KINDS, Kinds
 from bitzero.tasks.tokens import PAD, PROPOSE, SOLVE, TEXT
 
 _NEVER = -1e9  # a logit whose probability is 0 in f32, and 0 × it still 0
@@ -106,6 +107,12 @@ def supervised_loss(
 def empty_taps(state: TrainState, cfg: Config) -> dict[str, Any] | None:
     """Zeros whose gradient is what the precision signals are made of; None where the state carries no signals."""
     return None if state.allocation is None else transformer.zero_taps(cfg.model)
+
+
+def has_one_answer(kind: Int[Array, "*B"], kinds: Kinds = TASK_KINDS) -> Bool[Array, "*B"]:
+    """Which numbers are those of kinds with exactly one right answer; False for what is no kind (−1, ``PROPOSE``)."""
+    one = jnp.asarray([each.one_answer for each in kinds])
+    return (kind >= 0) & one[jnp.maximum(kind, 0)]
 
 
 def success_rate(correct: Num[Array, "N G"], counted: Bool[Array, "N G"]) -> Float[Array, " N"]:

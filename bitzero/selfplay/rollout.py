@@ -97,23 +97,9 @@ def decode(
     """
     prompts = prompts.astype(jnp.int32)
     (b, p), slots = prompts.shape, cache.key.shape[2]
-    whole = b if rows is None else rows
+    own = (jnp.asarray(first), b if rows is None else rows)
     max_new = slots - p
     valid, positions = _valid_and_positions(prompts, max_new)
-
-    tempered = jnp.where(temperature > 0, temperature, 1.0)
-
-    def draw(i: Array, logits: Array, done: Array) -> tuple[Array, Array]:
-        if model.native:
-            chance = jax.random.uniform(jax.random.fold_in(key, i), (whole,))
-            chance = chance if whole == b else jax.lax.dynamic_slice_in_dim(chance, first, b)
-            return functions.draw_tokens(logits, chance, done, jnp.asarray(temperature, jnp.float32), PAD)
-        logits = objective.without_pad(logits)
-        noise = jax.random.gumbel(jax.random.fold_in(key, i), (whole, logits.shape[1]))
-        noise = noise if whole == b else jax.lax.dynamic_slice_in_dim(noise, first, b)
-        token = jnp.argmax(logits + temperature * noise, axis=-1)
-        logp = jnp.take_along_axis(jax.nn.log_softmax(logits / tempered), token[:, None], axis=-1)[:, 0]
-        return jnp.where(done, PAD, token), jnp.where(done, 0.0, logp)
 
     def more(carry: Any) -> Array:
         i, *_, done = carry
@@ -121,7 +107,7 @@ def decode(
 
     def step(carry: Any) -> Any:
         i, logits, cache, recent, tokens, logprobs, done = carry
-        token, logp = draw(i, logits, done)
+        token, logp = _drawn(jax.random.fold_in(key, i), logits, done, temperature, model, own)
         tokens, logprobs = tokens.at[:, i].set(token), logprobs.at[:, i].set(logp)
         done |= token == EOS
         at = p + i
@@ -131,18 +117,35 @@ def decode(
         logits, cache = transformer.apply_cached(weights, recent[:, None], where, seen[:, None], cache, at, model)
         return i + 1, logits[:, 0], cache, recent[:, : model.smear], tokens, logprobs, done
 
-    start = (
-        jnp.int32(0),
-        logits,
-        cache,
-        prompts[:, ::-1][:, : model.smear],
-        jnp.zeros((b, max_new), jnp.int32),
-        jnp.zeros((b, max_new)),
-        jnp.zeros((b,), bool),
-    )
+    nothing = (jnp.zeros((b, max_new), jnp.int32), jnp.zeros((b, max_new)), jnp.zeros((b,), bool))
+    start = (jnp.int32(0), logits, cache, prompts[:, ::-1][:, : model.smear], *nothing)
     _, _, _, _, tokens, logprobs, _ = jax.lax.while_loop(more, step, start)
     ended = jnp.cumsum(tokens == EOS, axis=1) - (tokens == EOS) > 0
     return Rollout(tokens=tokens, logprobs=logprobs, mask=(tokens != PAD) & ~ended)
+
+
+def _drawn(
+    key: PRNGKeyArray,
+    logits: Float[Array, "B V"],
+    done: Bool[Array, " B"],
+    temperature: Float[Array, ""] | float,
+    model: Model,
+    own: tuple[Int[Array, ""], int],
+) -> tuple[Int[Array, " B"], Float[Array, " B"]]:
+    """The next token of each row and its log-prob; PAD and 0 where it is done. The rows are those from the first of
+    ``own`` on, of as many as its second."""
+    first, whole = own
+    rows = logits.shape[0]
+    of_rows = lambda chance: chance if whole == rows else jax.lax.dynamic_slice_in_dim(chance, first, rows)
+    if model.native:
+        chance = of_rows(jax.random.uniform(key, (whole,)))
+        return functions.draw_tokens(logits, chance, done, jnp.asarray(temperature, jnp.float32), PAD)
+    logits = objective.without_pad(logits)
+    noise = of_rows(jax.random.gumbel(key, (whole, logits.shape[1])))
+    token = jnp.argmax(logits + temperature * noise, axis=-1)
+    tempered = logits / jnp.where(temperature > 0, temperature, 1.0)
+    logp = jnp.take_along_axis(jax.nn.log_softmax(tempered), token[:, None], axis=-1)[:, 0]
+    return jnp.where(done, PAD, token), jnp.where(done, 0.0, logp)
 
 
 def parts_within(rows: int, most: int) -> int:

@@ -1,14 +1,18 @@
 """Every schedule, a function of the step and never of the clock."""
 
-from typing import assert_never
+from typing import Literal, assert_never, get_args
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from bitzero.config import Config, ramp_steps, steps_in_all
 
+WarmupPhase = Literal["full", "ramp", "integer"]
+Phase = WarmupPhase | Literal["selfplay", "done"]
+WARMUP_PHASES: tuple[WarmupPhase, ...] = get_args(WarmupPhase)  # in the order in which a run comes to them
 
-def phase(step: int, cfg: Config) -> str:
+
+def phase(step: int, cfg: Config) -> Phase:
     """Phase of update number ``step``: full (λ = 0) · ramp (0 < λ < 1) · integer (λ = 1) · selfplay · done."""
     if step >= steps_in_all(cfg):
         return "done"

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, assert_never
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from bitzero.selfplay.dispatch import Span, run_span
 from bitzero.selfplay.gradients import gradients_in_parts, mean_divisor
 from bitzero.selfplay.update import optimiser, update
 from bitzero.state import Supervised, TrainState
-from bitzero.tasks.kinds import DEDUCTION, PROPOSE, TASK_KINDS
+from bitzero.tasks.kinds import PROPOSE, TASK_KINDS
 from bitzero.tasks.levels import NUM_LEVELS
 
 
@@ -50,7 +50,7 @@ def init_state(cfg: Config, num_kinds: int = len(TASK_KINDS)) -> TrainState:
 
 @functools.partial(jax.jit, static_argnames=("cfg", "phase"), donate_argnames="state")
 def run_chunk(
-    state: TrainState, batch: Supervised, cfg: Config, phase: str, span: Span | None = None
+    state: TrainState, batch: Supervised, cfg: Config, phase: schedule.WarmupPhase, span: Span | None = None
 ) -> tuple[TrainState, dict[str, Float[Array, " k"]]]:
     """k supervised steps, or those of ``span``; see ``dispatch.run_span``.
 
@@ -62,8 +62,7 @@ def run_chunk(
         targets = mean_divisor(items.mask[:, 1:], parts)
 
         def loss_of(params: Any, taps: Any, rows: Supervised) -> Any:
-            weights = quant.unquantised(params, cfg.model) if phase == "full" else params
-            ramp = lam if phase == "ramp" else None
+            weights, ramp = _quantised_as(phase, params, lam, cfg)
             return objective.supervised_loss(
                 weights, state.precision, rows.tokens, rows.mask, cfg, ramp, taps=taps, count=targets
             )
@@ -84,6 +83,19 @@ def run_chunk(
     return run_span(step, state, batch, span)
 
 
+def _quantised_as(phase: schedule.WarmupPhase, params: Any, lam: Array, cfg: Config) -> tuple[Any, Array | None]:
+    """The weights of a phase, and the λ that blends them where one does."""
+    match phase:
+        case "full":
+            return quant.unquantised(params, cfg.model), None
+        case "ramp":
+            return params, lam
+        case "integer":
+            return params, None
+        case _:
+            assert_never(phase)
+
+
 def _token_accuracy(hits: Array, target: Array, items: Supervised) -> dict[str, Any]:
     """Teacher-forced share of target tokens predicted, by form and by level; −1 where the batch holds none."""
     example = jnp.maximum(objective.segments_of(items.tokens.astype(jnp.int32)) - 1, 0)
@@ -95,7 +107,8 @@ def _token_accuracy(hits: Array, target: Array, items: Supervised) -> dict[str, 
 
     forms = {kind.name: kind.number for kind in TASK_KINDS} | {"propose": PROPOSE}
     metrics = {f"loss/token_accuracy_{form}": share(kind == i) for form, i in forms.items()}
-    metrics |= {f"loss/token_accuracy_L{i}": share((level == i) & (kind == DEDUCTION)) for i in range(NUM_LEVELS)}
+    told = objective.has_one_answer(kind)
+    metrics |= {f"loss/token_accuracy_L{i}": share((level == i) & told) for i in range(NUM_LEVELS)}
     metrics["perf/target_share"] = jnp.mean(target.astype(jnp.float32))
     metrics["perf/filled"] = jnp.mean((items.tokens != 0).astype(jnp.float32))
     return metrics

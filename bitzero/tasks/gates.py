@@ -14,7 +14,7 @@ from bitzero.sandbox import Job, Outcome, Parsed, Sandbox, literal_job, loosely_
 from bitzero.tasks import behaviour
 from bitzero.tasks.alpha import hash_text, split_text
 from bitzero.tasks.draft import DUPLICATE, GATES, HELDOUT, INFRA, OK, OWNERS, Draft, Proposal, alive
-from bitzero.tasks.kinds import TASK_KINDS, Kinds, Task, split_args
+from bitzero.tasks.kinds import TASK_KINDS, Kinds, Task, coverage_of, split_args
 from bitzero.tasks.kinds.task import write_record
 from bitzero.tasks.levels import level_of_text as level_of
 from bitzero.tasks.minimise import minimise
@@ -257,7 +257,6 @@ def _confident(_: Sandbox, drafts: list[Draft], cfg: Config) -> None:
     """How sure the gold is: agreeing runs may hide an order, and few hidden pairs may be met by another program."""
     for draft in drafts:
         hidden = len(draft.made_task.hidden_outputs)
-        coverage = (hidden + 1) / (hidden + 2) if draft.kind.answers_with_program else 1.0
-        draft.confidence *= coverage
+        draft.confidence *= coverage_of(hidden, hidden) if draft.kind.answers_with_program else 1.0
         if draft.confidence < cfg.selfplay.min_confidence:
             draft.reject("confidence")

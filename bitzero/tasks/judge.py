@@ -6,18 +6,16 @@ compared here as text, so neither an `__eq__`, nor a bracket, nor a side effect 
 
 from collections.abc import Iterator, Sequence
 
+from bitzero.sandbox import KINDS as OUTCOME_KINDS
 from bitzero.sandbox import Job, Outcome, Sandbox, literal_job
 from bitzero.tasks.gates import GATES, Proposal, Verdict, validate
-from bitzero.tasks.kinds import TASK_KINDS, Check, Judgement, Kinds, Task
+from bitzero.tasks.kinds import TASK_KINDS, Check, Judgement, Kinds, Task, coverage_of
 from bitzero.tasks.running import run_surely
 
 __all__ = ["GATES", "INFRA", "OUTCOMES", "Judgement", "Proposal", "Verdict", "judge", "validate"]
 
 # What became of an answer; the index is the code that travels.
-OUTCOMES = (
-    *("ok", "exception", "timeout", "memory", "forbidden", "nondeterministic", "oversize", "infra"),
-    "format",
-)
+OUTCOMES = (*OUTCOME_KINDS, "format")
 INFRA = OUTCOMES.index("infra")  # to be masked out of loss and statistics
 _LITERALS = 64  # answers parsed in one child; no program runs there
 _WAVE = 4  # answers to a task that run before their time is looked at
@@ -47,7 +45,7 @@ def judge(
 def _known_verdicts(task: Task, kinds: Kinds) -> dict[str | None, Judgement]:
     """What needs no child: the wrong form, and the gold's own text."""
     hidden, kind = len(task.hidden_outputs), kinds[task.kind]
-    coverage = (hidden + 1) / (hidden + 2) if kind.answers_with_program else 1.0
+    coverage = coverage_of(hidden, hidden) if kind.answers_with_program else 1.0
     return {None: _MALFORMED, kind.gold(task): Judgement(correct=True, outcome="ok", coverage=coverage)}
 
 

@@ -11,19 +11,19 @@ stands (after a comma, around a binary operator, beside a keyword); where a text
 import re
 from collections.abc import Sequence
 
-from bitzero.config import PAD, VOCAB_SIZE
+from bitzero.config import NUM_LEVELS, PAD, VOCAB_SIZE
 from bitzero.tasks import traces
 
 _TAGS = (
     *("<pad>", "<eos>", "<solve>", "<propose>", "<deduction>", "<abduction>", "<induction>"),
-    *("<L0>", "<L1>", "<L2>", "<L3>", "<L4>", "<L5>"),
+    *(f"<L{level}>" for level in range(NUM_LEVELS)),
     *("<direct>", "<trace>", "<ans>", "<in>", "<out>", "<prog>"),
 )
 EOS, SOLVE, PROPOSE, DEDUCTION_TAG, ABDUCTION_TAG, INDUCTION_TAG = range(PAD + 1, 7)
-LEVELS = tuple(range(7, 13))
-DIRECT, TRACE, ANS, IN, OUT, PROG = range(13, 19)
-KIND_TAGS = (DEDUCTION_TAG, ABDUCTION_TAG, INDUCTION_TAG)  # indexed by kinds.DEDUCTION …
-TEXT = 19  # ids from here on spell programs and values; those below are tags
+LEVELS = tuple(range(INDUCTION_TAG + 1, INDUCTION_TAG + 1 + NUM_LEVELS))
+DIRECT, TRACE, ANS, IN, OUT, PROG = range(LEVELS[-1] + 1, LEVELS[-1] + 7)
+KIND_TAGS = (DEDUCTION_TAG, ABDUCTION_TAG, INDUCTION_TAG)  # for scripts; a kind knows its own (`kinds.tags_of`)
+TEXT = PROG + 1  # ids from here on spell programs and values; those below are tags
 GLUE, NEWLINE, INDENT, DEDENT = range(TEXT, 23)  # NEWLINE keeps the level, INDENT is ':' and a deeper line
 _BYTES = 32  # byte b is id 32 + b; ids 23 … 31 are spare
 _WORDS = _BYTES + 256  # the table of words starts here

@@ -37,3 +37,22 @@ def line_of(item: str) -> int | None:
     """The line of the statement that an item tells of; None for a part of the return expression."""
     line, colon, _ = item.partition(":")
     return int(line) if colon and line.isdecimal() else None
+
+
+def shown_item(item: str) -> str:
+    """An item of a trace as a person reads it."""
+    line = line_of(item)
+    if line is None:
+        return item
+    name, equals, value = item.partition(":")[2].partition(ASSIGN)
+    return f"line {line + 1}: {name} = {value}" if equals else item
+
+
+def split_items(text: str) -> tuple[list[str], str]:
+    """Complete items of a trace that is still being written, and the text after the last of them."""
+    pieces = cut_outside(text, END)
+    if pieces is None:  # inside brackets or quotes: the last complete item ends before them
+        head, _, tail = text.rpartition(END)
+        pieces = cut_outside(head, END) if head else None
+        return (pieces, tail) if pieces is not None else ([], text)
+    return pieces[:-1], pieces[-1]

@@ -5,11 +5,11 @@ import sys
 import pytest
 
 from benchmarks import chat_screen
-from benchmarks.chat_screen import Conversation, Screen
+from benchmarks.chat_screen import Conversation, Terminal
 
 
 def screen_of(*pieces):
-    screen = Screen()
+    screen = Terminal()
     for piece in pieces:
         screen.feed(piece)
     return screen

@@ -7,6 +7,7 @@ import pytest
 from bitzero.chat import judging, programs
 from bitzero.chat.programs import ProgramError
 from bitzero.sandbox import Sandbox
+from bitzero.tasks import traces
 
 
 @pytest.fixture(scope="module")
@@ -62,5 +63,5 @@ def test_steps_are_judged_up_to_the_first_that_is_wrong():
 
 
 def test_steps_are_cut_as_they_are_written():
-    assert judging.split_items("1:t=[3") == ([], "1:t=[3")
-    assert judging.split_items("1:t='a;b';2:m") == (["1:t='a;b'"], "2:m")
+    assert traces.split_items("1:t=[3") == ([], "1:t=[3")
+    assert traces.split_items("1:t='a;b';2:m") == (["1:t='a;b'"], "2:m")

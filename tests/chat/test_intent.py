@@ -5,7 +5,15 @@ import re
 import pytest
 
 from bitzero.chat import intent, keyboard
-from bitzero.chat.intent import Abduction, Deduction, Definition, Expression, Induction, NotUnderstood, understand
+from bitzero.chat.intent import (
+    CallQuestion,
+    Definition,
+    InputQuestion,
+    NotUnderstood,
+    PairsQuestion,
+    ValueQuestion,
+    understand,
+)
 
 LINE = "def f(a): return a + 1"
 LONG = "def f(a):\n    b = a\n    return b"
@@ -14,23 +22,23 @@ LONG = "def f(a):\n    b = a\n    return b"
 @pytest.mark.parametrize(
     ("text", "question"),
     [
-        (f"{LINE}\nf(3)", Deduction(source=LINE, name="f", args="3")),
-        (f"{LINE}; f(3)", Deduction(source=LINE, name="f", args="3")),
-        (f"{LONG}\n\nprint(f([1], k='x'))", Deduction(source=LONG, name="f", args="[1], k='x'")),
-        (f"{LONG}\r\nf(3) == ?", Deduction(source=LONG, name="f", args="3")),
-        ("double(4)", Deduction(source="", name="double", args="4")),
-        (f"{LONG}\nf(?) == 4", Abduction(source=LONG, name="f", value="4")),
-        (f"{LINE}; -> [1, 2]", Abduction(source=LINE, name="f", value="[1, 2]")),
-        (f"{LINE}\n'ab'", Abduction(source=LINE, name="f", value="'ab'")),
-        ("4 == double(?)", Abduction(source="", name="double", value="4")),
-        ("1 -> 2, 5 -> 10", Induction(inputs=("1", "5"), outputs=("2", "10"))),
-        ("1, 2 -> 3; 5, 1 => 6", Induction(inputs=("1, 2", "5, 1"), outputs=("3", "6"))),
-        ("[1, 2] -> 'a;b'\n[] → ''", Induction(inputs=("[1, 2]", "[]"), outputs=("'a;b'", "''"))),
-        ("f(1) -> 2, f(2) -> 3", Induction(inputs=("1", "2"), outputs=("2", "3"))),
+        (f"{LINE}\nf(3)", CallQuestion(source=LINE, name="f", args="3")),
+        (f"{LINE}; f(3)", CallQuestion(source=LINE, name="f", args="3")),
+        (f"{LONG}\n\nprint(f([1], k='x'))", CallQuestion(source=LONG, name="f", args="[1], k='x'")),
+        (f"{LONG}\r\nf(3) == ?", CallQuestion(source=LONG, name="f", args="3")),
+        ("double(4)", CallQuestion(source="", name="double", args="4")),
+        (f"{LONG}\nf(?) == 4", InputQuestion(source=LONG, name="f", value="4")),
+        (f"{LINE}; -> [1, 2]", InputQuestion(source=LINE, name="f", value="[1, 2]")),
+        (f"{LINE}\n'ab'", InputQuestion(source=LINE, name="f", value="'ab'")),
+        ("4 == double(?)", InputQuestion(source="", name="double", value="4")),
+        ("1 -> 2, 5 -> 10", PairsQuestion(inputs=("1", "5"), outputs=("2", "10"))),
+        ("1, 2 -> 3; 5, 1 => 6", PairsQuestion(inputs=("1, 2", "5, 1"), outputs=("3", "6"))),
+        ("[1, 2] -> 'a;b'\n[] → ''", PairsQuestion(inputs=("[1, 2]", "[]"), outputs=("'a;b'", "''"))),
+        ("f(1) -> 2, f(2) -> 3", PairsQuestion(inputs=("1", "2"), outputs=("2", "3"))),
         (LINE, Definition(source=LINE, names=("f",))),
-        ("sum([1, 2]) * 2", Expression(text="sum([1, 2]) * 2")),
-        ("len([1])", Expression(text="len([1])")),
-        ("f(1) + 1", Expression(text="f(1) + 1")),
+        ("sum([1, 2]) * 2", ValueQuestion(text="sum([1, 2]) * 2")),
+        ("len([1])", ValueQuestion(text="len([1])")),
+        ("f(1) + 1", ValueQuestion(text="f(1) + 1")),
     ],
 )
 def test_a_question_is_understood(text, question):

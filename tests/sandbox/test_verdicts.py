@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from bitzero.sandbox import Limits, Outcome, wire
 from bitzero.sandbox.process import Reply
-from bitzero.sandbox.verdicts import Verdict, agree, needs_more_runs, of_reply
+from bitzero.sandbox.verdicts import RunVerdict, agree, needs_more_runs, of_reply
 
 LIMITS = Limits()
 KIND = {
@@ -22,8 +22,8 @@ KIND = {
 }
 
 
-def verdicts(letters: str, touched: bool = False) -> list[Verdict]:
-    return [Verdict(KIND[letter], touched) for letter in letters]
+def verdicts(letters: str, touched: bool = False) -> list[RunVerdict]:
+    return [RunVerdict(KIND[letter], touched) for letter in letters]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def body(kind: bytes = b"ok", exc: bytes = b"", used: bytes = b"3", value: bytes
 
 def test_a_message() -> None:
     verdict = of_reply(Reply("done", 9, True, body()), "run", LIMITS)
-    assert verdict == Verdict(Outcome(kind="ok", value="[1]", cpu_us=9, fuel=3), touched=True, payload=b"[1]")
+    assert verdict == RunVerdict(Outcome(kind="ok", value="[1]", cpu_us=9, fuel=3), touched=True, payload=b"[1]")
 
 
 def test_the_end_of_fuel_has_no_message() -> None:

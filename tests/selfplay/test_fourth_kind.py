@@ -39,6 +39,7 @@ class Comparison(SinglePair):
     tag = 23  # a spare id
     lender = 0
     traced = False
+    one_answer = True
     inverse = False
 
     def solver_prompt(self, task, trace):

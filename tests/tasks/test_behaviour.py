@@ -17,6 +17,7 @@ from bitzero.tasks.alpha import canonical
 CFG = Config()
 APART = """
 import json, sys
+from bitzero.config import Executor
 from bitzero.generator import behaviours, programs
 from bitzero.generator.behaviours import behaviours_of
 from bitzero.tasks.alpha import canonical
@@ -58,7 +59,7 @@ def test_fixed_inputs_are_values_of_those_types(types):
 def test_the_generator_and_the_sandbox_agree(box):
     found = [programs.generate(5, 0, i, level) for level in range(6) for i in range(6)]
     theirs = apart(
-        "[sorted(behaviours_of(program.code, program.inputs, 512)) for program in "
+        "[sorted(behaviours_of(program.code, program.inputs, Executor())) for program in "
         "[programs.generate(5, 0, i, level) for level in range(6) for i in range(6)]]"
     )
     for program, known in zip(found, theirs, strict=True):
@@ -75,7 +76,7 @@ def test_what_fuel_does_not_bound_ends_by_processor_time():
     for code, least, most in ((doubling, 3, 60), (endless, 2, 99)):
         inputs = (f"[({least},)]", f"[({most},)]", f"[({least},)]")
         began = time.monotonic()
-        told = apart(f"behaviours.run_parts({behaviour.rows_program(code)!r}, {inputs!r}, 512)")
+        told = apart(f"behaviours.run_parts({behaviour.rows_program(code)!r}, {inputs!r}, Executor())")
         assert [kind for kind, _ in told] in (["ok", "timeout", "ok"], ["ok", "memory", "ok"])
         assert told[0] == told[2]
         assert time.monotonic() - began < 30

@@ -19,6 +19,7 @@ from bitzero.tasks.kinds.task import (
     Task,
     TooLong,
     before_end,
+    coverage_of,
     read_record,
     split_args,
     write_record,
@@ -27,9 +28,9 @@ from bitzero.tasks.tokens import encode
 
 __all__ = [
     "ABDUCTION", "DEDUCTION", "INDUCTION", "KINDS", "MIN_HIDDEN", "PROPOSE", "TASK_KINDS", "BadRecord", "Check",
-    "Example", "Judgement", "Kinds", "LabelledProgram", "Ran", "Task", "TaskKind", "TooLong", "answer_of", "finished",
-    "induction_task", "names_of", "proposal_of", "propose_prompt", "record", "solve_prompt", "split_args", "tags_of",
-    "task_of", "usable_in_ring",
+    "Example", "Judgement", "Kinds", "LabelledProgram", "Ran", "Task", "TaskKind", "TooLong", "answer_of",
+    "coverage_of", "finished", "induction_task", "names_of", "proposal_of", "propose_prompt", "record", "solve_prompt",
+    "split_args", "tags_of", "task_of", "usable_in_ring",
 ]  # fmt: skip
 
 TASK_KINDS: Kinds = (Deduction(), Abduction(), Induction())

@@ -21,6 +21,7 @@ class Abduction(SinglePair):
     tag = tokens.ABDUCTION_TAG
     lender = 1
     traced = False
+    one_answer = False
     inverse = True
 
     def solver_prompt(self, task: Task, trace: bool) -> list[int]:

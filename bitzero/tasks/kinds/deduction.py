@@ -21,6 +21,7 @@ class Deduction(SinglePair):
     tag = tokens.DEDUCTION_TAG
     lender = 0
     traced = True
+    one_answer = True
     inverse = False
 
     def solver_prompt(self, task: Task, trace: bool) -> list[int]:

@@ -8,7 +8,16 @@ from bitzero.sandbox import Outcome
 from bitzero.tasks import tokens
 from bitzero.tasks.kinds.interface import Check, Judgement, MaskedIds, Ran
 from bitzero.tasks.kinds.single_pair import gives_an_argument, joined
-from bitzero.tasks.kinds.task import MIN_HIDDEN, LabelledProgram, Task, TooLong, before_end, split_args, split_at
+from bitzero.tasks.kinds.task import (
+    MIN_HIDDEN,
+    LabelledProgram,
+    Task,
+    TooLong,
+    before_end,
+    coverage_of,
+    split_args,
+    split_at,
+)
 from bitzero.tasks.tokens import ANS, EOS, IN, LEVELS, OUT, PAD, PROG, decode, encode
 from bitzero.tasks.trivial import RULED_ARGS
 
@@ -35,6 +44,7 @@ class Induction:
     writes_program = False
     lender = 1
     traced = False
+    one_answer = False
     inverse = False
     answers_with_program = True
 
@@ -61,7 +71,7 @@ class Induction:
         return [Check(code=answer, inputs=task.inputs[task.shown :], own_program=True) for answer in answers]
 
     def judge(self, task: Task, answers: Sequence[str], outcomes: Sequence[Sequence[Outcome]]) -> list[Judgement]:
-        """Right if every hidden pair comes out; coverage is Laplace's estimate of the share that would."""
+        """Right if every hidden pair comes out."""
         return [self._judgement(task, runs) for runs in outcomes]
 
     def _judgement(self, task: Task, runs: Sequence[Outcome]) -> Judgement:
@@ -69,7 +79,7 @@ class Induction:
         passed = sum(run.kind == "ok" and run.value == gold for run, gold in zip(runs, hidden, strict=True))
         failed = [run.kind for run in runs if run.kind != "ok"]
         outcome = "infra" if "infra" in failed else (failed[0] if failed else "ok")
-        coverage = (passed + 1) / (len(hidden) + 2)
+        coverage = coverage_of(passed, len(hidden))
         return Judgement(correct=passed == len(hidden), outcome=outcome, coverage=coverage)
 
     def longest_answer(self, cfg: Config, trace: bool) -> int:

@@ -54,6 +54,7 @@ class TaskKind(Protocol):
     writes_program: bool  # a proposal brings its program; else it is about the program that its prompt shows
     lender: int  # number of the kind whose tasks in the ring lend the program that a proposer's prompt shows
     traced: bool  # an answer may be asked with a trace before it
+    one_answer: bool  # exactly one text is right, so that equal text is all there is to being right
     inverse: bool  # asks for an input, so programs whose input is read off the output are capped
     answers_with_program: bool
 

@@ -55,6 +55,11 @@ class LabelledProgram(Protocol):
     def level(self) -> int: ...
 
 
+def coverage_of(passed: int, hidden: int) -> float:
+    """Laplace's estimate of the share of all pairs that a program meets, which met so many of the ``hidden`` ones."""
+    return (passed + 1) / (hidden + 2)
+
+
 # ---- what a model emitted ----
 
 
