@@ -112,7 +112,7 @@ class Session:
 
 
 def open_session(model: AskedModel, sandbox: Sandbox, profile: Profile) -> Session:
-    """A session with what the profile knows; what it says that is not so is left out."""
+    """A session from the profile; invalid settings and damaged records are left out."""
     session = Session(model=model, sandbox=sandbox, profile=profile)
     session.records, broken = profile.records()
     if broken:

@@ -103,7 +103,7 @@ def promotable(cfg: Config) -> tuple[str, ...]:
 
 
 def spends(cfg: Config) -> bool:
-    """Whether the run may ever give a block more bits: its budget is above 2, or its policy begins or goes above it."""
+    """Whether the run may ever promote a block: its budget is above 2, or its policy begins or goes above it."""
     return cfg.precision.budget > 2.0 or cfg.precision.policy in ("progressive", "by_level")
 
 

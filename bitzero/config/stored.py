@@ -32,12 +32,12 @@ QUESTIONS = "eval"  # the group of settings that act on what a run is asked, not
 
 
 def acts_on_results(key: str) -> bool:
-    """Whether another value of the setting ``key`` (dotted) asks for other figures."""
+    """False for a ``key`` (dotted) of ``FREE``, which changes rounding at most."""
     return key not in FREE
 
 
 def acts_on_training(key: str) -> bool:
-    """Whether another value of the setting ``key`` (dotted) makes another run; a sitting may change any other."""
+    """Whether a resumed run must keep the setting ``key`` (dotted); a sitting may change any other."""
     return acts_on_results(key) and key.split(".")[0] != QUESTIONS
 
 

@@ -35,7 +35,7 @@ class AnswerRows:
 
 
 def programs_by_level(cfg: Config, items: int) -> dict[int, int]:
-    """Levels open from the start → how many of their dev programs ``items`` of them all stand for."""
+    """For each level open from the start its even share of ``items`` dev programs, rounded up."""
     return {level: -(-items // cfg.tasks.open_levels) for level in range(cfg.tasks.open_levels)}
 
 

@@ -40,19 +40,23 @@ class Line:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reading:
-    """How one answer went: operations of each step that was reached with nothing wrong before, and whether it held."""
+    """How one answer went: its steps up to the first wrong one."""
 
-    steps: list[tuple[tuple[str, ...], bool]]
-    right: bool
+    steps: list[tuple[tuple[str, ...], bool]]  # operations of each, and whether it was right
+    right: bool  # the answer's text
 
 
 def measure_operations(solver: Solver, asked: Sequence[Program], training: Sequence[Program]) -> list[dict[str, Any]]:
     """A row for each operation that a program of ``asked`` holds, the worst first.
 
-    Every program is asked once, with a trace, greedily. ``programs`` of them hold the operation, ``right`` of these
-    are answered right by their text; ``items`` steps (trace items, answers) with it were reached with nothing wrong
-    before, ``items_right`` of them hold, at ``first_wrong`` the answer goes wrong. ``seen`` is the share of the
-    ``training`` programs, a sample, that hold it.
+    Every program whose prompt fits is asked once, with a trace, greedily. The columns:
+
+    programs: how many of them hold the operation
+    right: share of these whose answer's text is right
+    items: steps (trace items, answers) with it that no wrong step came before
+    items_right: how many of these are right
+    first_wrong: how many are wrong, so that the answer goes wrong there
+    seen: share of the ``training`` programs, a sample, that hold it
     """
     kind = solver.kinds[DEDUCTION]
     prompts = [kind.solver_prompt(kind.task_of_program(program, solver.cfg), trace=True) for program in asked]

@@ -15,7 +15,7 @@ from bitzero.tasks.kinds import DEDUCTION, TASK_KINDS
 
 
 def measure_precisions(state: TrainState, cfg: Config, heldout_programs: Heldout, sandbox: Sandbox) -> dict[str, Any]:
-    """Nats per answer token and greedy deduction accuracy on dev, as trained and at every level of ``levels``.
+    """Nats per answer token and greedy deduction accuracy on dev, as trained and at each of ``precisions_to_ask``.
 
     Also the bits in use, stored and as information, and the map: kernel → layers × blocks of tiers.
     """
@@ -58,7 +58,7 @@ def _stored_bits(tiers: dict[str, Any], model: Model) -> float:
 
 
 def trained_precision(model: Model) -> str:
-    """Name of the level at which a model of this kind is trained and used."""
+    """Name of the precision that a model of this kind is trained and used at."""
     return {"ternary": "budget", "int4": "int4", "full": "unquantised"}[model.weights]
 
 

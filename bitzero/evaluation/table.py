@@ -49,7 +49,7 @@ def items_by_level(cfg: Config, open_levels: int) -> dict[int, int]:
 
 
 def table_questions(heldout: Heldout, cfg: Config, open_levels: int, kinds: Kinds = TASK_KINDS) -> list[Group]:
-    """The fixed held-out set: the first n test draws of every level, and on to n different programs, in every kind.
+    """The fixed held-out set: for each level and kind the first n draws, and more until n different programs came.
 
     ``heldout`` gives draws (``Stream.heldout_draws``): a program that comes again comes with another input.
     """

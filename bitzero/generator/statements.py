@@ -89,7 +89,7 @@ def mark_used(scope: Scope, text: str, changed: str = "") -> None:
 
 
 def choose_type(scope: Scope, vocabulary: int, value_type: ValueType) -> ValueType:
-    """`value_type`, or a type that a production makes from an unused variable where `value_type` has no such one."""
+    """`value_type`, unless only productions of other types can use an unused variable: then one of those types."""
     unused_types = frozenset(var.type for var in scope.variables if var.unused)
     if not unused_types:
         return value_type
@@ -100,7 +100,7 @@ def choose_type(scope: Scope, vocabulary: int, value_type: ValueType) -> ValueTy
 
 @functools.cache
 def roots_using(vocabulary: int, types: frozenset[ValueType]) -> tuple[Production, ...]:
-    """Productions of whole expressions of a type that one makes from an operand of one of `types`."""
+    """Root productions whose result type some production makes from an operand of `types`."""
     return tuple(root for root in ROOTS[vocabulary] if productions_using(vocabulary, root.result, types))
 
 

@@ -156,9 +156,9 @@ class Stream:
         return [program for program, _ in self._heldout_with_behaviours(split, level, n)]
 
     def heldout_draws(self, split: Split, level: int, n: int) -> list[Program]:
-        """The questions (`programs.as_asked`) up to the one with the `n`-th different program: `n` or more.
+        """Draws in order, as questions (`programs.as_asked`), until `n` different programs have come: `n` or more.
 
-        The first `n` are a sample of what the generator draws; those of a program's first coming are `heldout`'s.
+        The first `n` are a sample of what the generator draws; each program's first draw is `heldout`'s.
         Raises `GeneratorFailed`.
         """
         drawn = [program for program, _ in self._candidates(split, level, n)]

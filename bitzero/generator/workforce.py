@@ -12,9 +12,9 @@ def usable_cores() -> int:
 
 
 def workers_without_wait(workers: int, waited: float, since: float) -> int:
-    """Workers that make in the rest of ``since`` seconds what ``workers`` made in all; as many where few were lost.
+    """How many workers would have made the same without the wait, in ``since`` − ``waited`` seconds.
 
-    At most four times as many at once: what little is left of a time spent waiting is no measure.
+    As many as there are if the wait was short, at most four times as many: the little time left is no measure.
     """
     if waited < WAIT_SHARE * since:
         return workers

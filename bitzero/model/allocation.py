@@ -154,7 +154,7 @@ def spend_free_bits(grains: Grains) -> None:
 
 
 def exchange(grains: Grains, most_swaps: int, cfg: Config) -> None:
-    """At most ``most_swaps`` steps down by choice, the weakest first, as many as it takes for each strong step up."""
+    """For each strong step up the weakest settled grains step down to free bits, at most ``most_swaps`` in all."""
     settled = grains.age >= cfg.precision.ramp_steps
     up = grains.benefit_per_bit_up()
     for best in map(int, np.argsort(-up, kind="stable")):

@@ -1,8 +1,8 @@
-"""One layer of the transformer, after BitNet b1.58 2B4T (arXiv 2504.12285), and the tap that a mean square leaves by.
+"""One layer of the transformer, after BitNet b1.58 2B4T (arXiv 2504.12285).
 
 RMSNorm → grouped-query attention with RoPE (sub-norm before o) → RMSNorm → ReLU² gated FFN (sub-norm before down). No
 biases. Four settings add to it, all of them in float and none in the ternary matrices: value embeddings, input skips,
-QK-norm and a convolution on q, k, v; with all off it is BitNet's.
+QK-norm and a convolution on q, k, v; with all off it is BitNet's. ``tap_mean_square`` gives mean(x²) as a gradient.
 """
 
 import dataclasses

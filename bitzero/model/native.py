@@ -32,7 +32,7 @@ def codes_of(
     max_tier: int,
     lam: Float[Array, ""] | None,
 ) -> Codes:
-    """Those of a latent matrix at λ = 1 (``lam`` None) or below, or of one that is not quantised."""
+    """The codes of a weight: integers at λ = 1 (``lam`` None), below it the blend; ``Full`` as it is."""
     if isinstance(w, quant.Full):
         return Codes(
             latent=w.weight, codes=w.weight, scale=jnp.ones(w.weight.shape[:1]), lam=jnp.float32(0), integer=False
@@ -54,7 +54,7 @@ def linear(
     every: int,
     half: bool,
 ) -> Float[Array, "B T N"]:
-    """RMSNorm with ``gain``, rounding and product; with ``gated`` of ReLU²(gate)·up, where x is both side by side.
+    """RMSNorm with ``gain``, rounding and product; with ``gated`` x is [gate, up] and the input ReLU²(gate)·up.
 
     The gradient of ``tap`` is a mean over one row of the batch in ``every``. With ``half`` products are of bf16.
     Seven arguments: the arrays, and what is static about the layer.
@@ -93,7 +93,7 @@ def attention(
 
 
 def stack_of(layers: dict[str, Any], model: Model) -> functions.Stack | None:
-    """Materialised layers as sampling takes them; None for packed ones and latents, which go by XLA."""
+    """Materialised layers as the C++ sampler takes them; None for packed ones and latents, left to XLA."""
     kernels = [layers[name]["kernel"] for name in kernel_parts(model)]
     depth = model.num_layers
     if all(isinstance(kernel, quant.Dense) for kernel in kernels):

@@ -170,9 +170,10 @@ def answer_losses(
     sources: Bool[Array, "B T"] | None = None,
     head: functions.Head = PLAIN,
 ) -> tuple[Float[Array, "B T"], Float[Array, "B T"], Float[Array, "..."]]:
-    """What ``apply`` is asked for in training, where layers are native: −log p of the next token where it is a target,
-    1 where it is the likeliest, and the entropy where ``head`` wants it; 0 elsewhere. The arguments are otherwise
-    those of ``apply``."""
+    """At the position before each target: −log p, 1 if it is the likeliest, the entropy if ``head`` asks; else 0.
+
+    For training with native layers; no array of logits is made. The other arguments are those of ``apply``.
+    """
     following = jnp.where(answers, jnp.pad(tokens[:, 1:], ((0, 0), (0, 1))), -1)
     wanted = Wanted(asked=answers, following=following, head=head)
     return _outputs(params, precision, tokens, segments, model, lam, (taps, answers, sources), wanted)

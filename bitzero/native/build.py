@@ -45,7 +45,7 @@ def load(folder: pathlib.Path | None) -> None:
 
 
 def has_halves() -> bool:
-    """Whether the library that is loaded multiplies bf16: the processor's doing."""
+    """Whether the loaded library has bf16 products; the processor decides."""
     return bool(_loaded[0].bitzero_halves())
 
 

@@ -30,7 +30,7 @@ def read_config(spec: str | None, overrides: Iterable[Override] = ()) -> Config:
 
 
 def check_packed_overrides(overrides: Iterable[Override], group: str = "eval") -> None:
-    """Raises ``ConfigError`` for a setting that is a packed model's own: neither of ``group`` nor the machine's."""
+    """Raises ``ConfigError`` unless all are of ``group`` or sandbox.allow_unsafe; the rest is as it was packed."""
     for key, _ in overrides:
         if not key.startswith(f"{group}.") and key != _OF_THE_MACHINE:
             also = f"config.{group}.* and " if group else ""

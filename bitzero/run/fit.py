@@ -146,9 +146,9 @@ def allowed_parts(cfg: Config, cut: Cut) -> list[int]:
 
 
 def in_doubt(by_compiler: Count, pool: Pool, say: Callable[[str], None]) -> Count:
-    """The estimate of a program that has room enough in the pool, of any other the compiler's count, which is said.
+    """Estimates a program's memory; only where that is near the pool's limit the compiler counts it, which is said.
 
-    Compiling takes minutes on a GPU, and what stands for a self-play step there is compiled in vain.
+    Compiling takes minutes on a GPU, and a self-play step's stand-ins are compiled for that alone.
     """
 
     def count(program: Program) -> int:

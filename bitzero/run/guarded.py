@@ -1,4 +1,4 @@
-"""What held-out programs do, found once on a machine: minutes of a core that no other process spends again."""
+"""Disk cache of what held-out programs do, which takes minutes of a core to find."""
 
 import ast
 import functools

@@ -1,6 +1,6 @@
 """Whose layers a run trains with: XLA's, or on a CPU those in C++, which are the same up to the order of sums.
 
-Where the processor multiplies bf16 the products of those in C++ may have their factors in it, but where they are exact.
+On processors with bf16 products the C++ layers may use them; products of integers stay exact.
 """
 
 import dataclasses
@@ -35,8 +35,8 @@ NAMED: dict[Layers, str] = {
 def choose(cfg: Config) -> tuple[Operand, Layers]:
     """Operand type of the products and whose layers a new run trains with: as configured, or the fastest measured.
 
-    Beside C++ layers the operand type is f32: that of all that is not theirs. Raises ``ConfigError`` where they are
-    asked for and cannot be had.
+    With C++ layers all else is f32, so that is the operand type. Raises ``ConfigError`` where they are asked for and
+    cannot be had.
     """
     model, operand = cfg.model, device.choose_operand(cfg.model)
     if model.native and (why := why_not(model, model.layers)):

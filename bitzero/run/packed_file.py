@@ -1,8 +1,8 @@
 """The file of a packed model: a header and plain arrays, written whole or not at all, read without trust.
 
 An uncompressed NumPy archive without pickled objects: anyone can read it, and nothing in it can run. Reading needs
-neither the latents nor the checkpoint library. Most of an answering process is XLA's compiler: see
-``questions.sampled``.
+neither the latents nor the checkpoint library. Most of an answering process's memory is XLA's compiler: see
+``questions.sample_completions``.
 """
 
 import contextlib
@@ -48,7 +48,7 @@ def save(
 
 @contextlib.contextmanager
 def believed(path: str | pathlib.Path, failing: str) -> Iterator[None]:
-    """What a broken file raises while it is read becomes a ``RunError``; ``failing``: "is not a packed model"."""
+    """Turns any error in reading ``path`` into a one-line ``RunError``; ``failing``: "is not a packed model"."""
     try:
         yield
     except RunError:

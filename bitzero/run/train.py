@@ -135,7 +135,7 @@ def train_chunks(sitting: Sitting, state: TrainState) -> int:
 
 @contextlib.contextmanager
 def generator_failures(sitting: Sitting, state: TrainState) -> Iterator[None]:
-    """Where the generator fails in the body, saves ``state``, from before the body, and raises ``RunError``."""
+    """Context: if the generator fails inside, saves ``state``, as it was before, and raises ``RunError``."""
     try:
         yield
     except GeneratorFailed as error:

@@ -157,10 +157,9 @@ class Shelf(Pages):
         return TOUCHED if flags & TOUCHED else flags
 
     def lay(self, desk: Pages) -> int:
-        """Put the program and the input at hand on the desk, as one marshalled tuple for the child to be forked.
+        """Put program and input at hand on the desk, one marshalled tuple for the next child. The number of inputs.
 
-        With a pure program the inputs that follow lie there too, and pure programs of the same owner with theirs. The
-        number of inputs.
+        After a pure program's input come its further inputs, then pure programs of the same owner with theirs.
         """
         at, _, code, _, _ = _PLACE.unpack_from(self.map)
         following = list(self._following())
@@ -195,11 +194,10 @@ class Shelf(Pages):
 
 
 def told_of(tray: Pages, size: int, word: str, count: int) -> list[tuple[str, int, int]]:
-    """What a child of ``count`` inputs leaves to be said, at least of its first one: how it ended, and the message's
-    place in the tray.
+    """How a child of ``count`` inputs ended, input by input: a word, then start and end of its message in the tray.
 
-    A death decides over the input that it met first in its child, where nothing was shared. Fuel is each input's own,
-    so want of it decides over any; after another death the input is run again.
+    A death is the verdict on the first input, before which nothing was shared. Want of fuel is one on any input, as
+    each has its own fuel. Inputs left out are run again: after another death, from the one that met it.
     """
     if count == 1:
         return [(word, 0, size)]

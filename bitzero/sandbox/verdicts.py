@@ -125,7 +125,7 @@ def of_parse(verdict: RunVerdict, limits: Limits) -> Parsed | Outcome:
 
 
 def single(verdict: RunVerdict) -> Outcome:
-    """The outcome of one run: it says nothing about determinism where hashes or addresses may matter."""
+    """The outcome of a single run; confidence 0 where set order or addresses may matter."""
     return dataclasses.replace(verdict.outcome, confidence=0.0) if verdict.touched else verdict.outcome
 
 

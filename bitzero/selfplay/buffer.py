@@ -36,7 +36,7 @@ def empty_ring(cfg: Config) -> Ring:
 
 
 def rated(ring: Ring) -> RatedRing:
-    """The ring with a spread for each task, none of which was solved yet."""
+    """The ring as a RatedRing, all tasks at the spread of an unsolved one."""
     fields = {field.name: getattr(ring, field.name) for field in dataclasses.fields(ring)}
     return RatedRing(**fields, spread=jnp.full(ring.kind.shape, UNSOLVED, jnp.float32))
 
@@ -77,9 +77,9 @@ def places(ring: Ring, keep: Bool[Array, " N"]) -> Int[Array, " N"]:
 def note_spread(
     ring: Ring, place: Int[Array, " N"], own: Bool[Array, " N"], spread: Float[Array, " N"], known: Bool[Array, " N"]
 ) -> Ring:
-    """The ring with the spread that the answers to the tasks of a step had, where it is ``known``.
+    """Writes the spread of each slot's answers to its ``place`` where ``known``; a plain Ring stays as it is.
 
-    Of slots with one place the last counts, and before them the ``own`` one, whose task was written over the other's.
+    Of slots with one place only the ``own`` one counts, whose task overwrote the others'; without one, the last known.
     """
     if not isinstance(ring, RatedRing):
         return ring
@@ -97,10 +97,10 @@ def pick_slots(
     level: Integer[Array, " N"] | None = None,
     by_spread: bool = False,
 ) -> Int[Array, " N"]:
-    """A random filled slot of the wanted kind, and level if one is asked for, for each row.
+    """For each row a random filled slot of its kind and level; if there is none, of its kind; if none, any.
 
-    Where the ring holds none, one of that kind; where it holds none of that either, any filled slot. ``by_spread`` in
-    proportion to r̄(1 − r̄) where the ring knows it (SFL, arXiv 2408.15099), otherwise all alike.
+    ``level`` None: of any level. With ``by_spread`` a RatedRing's slots are drawn in proportion to r̄(1 − r̄) (SFL,
+    arXiv 2408.15099), otherwise all alike.
     """
     worth = jnp.float32(0)
     if by_spread and isinstance(ring, RatedRing):

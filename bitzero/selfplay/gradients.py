@@ -13,11 +13,11 @@ Loss = Callable[[Any, Any, Any], tuple[Float[Array, ""], Any]]
 def gradients_in_parts(
     loss: Loss, params: Any, taps: Any, rows: Any, microbatches: int
 ) -> tuple[Float[Array, ""], Any, Any]:
-    """Loss, its other results and the gradients with respect to ``params`` and ``taps``: the mean over equal parts.
+    """Loss, its other results, and gradients by ``params`` and ``taps``: rows are cut into equal parts, run in turn.
 
     ``loss(params, taps, rows)`` gives ``(value, rest)``; every array of ``rows`` has its rows in front, a number that
-    ``microbatches`` divides. ``rest`` comes back with the parts in front. A loss that divides by ``mean_divisor``, not
-    by what it finds in its part, has the same mean however it is cut, but for rounding.
+    ``microbatches`` divides. Loss and gradients are the parts' means, ``rest`` has the parts in front. A loss that
+    divides by ``mean_divisor``, not by what its part holds, has the same mean however it is cut, but for rounding.
     """
     grad = jax.value_and_grad(loss, (0, 1), has_aux=True)
     if microbatches == 1:
@@ -34,5 +34,5 @@ def gradients_in_parts(
 
 
 def mean_divisor(keep: Bool[Array, "B T"], microbatches: int) -> Float[Array, ""]:
-    """What a mean over the ``keep`` of all rows divides a part's sum by: their number ÷ ``microbatches``."""
+    """Number of True in ``keep`` (at least 1) ÷ ``microbatches``: each part divides its sum by it."""
     return jnp.maximum(jnp.sum(keep), 1) / microbatches

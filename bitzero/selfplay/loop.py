@@ -71,7 +71,7 @@ def step(state: TrainState, items: Supervised, cfg: Config, door: verify.Door) -
 
 
 def withheld(verdict: dict[str, Array]) -> dict[str, Array]:
-    """The verdict as if a hash held every proposal out: the ring's tasks alone are solved, no proposer is to blame."""
+    """The verdict with every proposal held out: only ring tasks are solved, nothing is learned from proposals."""
     return verdict | {"gate": jnp.full_like(verdict["gate"], HELDOUT)}
 
 
@@ -87,7 +87,7 @@ def start_selfplay(
     """The state at the first self-play step: fresh moments, the ring seeded with generator tasks.
 
     ``tasks`` are those of ``verify.ring_rows``. ``known`` are hashes of these tasks and of their programs
-    (``verify.hashes_of``): what copies a task shown from the ring is nothing new.
+    (``verify.hashes_of``), so a proposal that copies a seed task is no news.
     """
     rows = {name: jnp.asarray(array) for name, array in tasks.items()}
     keep = jnp.ones(rows["kind"].shape, bool)
@@ -108,8 +108,8 @@ def propose(
 ) -> Proposals:
     """N proposals, kinds in turn, half of them at the frontier level and half at any open one.
 
-    A program that is shown is of the level asked for, where the ring has one, and otherwise the level is its own: so
-    level and program belong together, as in training.
+    A program that is shown has the level asked for; if the ring has none of it, the program's own level is asked for.
+    So level and program agree, as in training.
     """
     count = cfg.selfplay.num_tasks
     pick_key, level_key, half_key, ref_key, sample_key = jax.random.split(key, 5)
@@ -142,17 +142,17 @@ def proposal_prompts(
     """`<propose><kind><level> [<prog> CODE] <prog|in>`, left-padded; CODE is that of the record (`kinds.record`)."""
     n = kind.shape[0]
     record = record.astype(jnp.int32)
-    body = jnp.where(shown & programs_fit(record, width), _code_lengths(record) + 1, 0)  # <prog> and CODE
+    body = jnp.where(shown & programs_fit(record, width), _code_lengths(record) + 1, 0)  # tokens of <prog> CODE
     tags = jnp.stack(
         [jnp.full((n,), tokens.PROPOSE), jnp.asarray(tags_of(kinds))[kind], jnp.asarray(tokens.LEVELS)[level]], axis=1
     )
     last = jnp.asarray([k.opener for k in kinds])[kind]
     at = jnp.arange(width)[None] - (width - 4 - body)[:, None]  # index within the prompt; negative is padding
-    from_record = jnp.take_along_axis(record, jnp.clip(at - 2, 0, record.shape[1] - 1), axis=1)
-    middle = jnp.where(at == 3, tokens.PROG, from_record)
-    prompt = jnp.where(at < 3, jnp.take_along_axis(tags, jnp.clip(at, 0, 2), axis=1), middle)
-    prompt = jnp.where(at == 3 + body[:, None], last[:, None], prompt)
-    return jnp.where(at < 0, tokens.PAD, prompt)
+    from_record = jnp.take_along_axis(record, jnp.clip(at - 2, 0, record.shape[1] - 1), axis=1)  # CODE
+    middle = jnp.where(at == 3, tokens.PROG, from_record)  # <prog> before it
+    prompt = jnp.where(at < 3, jnp.take_along_axis(tags, jnp.clip(at, 0, 2), axis=1), middle)  # tags
+    prompt = jnp.where(at == 3 + body[:, None], last[:, None], prompt)  # opener
+    return jnp.where(at < 0, tokens.PAD, prompt)  # padding
 
 
 def programs_fit(record: Integer[Array, "N R"], width: int) -> Bool[Array, " N"]:
@@ -213,7 +213,7 @@ def solve(key: PRNGKeyArray, weights: dict[str, Any], slots: Slots, cfg: Config)
 def advantage(
     state: TrainState, slots: Slots, judged: Judged, cfg: Config, kinds: Kinds = TASK_KINDS
 ) -> tuple[TrainState, Credit]:
-    """Rewards to advantages; only a valid proposal's own slot pays its proposer, every slot pays the solver."""
+    """Rewards to advantages: a proposer earns by its own task, −1 for an invalid one; the solver in every slot."""
     sp = cfg.selfplay
     rate = objective.success_rate(judged.reward, judged.counted)
     paid = objective.proposer_reward(rate, slots.own, judged.trivial, sp.reward)
@@ -250,7 +250,7 @@ def advantage(
 
 
 def replayed(state: TrainState, slots: Slots, judged: Judged, credit: Credit) -> TrainState:
-    """The ring knows how its tasks were answered, where it is to know that (``selfplay.replay``)."""
+    """Notes in the ring how mixed each task's answers were, under ``selfplay.replay`` "spread"."""
     spread, known = credit.rate * (1 - credit.rate), jnp.any(judged.counted, axis=1)
     ring = buffer.note_spread(state.ring, slots.place, slots.own, spread, known)
     return dataclasses.replace(state, ring=ring)
@@ -262,7 +262,7 @@ def blameless(slots: Slots) -> Bool[Array, " N"]:
 
 
 def by_turns(spread: Float[Array, " N"], level: Int[Array, " N"]) -> Float[Array, " N"]:
-    """Worths that put the best slot of each level first, then the second best of each, and last what has no spread."""
+    """Scores that rank by turns: each level's best slot, each level's second best, …; slots without spread last."""
     at = jnp.arange(len(spread))
     better = (spread[None] > spread[:, None]) | ((spread[None] == spread[:, None]) & (at[None] < at[:, None]))
     place = jnp.sum(better & (level[None] == level[:, None]), axis=1)
@@ -286,9 +286,9 @@ def of_most_spread(solved: Played, rate: Float[Array, " N"], groups: int, level:
 
 
 def shortest_right(slots: Slots, judged: Judged, answers: Rollout, kinds: Kinds = TASK_KINDS) -> Bool[Array, " B"]:
-    """Of each task that has several right answers the shortest right one of the group; none that is right trivially.
+    """Marks the shortest right answer to each task that may have several; none where a trivial answer solves it.
 
-    As a target it says what RAFT's filter keeps (arXiv 2304.06767), one a task so that no easy task speaks twice. A
+    Such targets are what RAFT's filter keeps (arXiv 2304.06767), one a task so that no easy task counts twice. A
     deduction has one answer, which the generator's rows teach with its trace.
     """
     wanted = ~objective.has_one_answer(slots.kind, kinds) & ~judged.trivial

@@ -66,7 +66,7 @@ def segments_of(tokens: Int[Array, "B T"]) -> Int[Array, "B T"]:
 
 
 def sources_of(tokens: Int[Array, "B T"], answers: Bool[Array, "B T"]) -> Bool[Array, "B T"]:
-    """The program and the values that an answer reads: text, neither the form's tags nor targets themselves.
+    """Positions that an answer may read: the program and the values, not the form's tags or targets.
 
     ``answers`` is True on positions whose next token is a target. A head that only rests on a tag (attention sinks,
     arXiv 2309.17453) would otherwise pass for one that reads.
@@ -221,8 +221,8 @@ def selfplay_gradients(
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]], dict[str, Any], dict[str, Any] | None]:
     """Loss of an update of self-play, its figures, and the gradients of the parameters and of ``empty_taps``.
 
-    The batch is cut into equal ``parts``. One role after another, so that beside the sum of the gradients that of one
-    role alone is held, whose norm is a figure. Taps see the solver's rollouts alone.
+    Roles run one after another, each in equal ``parts``, so only the sum of the gradients and one role's own are held.
+    The norm of each role's is a figure. Taps see the solver's rollouts alone.
     """
     counts = token_counts(batch, parts)
     value, total, taps = jnp.float32(0), jax.tree.map(jnp.zeros_like, state.params), None
@@ -250,9 +250,9 @@ def role_loss(
     counts: dict[str, Float[Array, ""]],
     cfg: Config,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """What a role adds to the loss, and its figures: those of a name add up over the roles, a maximum apart.
+    """What a role adds to the loss, and its figures: over roles those of one name are summed, maxima maximised.
 
-    Of proposer and solver policy loss, entropy, and where asked for KL and own answers'; of the generator
+    Proposer and solver: policy loss, entropy, if asked for KL and the solver's own answers; generator:
     cross-entropy. ``counts`` are the tokens that the means divide by (``token_counts``).
     """
     sp = cfg.selfplay

@@ -28,11 +28,11 @@ def sample(
 ) -> Rollout:
     """Completions of left-padded prompts, at most ``max_new`` tokens; temperature 0 is greedy. PAD is never drawn.
 
-    Of each prompt as many as ``copies``, one after another; it is read once for all of them.
+    Each prompt gets ``copies`` completions, one after another; it is read once for all, unless a part splits them.
 
     ``weights`` come from ``quant.materialise``. The log-probs are those of the distribution drawn from (of greedy
-    tokens, at temperature 1). In ``parts``, a number that divides the rows, one after the other: a cache for one part,
-    and the same samples but for rounding.
+    tokens, at temperature 1). ``parts`` divides the rows; parts are drawn in turn, with the cache of one at a time and
+    the same samples but for rounding.
     """
     rows = prompts.shape[0] * copies
     each = rows // parts

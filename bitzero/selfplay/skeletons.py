@@ -1,4 +1,4 @@
-"""A record of the skeletons that were trained on: programs without their constants, by the place of their hash.
+"""Which skeletons (programs without their constants) were trained on: a flag at each hash modulo ``PLACES``.
 
 It tells which held-out programs have a structure that the model has never met. Two skeletons may share a place, so some
 new ones pass for known; which ones is chance, so a figure over the others is not shifted by it.

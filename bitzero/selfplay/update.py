@@ -141,9 +141,9 @@ def update(
 
 
 def flip_rate(old: dict[str, Any], new: dict[str, Any], cfg: Config) -> Float[Array, ""]:
-    """Share of ternary codes that the step changed, the discrete size of a policy step; of one row in ``_EVERY``.
+    """Share of ternary codes that the step changed: its discrete size, counted on one row in ``_EVERY``.
 
-    All rows would take a twentieth of a training step. α is that of the rows that are looked at.
+    All rows would take a twentieth of a training step. α is that of the counted rows.
     """
     flips, total = jnp.float32(0), 0
     for name, parts in kernel_parts(cfg.model).items():

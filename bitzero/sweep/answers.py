@@ -73,7 +73,7 @@ def change(table: Sequence[Row], name: str, reference: str, kinds: tuple[str, ..
 
 
 def sentences(table: Sequence[Row], reference: str) -> list[str]:
-    """For every other point, what the reference answers right beyond it, and whether that is shown."""
+    """For every other point: the reference's paired gain over it, and whether it is shown."""
     lines = []
     for name in dict.fromkeys(row["name"] for row in table if row["name"] != reference):
         for kinds in (TOGETHER, ("deduction",)):

@@ -41,7 +41,7 @@ class Draft:
     confidence: float = 0.0
 
     def reject(self, gate: str) -> None:
-        """Ends here; ``gate`` is one of ``GATES``."""
+        """Rejects the draft at ``gate``, one of ``GATES``."""
         self.gate = GATES.index(gate)
 
     @property

@@ -1,4 +1,4 @@
-"""Running a program often enough: once, and under several hash seeds where an order may be at work."""
+"""Runs a program once, and again under several hash seeds only if an order may matter."""
 
 from collections.abc import Sequence
 

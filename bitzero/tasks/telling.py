@@ -15,9 +15,9 @@ _MORE = 4  # probes of a round
 
 
 def check_probes(sandbox: Sandbox, drafts: list[Draft], seeds: list[int]) -> None:
-    """Rejects what probes find out: order or addresses (nondeterministic), too few values (exception), idle arguments.
+    """Rejects drafts by their probes: nondeterminism, too few values (`exception`), an unused argument (`trivial`).
 
-    ``seeds`` fix the further probes of each draft. An argument that no probe can tell makes a task `trivial`.
+    ``seeds`` fix the further probes of each draft.
     """
     for turn in range(_ROUNDS):
         few = [
