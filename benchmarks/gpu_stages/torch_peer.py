@@ -78,7 +78,7 @@ def training_step(
 
     ``half`` is autocast to bf16. Compiled is all but the optimiser, which is fused: forward, loss and backward.
     """
-    model = decoder(torch, *shape).to(device)
+    model = decoder(torch, shape).to(device)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
     tokens = torch.randint(64, 500, (rows, shape[-1]), device=device)
 
@@ -99,10 +99,9 @@ def training_step(
     return step, sum(leaf.numel() for leaf in model.parameters())
 
 
-def decoder(torch: Any, layers: int, width: int, heads: int, kv_heads: int, head: int, ffn: int, context: int) -> Any:
-    """The module; token ids [B, T] → logits [B, T, V]."""
+def layer_class(torch: Any, width: int, heads: int, kv_heads: int, head: int, ffn: int) -> Any:
+    """The module of one layer; x [B, T, D], cosine and sine of the rotation → x of the next."""
     nn, f = torch.nn, torch.nn.functional
-    angles = torch.arange(context)[:, None] * 10_000.0 ** (-torch.arange(head // 2) / (head // 2))
     linear = lambda n, k: nn.Linear(k, n, bias=False)
 
     def rotated(x: Any, cos: Any, sin: Any) -> Any:  # [B, T, H, K]
@@ -127,12 +126,22 @@ def decoder(torch: Any, layers: int, width: int, heads: int, kv_heads: int, head
             gate, up = self.gate_up(self.norms[2](x)).chunk(2, dim=-1)
             return x + self.down(self.norms[3](f.relu(gate).square() * up))
 
+    return Layer
+
+
+def decoder(torch: Any, shape: Shape) -> Any:
+    """The module; token ids [B, T] → logits [B, T, V]."""
+    nn, f = torch.nn, torch.nn.functional
+    layers, width, heads, kv_heads, head, ffn, context = shape
+    layer_of = layer_class(torch, width, heads, kv_heads, head, ffn)
+    angles = torch.arange(context)[:, None] * 10_000.0 ** (-torch.arange(head // 2) / (head // 2))
+
     class Decoder(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.embedding = nn.Embedding(VOCABULARY, width)
             nn.init.normal_(self.embedding.weight, std=width**-0.5)
-            self.layers = nn.ModuleList([Layer() for _ in range(layers)])
+            self.layers = nn.ModuleList([layer_of() for _ in range(layers)])
             self.norm = nn.RMSNorm(width)
             self.register_buffer("cos", angles.cos()[:, None])
             self.register_buffer("sin", angles.sin()[:, None])

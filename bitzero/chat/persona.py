@@ -4,10 +4,12 @@ import pathlib
 import string
 import tomllib
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from bitzero.tasks.kinds import KINDS
 
-VERBOSITIES = ("short", "normal", "long")
+Verbosity = Literal["short", "normal", "long"]
+VERBOSITIES: tuple[Verbosity, ...] = get_args(Verbosity)
 _BUILT_IN = pathlib.Path(__file__).parent / "personas"
 DEFAULT = "tutor"
 
@@ -22,7 +24,7 @@ class Persona:
 
     name: str
     greeting: str
-    verbosity: str  # one of VERBOSITIES
+    verbosity: Verbosity
     puzzles: tuple[str, ...]  # kinds of puzzle, the favourite first
     phrases: dict[str, str]  # by what came of a question; `$answer` and the like are filled in
 

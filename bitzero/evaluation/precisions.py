@@ -11,7 +11,7 @@ from bitzero.evaluation.questions import Heldout
 from bitzero.model import precision
 from bitzero.sandbox import Sandbox
 from bitzero.state import TrainState
-from bitzero.tasks.kinds import DEDUCTION, TASK_KINDS
+from bitzero.tasks.kinds import DEDUCTION
 
 
 def measure_precisions(state: TrainState, cfg: Config, heldout_programs: Heldout, sandbox: Sandbox) -> dict[str, Any]:
@@ -21,13 +21,13 @@ def measure_precisions(state: TrainState, cfg: Config, heldout_programs: Heldout
     """
     found = heldout.dev_programs(heldout_programs, cfg, cfg.eval.precision_items)
     held = heldout.answer_rows(found, cfg)
-    tasks = [TASK_KINDS[DEDUCTION].task_of_program(program, cfg) for program in found]
     rows: list[dict[str, Any]] = []
     for name, model, tiers in precisions_to_ask(state, cfg):
         asked = dataclasses.replace(cfg, model=model)
         nats, tokens = heldout.nats_per_token(state.params, tiers, held, asked)
         at = dataclasses.replace(state, precision=tiers)
         solver = questions.solver_of(at, asked, settled=True)
+        tasks = [solver.kinds[DEDUCTION].task_of_program(program, cfg) for program in found]
         right = questions.correct_answers(sandbox, tasks, questions.ask(solver, tasks))[:, 0]
         bits = _stored_bits(tiers, model)
         rows.append({"name": name, "stored_bits": bits, "nats": nats, "accuracy": float(right.mean())})

@@ -117,7 +117,8 @@ def sample_completions(
     """Completions of left-padded prompts, as ``rollout.sample`` draws them, in ``parts`` one after the other.
 
     Compiled in two halves, one after the other: most of the memory of an answering process is what XLA's compiler
-    keeps until a program is done (``whole`` of benchmarks/inference.py is what one program would take).
+    keeps until a program is done (``whole`` of benchmarks/inference.py is what one program would take). Seven
+    arguments: those of ``rollout.sample`` that differ from one question to the next.
     """
     rows = prompts.shape[0]
     drawn: list[Array] = []

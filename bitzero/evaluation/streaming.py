@@ -57,7 +57,10 @@ def _step(
     recent: Int[Array, "B lags"],
     done: Bool[Array, " B"],
 ) -> tuple[Int[Array, " B"], Float[Array, "B V"], Cache, Int[Array, "B lags"], Bool[Array, " B"]]:
-    """One step of ``rollout.decode``: the token of each row, and what the next step needs."""
+    """One step of ``rollout.decode``: the token of each row, and what the next step needs.
+
+    Ten arguments: what stays the same and what a step hands to the next, each by itself so that the cache is donated.
+    """
     i, width = place
     noise = jax.random.gumbel(jax.random.fold_in(key, i), logits.shape)
     token = jnp.where(done, PAD, jnp.argmax(logits + warmth[:, None] * noise, axis=-1)).astype(jnp.int32)

@@ -180,7 +180,7 @@ def answer_losses(
 
 
 def _outputs(params, precision, tokens, segments, model, lam, watched, wanted):
-    """What is wanted; ``watched`` are taps, answers and sources."""
+    """What is ``wanted``; ``watched`` are taps, answers and sources, the other arguments those of ``apply``."""
     if model.weights == "full":
         params = quant.unquantised(params, model)
     variables = {"params": params, "precision": precision}

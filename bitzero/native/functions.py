@@ -57,7 +57,7 @@ def _attributes(form: Form) -> dict[str, Any]:
 
 
 def _normed_forward(form, x, gain, latent, codes, scale, lam, tap):
-    """y, and what the backward pass needs of it."""
+    """y, and what the backward pass needs of it; the arguments are those of ``normed_linear``."""
     lead, n = x.shape[:-1], codes.shape[0]
     call = jax.ffi.ffi_call("bitzero_normed_forward", (_f32(*lead, n), _f32(*lead), _f32(*lead)))
     y, rms, delta = call(x, gain, codes, scale, lam, **_attributes(form))
@@ -114,7 +114,7 @@ def _static(form: Heads) -> dict[str, Any]:
 
 
 def _attend_forward(form, qkv, extra, gains, turns, segments, watched, tap):
-    """The result, and what the backward pass needs of it."""
+    """The result, and what the backward pass needs of it; the arguments are those of ``attend``."""
     b, t, width = qkv.shape
     size = width // (form.heads + 2 * form.groups)
     call = jax.ffi.ffi_call("bitzero_attend_forward", _f32(b, t, form.heads * size))

@@ -49,7 +49,7 @@ from bitzero.run.workdir import RunError
 from bitzero.sandbox import Sandbox
 from bitzero.selfplay import objective
 from bitzero.tasks import tokens
-from bitzero.tasks.kinds import TASK_KINDS, Task, TooLong
+from bitzero.tasks.kinds import Task, TooLong
 from bitzero.tasks.lessons import Lesson, tasks_of
 from bitzero.tasks.levels import NUM_LEVELS
 from bitzero.tasks.sequences import training_example
@@ -170,7 +170,7 @@ def _adapted(
     own = [task for lesson in held_back for task in tasks_of(lesson, cfg) if _fits(task, asking.solver)]
     say(f"your functions: {_functions(learned)} to learn from, {_functions(held_back)} held back ({len(own)} tasks)")
     dev = heldout.dev_programs(stream.heldout, cfg, cfg.selfplay.dev_items)
-    general = [kind.task_of_program(program, cfg) for program in dev for kind in TASK_KINDS]
+    general = [kind.task_of_program(program, cfg) for program in dev for kind in asking.solver.kinds]
     in_use = store.load(base)
     say(f"asking the model as it is: {len(general)} held-out questions and your {len(own)}")
     before = asking.answered_right(base, general)
@@ -213,7 +213,7 @@ def _check_enough(learned: Sequence[Lesson], held_back: Sequence[Lesson]) -> Non
 
 
 def _fits(task: Task, solver: Solver) -> bool:
-    return len(TASK_KINDS[task.kind].solver_prompt(task, solver.trace)) <= solver.cfg.tasks.prompt
+    return len(solver.kinds[task.kind].solver_prompt(task, solver.trace)) <= solver.cfg.tasks.prompt
 
 
 def compared(before: Bool[np.ndarray, " n"], after: Bool[np.ndarray, " n"]) -> dict[str, Any]:
@@ -288,7 +288,10 @@ def learn(
     lr: Array,
     cfg: Config,
 ) -> tuple[Delta, Any, Array]:
-    """The delta and the optimiser's moments after one step on a batch, and its loss; the base is data."""
+    """The delta and the optimiser's moments after one step on a batch, and its loss; the base is data.
+
+    Seven arguments: what is learned, what it stands on, and a batch.
+    """
     loss, grads = jax.value_and_grad(_loss)(delta, base, ids, mask, cfg)
     updates, moments = OPTIMISER.update(grads, moments)
     return {path: leaf + lr * updates[path] for path, leaf in delta.items()}, moments, loss

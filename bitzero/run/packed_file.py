@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from bitzero import config as configuration
-from bitzero.config import NUM_LEVELS, Config
+from bitzero.config import NUM_LEVELS, Config, Operand
 from bitzero.evaluation.questions import Solver
 from bitzero.model import packing
 from bitzero.run import device, workdir
@@ -27,12 +27,13 @@ _HEADER = "header"
 
 
 def save(
-    path: pathlib.Path, tree: dict[str, Any], cfg: Config, *, step: int, operand: str, trace: bool,
+    path: pathlib.Path, tree: dict[str, Any], cfg: Config, *, step: int, operand: Operand, trace: bool,
     open_levels: int | None = None,
 ) -> None:  # fmt: skip
     """Writes a packed tree (``packing.pack``) whole or not at all; raises ``RunError`` when the disk refuses.
 
-    ``open_levels`` were trained on; None: those that were open from the start.
+    ``open_levels`` were trained on; None: those that were open from the start. Seven arguments: the tree,
+    and what the header says of it.
     """
     arrays, shapes = packing.flatten(tree)
     header = {

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from bitzero.sandbox import verdicts
 from bitzero.sandbox.jobs import LITERAL_CODE, Job, Limits, Outcome, Parsed, SandboxUnavailable
 from bitzero.sandbox.pools import Dispatch, Pools, Request
-from bitzero.sandbox.process import Order, order_bytes
+from bitzero.sandbox.process import Mode, Order, order_bytes
 from bitzero.sandbox.verdicts import RunVerdict
 
 EXTRA_SEEDS = (3, 4, 5, 6, 7, 8)  # joined where an order may matter: verdicts.needs_more_runs
@@ -30,7 +30,7 @@ class JobRun(NamedTuple):
     """One run of a job under one seed."""
 
     job: Job
-    mode: str
+    mode: Mode
     seed: int
 
 
@@ -216,7 +216,7 @@ class Sandbox:
         self.counts["cpu_timeouts"] += sum(o.kind == "timeout" and o.detail != "fuel" for o in outcomes)
 
 
-def _mode(job: Job) -> str:
+def _mode(job: Job) -> Mode:
     return "literal" if job.code == LITERAL_CODE else "run"
 
 

@@ -7,8 +7,10 @@
 """
 
 import dataclasses
+from typing import Literal, get_args
 
-KINDS = ("ok", "exception", "timeout", "memory", "forbidden", "nondeterministic", "oversize", "infra")
+OutcomeKind = Literal["ok", "exception", "timeout", "memory", "forbidden", "nondeterministic", "oversize", "infra"]
+KINDS: tuple[OutcomeKind, ...] = get_args(OutcomeKind)
 MIN_MEMORY_MB = 64
 LITERAL_CODE = "def f(x): return x  # exactly one literal"  # a job of this code holds value texts, no program runs
 
@@ -52,7 +54,7 @@ class Job:
 class Outcome:
     """What became of one input."""
 
-    kind: str  # one of KINDS
+    kind: OutcomeKind
     value: str | None = None  # canonical text, for ok only
     exc: str | None = None  # for exception: a built-in exception's name, UserException or Crash
     detail: str = ""  # a word of the sandbox's own, never the program's message

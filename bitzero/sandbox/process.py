@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from bitzero.sandbox import pages, wire
 from bitzero.sandbox.jobs import Limits, SandboxUnavailable
@@ -26,13 +26,14 @@ _BOOT = (
 )
 
 
+Mode = Literal["run", "literal", "parse"]
 _TAGS = {"literal": b"l", "parse": b"p"}
 
 
 class Order(NamedTuple):
     """One request: a program with its inputs, or a group of texts to parse."""
 
-    mode: str  # "run" | "literal" | "parse"
+    mode: Mode
     code: str
     inputs: tuple[str, ...]
     joined: bool = False  # of the same owner as the order before it

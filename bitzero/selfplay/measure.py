@@ -30,7 +30,7 @@ def step_metrics(
     credit: Credit,
     kinds: Kinds,
 ) -> dict[str, Float[Array, ""]]:
-    """All metrics of the step but those of the update, from the results of its stages."""
+    """All metrics of the step but those of the update, from the results of its stages, which are its arguments."""
     return {
         **_task_metrics(slots, judged, credit, kinds),
         **_length_metrics(proposals.rollout, answers, judged),

@@ -253,7 +253,8 @@ def role_loss(
     """What a role adds to the loss, and its figures: over roles those of one name are summed, maxima maximised.
 
     Proposer and solver: policy loss, entropy, if asked for KL and the solver's own answers; generator:
-    cross-entropy. ``counts`` are the tokens that the means divide by (``token_counts``).
+    cross-entropy. ``counts`` are the tokens that the means divide by (``token_counts``). Seven arguments: what is
+    differentiated, what is cut into parts, and what is bound once an update.
     """
     sp = cfg.selfplay
     if isinstance(rows, Supervised):
@@ -281,24 +282,21 @@ def _policy_terms(
     counts: dict[str, Float[Array, ""]],
     cfg: Config,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
-    """Policy loss of one role, and its other terms.
-
-    The policy is the distribution that was sampled, that of the role's temperature.
-    """
+    """Loss of one role's policy, which is at the temperature it was sampled at, and other terms; see ``role_loss``."""
     prompt, rows = played.prompt, played.rollout
     temperature = cfg.selfplay.answer_temperature if role == "solve" else cfg.selfplay.temperature
-    tokens = jnp.concatenate([prompt, rows.tokens], axis=1)
-    segments = jnp.int32(tokens != PAD)
-    window = lambda a: a[:, prompt.shape[1] - 1 : -1]  # of the positions that drew the completion
-    answers = jnp.pad(rows.mask, ((0, 0), (prompt.shape[1] - 1, 1)))
-    given = (state.precision, tokens, segments, cfg.model)
+    tokens, drew = jnp.concatenate([prompt, rows.tokens], axis=1), prompt.shape[1] - 1
+    window = lambda a: a[:, drew:-1]  # of the positions that drew the completion
+    answers = jnp.pad(rows.mask, ((0, 0), (drew, 1)))
+    policy = lambda logits: jax.nn.log_softmax(without_pad(window(logits)) / temperature)
+    given = (state.precision, tokens, jnp.int32(tokens != PAD), cfg.model)
     watched: dict[str, Any] = {"taps": taps, "answers": answers, "sources": sources_of(tokens, answers)}
     if cfg.model.native and cfg.selfplay.kl == 0:
         head = Head(temperature=temperature, without=PAD, entropy=True)
         nll, _, spread = transformer.answer_losses(params, *given, **watched, head=head)
         logp, entropy = -window(nll), window(spread)
     else:
-        logits = jax.nn.log_softmax(without_pad(window(transformer.apply(params, *given, **watched))) / temperature)
+        logits = policy(transformer.apply(params, *given, **watched))
         logp = jnp.take_along_axis(logits, rows.tokens[..., None], axis=-1)[..., 0]
         entropy = -jnp.sum(jnp.exp(logits) * logits, axis=-1)
     loss, weight = policy_loss(logp, rows.logprobs, rows.mask, played.advantage, cfg.selfplay.max_weight)
@@ -309,7 +307,7 @@ def _policy_terms(
     if role == "solve" and cfg.selfplay.own_answers > 0:
         terms["loss/own_answers"] = _masked_mean(-logp, rows.mask & played.target[:, None], counts["own"])
     if cfg.selfplay.kl > 0:
-        frozen = jax.nn.log_softmax(without_pad(window(transformer.apply(state.reference, *given))) / temperature)
+        frozen = policy(transformer.apply(state.reference, *given))
         kl = jnp.sum(jnp.exp(logits) * (logits - frozen), axis=-1)
         terms["loss/kl"] = _masked_mean(kl, rows.mask, counts["played"])
     return loss, terms

@@ -32,7 +32,7 @@ def sample(
 
     ``weights`` come from ``quant.materialise``. The log-probs are those of the distribution drawn from (of greedy
     tokens, at temperature 1). ``parts`` divides the rows; parts are drawn in turn, with the cache of one at a time and
-    the same samples but for rounding.
+    the same samples but for rounding. Eight arguments: the model and its prompts, and how many are drawn, and how.
     """
     rows = prompts.shape[0] * copies
     each = rows // parts
@@ -90,9 +90,8 @@ def decode(
     first: Int[Array, ""] | int = 0,
     rows: int | None = None,
 ) -> Rollout:
-    """What ``sample`` returns, from what ``prefill`` returned; as many new tokens as the cache has room for.
-
-    The arguments of both, so that the two can be compiled apart. The prompts may be those from ``first`` on of so many
+    """What ``sample`` returns, from what ``prefill`` returned; as many new tokens as the cache has room for. It has
+    the arguments of both, so that the two can be compiled apart. The prompts may be those from ``first`` on of so many
     ``rows``: chance is drawn for all of them, so that a row's is the same however they are cut.
     """
     prompts = prompts.astype(jnp.int32)
@@ -101,9 +100,7 @@ def decode(
     max_new = slots - p
     valid, positions = _valid_and_positions(prompts, max_new)
 
-    def more(carry: Any) -> Array:
-        i, *_, done = carry
-        return (i < max_new) & ~jnp.all(done)
+    more = lambda carry: (carry[0] < max_new) & ~jnp.all(carry[-1])
 
     def step(carry: Any) -> Any:
         i, logits, cache, recent, tokens, logprobs, done = carry
@@ -120,8 +117,12 @@ def decode(
     nothing = (jnp.zeros((b, max_new), jnp.int32), jnp.zeros((b, max_new)), jnp.zeros((b,), bool))
     start = (jnp.int32(0), logits, cache, prompts[:, ::-1][:, : model.smear], *nothing)
     _, _, _, _, tokens, logprobs, _ = jax.lax.while_loop(more, step, start)
-    ended = jnp.cumsum(tokens == EOS, axis=1) - (tokens == EOS) > 0
-    return Rollout(tokens=tokens, logprobs=logprobs, mask=(tokens != PAD) & ~ended)
+    return Rollout(tokens=tokens, logprobs=logprobs, mask=(tokens != PAD) & ~_after_end(tokens))
+
+
+def _after_end(tokens: Int[Array, "B C"]) -> Bool[Array, "B C"]:
+    """Which tokens come after their row's EOS."""
+    return jnp.cumsum(tokens == EOS, axis=1) - (tokens == EOS) > 0
 
 
 def _drawn(
