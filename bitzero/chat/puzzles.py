@@ -1,4 +1,4 @@
-"""Puzzles: the model proposes a task that passes the gates of self-play, the person answers, the executor judges."""
+"""Puzzles: the model proposes a task that passes the gates of self-play, the person answers, the sandbox judges."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

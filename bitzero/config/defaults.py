@@ -106,7 +106,7 @@ class Optimiser(_Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Warmup(_Settings):
-    """Supervised phase on executor-labelled programs of the generator."""
+    """Supervised phase on programs of the generator, labelled by running them."""
 
     steps: int = 3_000
     batch_size: int = 32  # sequences a step

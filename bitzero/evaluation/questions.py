@@ -1,4 +1,4 @@
-"""Putting held-out questions to a model: free-running decode in batches, answers judged by the executor."""
+"""Putting held-out questions to a model: free-running decode in batches, answers judged by the sandbox."""
 
 import dataclasses
 import functools
@@ -137,7 +137,7 @@ decode = jax.jit(rollout.decode, static_argnames=("model", "rows"))
 def correct_answers(
     sandbox: Sandbox, tasks: Sequence[Task], answers: Sequence[Sequence[str | None]], kinds: Kinds = TASK_KINDS
 ) -> Bool[np.ndarray, "n s"]:
-    """Which answers the executor finds right; every task must have the same number of answers."""
+    """Which answers the sandbox finds right; every task must have the same number of answers."""
     verdicts = judge.judge(sandbox, tasks, [[answer or None for answer in row] for row in answers], kinds)
     return np.array([[verdict.correct for verdict in row] for row in verdicts], dtype=bool).reshape(len(tasks), -1)
 

@@ -1,6 +1,6 @@
 """The held-out table: a row for each level and kind, with what needs no learning beside it.
 
-Every figure is an answer decoded freely and judged by the executor. Beside it stand the best trivial rule, the shuffled
+Every figure is an answer decoded freely and judged by the sandbox. Beside it stand the best trivial rule, the shuffled
 control (the model sees another task's program), pass@k, and the same items before self-play.
 """
 

@@ -1,4 +1,4 @@
-"""One process's turn at a run: the services it uses, the meters it keeps, and the executor it needs."""
+"""One process's turn at a run: the services it uses, the meters it keeps, and the sandbox it needs."""
 
 import contextlib
 import dataclasses
@@ -90,7 +90,7 @@ def sandbox_workers(cfg: Config) -> int:
 
 
 def open_sandbox(cfg: Config) -> Sandbox:
-    """The executor with the limits of ``cfg``; raises ``RunError`` where they or this machine cannot do."""
+    """The sandbox with the limits of ``cfg``; raises ``RunError`` where they or this machine cannot do."""
     wanted = cfg.sandbox
     try:
         limits = Limits(

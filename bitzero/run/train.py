@@ -245,7 +245,7 @@ def settle_answer_mode(sitting: Sitting, state: TrainState) -> TrainState:
 def train_chunk(sitting: Sitting, state: TrainState, batch: Supervised) -> TrainState:
     """Runs the steps to the next multiple of ``run.chunk``, records them, and saves where a save is due.
 
-    Where the executor's door failed, the state is saved (what the door could not judge is masked out of it, and the
+    Where the sandbox's door failed, the state is saved (what the door could not judge is masked out of it, and the
     chunk ended with that step) before ``RuntimeError`` is raised.
     """
     cfg, bad_before = sitting.cfg, int(state.bad_steps)
@@ -253,7 +253,7 @@ def train_chunk(sitting: Sitting, state: TrainState, batch: Supervised) -> Train
     step = chunk.step
     if sitting.door.error:
         save_checkpoint(sitting, state)
-        raise RuntimeError(f"the executor's door failed; step {step} is saved:\n{sitting.door.error}")
+        raise RuntimeError(f"the sandbox's door failed; step {step} is saved:\n{sitting.door.error}")
     report_chunk(sitting, chunk)
     report_weights(sitting, state)
     if longest_bad_run(bad_before, chunk.values["loss/nonfinite"]) >= MAX_BAD:

@@ -1,4 +1,4 @@
-"""An executor for untrusted Python functions: typed outcomes, canonical values, standard library only.
+"""A sandbox for untrusted Python functions: typed outcomes, canonical values, standard library only.
 
 >>> from bitzero.sandbox import Job, Sandbox
 >>> with Sandbox() as box:

@@ -91,7 +91,7 @@ class Process:
                     self.layers = said
                     return
         self.kill()
-        raise SandboxUnavailable("sandbox: the executor process did not start; is this Python installation complete?")
+        raise SandboxUnavailable("sandbox: its process did not start; is this Python installation complete?")
 
     def fileno(self) -> int:
         """Descriptor that becomes readable when the zygote says something or ends."""

@@ -1,4 +1,4 @@
-"""Warm-up: supervised steps on executor-labelled programs of the random grammar, in one loop."""
+"""Warm-up: supervised steps on programs of the random grammar, labelled by running them, in one loop."""
 
 import dataclasses
 import functools

@@ -24,7 +24,7 @@ class BadRecord(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One question with its gold. Texts are canonical; outputs come from the executor alone."""
+    """One question with its gold. Texts are canonical; outputs come from running the code alone."""
 
     kind: int  # number of its kind
     level: int  # 0 … 5, measured
