@@ -45,7 +45,9 @@ def environment(stage: str) -> dict[str, str]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 2
     fixed = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "PYTHONHASHSEED": "0", "PYTHONUNBUFFERED": "1"}
     usual = {"CUDA_VISIBLE_DEVICES": "0"}  # other cards are left alone
-    usual |= {"PJRT_NPROC": str(min(max(cores, 2), 8)), "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.85"}
+    usual |= {"PJRT_NPROC": str(min(max(cores, 2), 8))}
+    if not os.environ.get("XLA_CLIENT_MEM_FRACTION"):  # its new name; JAX refuses both at once
+        usual["XLA_PYTHON_CLIENT_MEM_FRACTION"] = "0.85"
     if stage == "exactness":  # its parts share the card
         usual["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -10,7 +10,7 @@ import dataclasses
 import importlib.metadata
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bitzero.config import ConfigError
@@ -21,6 +21,7 @@ _TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})  # as JAX reads its own 
 # Share of the card's memory that JAX takes at the start. Its own default, set on purpose: a card that also draws the
 # desktop needs the rest, and the memory that a run is fitted to must not change with JAX's mind.
 MEMORY_FRACTION = "0.75"
+_FRACTIONS = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")  # its name in JAX, and its name of before
 
 
 class Card(NamedTuple):
@@ -92,26 +93,57 @@ def ask_driver(library: str = "libcuda.so.1") -> Driver:
 def choose(environment: Mapping[str, str], driver: Driver, plugin: int) -> Choice:
     """The settings that make JAX use the first card that will do, or the CPU; ``plugin`` is ``cuda_plugin()``.
 
-    What the user has set stays. A list that names CUDA where it cannot start is refused if nothing else is named.
+    What the user has set stays. What cannot be had is refused if nothing else is named: CUDA where it cannot start, a
+    card that is not there.
     """
     asked = [name.strip().lower() for name in environment.get("JAX_PLATFORMS", "").split(",") if name.strip()]
-    at, why = usable_card(driver, plugin)
-    settings = {"JAX_CUDA_VISIBLE_DEVICES": str(at), "XLA_PYTHON_CLIENT_MEM_FRACTION": MEMORY_FRACTION}
-    settings = {name: value for name, value in settings.items() if name not in environment}
-    if asked:
-        without = [name for name in asked if name not in ("cuda", "gpu")]
-        said = f"JAX_PLATFORMS={environment['JAX_PLATFORMS']}"
-        if why and without != asked:
-            if not without:
-                return Choice(refusal=f"{said} cannot be had: {why}; unset it, or set JAX_PLATFORMS=cpu")
-            return Choice(settings={"JAX_PLATFORMS": ",".join(without)}, line=f"device: {without[0]} ({said}: {why})")
-        return Choice(settings=settings if without != asked else {}, line=f"device: as {said} says")
+    without = [name for name in asked if name not in ("cuda", "gpu")]
+    said = f"JAX_PLATFORMS={environment.get('JAX_PLATFORMS', '')}"
+    if asked and without == asked:
+        return Choice(line=f"device: as {said} says")
+    named, mistake = named_cards(environment, driver)
+    at, why = usable_card(driver, plugin, named)
+    mistake = "" if why else mistake or both_fractions(environment)
+    if mistake and not without:
+        return Choice(refusal=f"{mistake}, or set JAX_PLATFORMS=cpu")
+    why = why or mistake
+    if asked and why:
+        if not without:
+            return Choice(refusal=f"{said} cannot be had: {why}; unset it, or set JAX_PLATFORMS=cpu")
+        return Choice(settings={"JAX_PLATFORMS": ",".join(without)}, line=f"device: {without[0]} ({said}: {why})")
     if why:
         return Choice(settings={"JAX_PLATFORMS": "cpu"}, line=f"device: CPU; no GPU: {why}")
-    card, others = driver.cards[at], len(driver.cards) - 1
+    settings = {"JAX_CUDA_VISIBLE_DEVICES": str(at), memory_variable(environment): MEMORY_FRACTION}
+    settings = {name: value for name, value in settings.items() if not environment.get(name)}
+    if asked and asked[0] in without:
+        return Choice(settings=settings, line=f"device: as {said} says")
+    reason = f"as {said} says" if asked else "the CPU: with JAX_PLATFORMS=cpu"
+    line = card_line(driver, at, len(named) or 1, plugin, reason)
+    return Choice(settings=({} if asked else {"JAX_PLATFORMS": "cuda,cpu"}) | settings, line=line)
+
+
+def card_line(driver: Driver, at: int, taken: int, plugin: int, reason: str) -> str:
+    """The line that names a card, ``taken`` of the driver's being used, and the reason."""
+    card, others = driver.cards[at], len(driver.cards) - taken
     left = f"; {others} other {'cards are' if others > 1 else 'card is'} left alone" if others else ""
-    line = f"device: {card.name}, {card.memory / 1e9:.1f} GB, CUDA {plugin}; the CPU: with JAX_PLATFORMS=cpu{left}"
-    return Choice(settings={"JAX_PLATFORMS": "cuda,cpu", **settings}, line=line)
+    return f"device: {card.name}, {card.memory / 1e9:.1f} GB, CUDA {plugin}; {reason}{left}"
+
+
+def named_cards(environment: Mapping[str, str], driver: Driver) -> tuple[tuple[int, ...], str]:
+    """The driver's numbers of the cards that the user named to JAX, in rising order; and why they cannot be had, or ''.
+
+    Empty where none was named, or the driver has none. A run uses the first, as JAX does.
+    """
+    text = environment.get("JAX_CUDA_VISIBLE_DEVICES", "")
+    if not text or not driver.cards:
+        return (), ""
+    if text == "all":
+        return tuple(range(len(driver.cards))), ""
+    words, last = [word.strip() for word in text.split(",")], len(driver.cards) - 1
+    if not all(word.isdecimal() and int(word) <= last for word in words):
+        there = f"the cards 0 to {last}" if last else "one card, 0"
+        return (), f"JAX_CUDA_VISIBLE_DEVICES={text} names no card, the driver shows {there}: unset it"
+    return tuple(sorted({int(word) for word in words})), ""
 
 
 def leave_cuda_out() -> None:
@@ -122,8 +154,11 @@ def leave_cuda_out() -> None:
         sys.modules.setdefault(empty.__name__, empty)
 
 
-def usable_card(driver: Driver, plugin: int) -> tuple[int, str]:
-    """Ordinal of the first card that this JAX can use (CUDA lists the fastest first), or 0 and why there is none."""
+def usable_card(driver: Driver, plugin: int, named: Sequence[int] = ()) -> tuple[int, str]:
+    """Ordinal of the first card that this JAX can use (CUDA lists the fastest first), or 0 and why there is none.
+
+    Of cards that are ``named`` JAX takes the first, so that none but this one is judged.
+    """
     if driver.trouble:
         return 0, driver.trouble
     if not plugin:
@@ -131,23 +166,38 @@ def usable_card(driver: Driver, plugin: int) -> tuple[int, str]:
     if driver.version // 1000 < plugin:
         have = f"{driver.version // 1000}.{driver.version % 1000 // 10}"
         return 0, f"the NVIDIA driver serves CUDA {have}, the installed JAX needs {plugin}: install a newer driver"
-    for at, card in enumerate(driver.cards):
-        if card.capability >= _OLDEST[plugin]:
+    looked_at = named[:1] or range(len(driver.cards))
+    for at in looked_at:
+        if driver.cards[at].capability >= _OLDEST[plugin]:
             return at, ""
-    card, least = driver.cards[0], ".".join(map(str, _OLDEST[plugin]))
+    card, least = driver.cards[looked_at[0]], ".".join(map(str, _OLDEST[plugin]))
     return (
         0,
         f"{card.name} has compute capability {card.capability[0]}.{card.capability[1]}, CUDA {plugin} needs {least}",
     )
 
 
+def memory_variable(environment: Mapping[str, str]) -> str:
+    """The name that JAX is told the fraction by: its new one where the user has set that, as it refuses both."""
+    new, old = _FRACTIONS
+    return new if environment.get(new) else old
+
+
+def both_fractions(environment: Mapping[str, str]) -> str:
+    """Why JAX would start no GPU: the fraction is set by both its names; '' where it is not."""
+    new, old = _FRACTIONS
+    both = environment.get(new) and environment.get(old)
+    return f"{new} and {old} are both set, and JAX takes one of them: unset the second" if both else ""
+
+
 def memory_share(environment: Mapping[str, str], runs: int) -> str:
     """The fraction of the card's memory for each of several ``runs`` at once, rounded down; raises ``ConfigError``."""
-    text = environment.get("XLA_PYTHON_CLIENT_MEM_FRACTION", MEMORY_FRACTION)
+    name = memory_variable(environment)
+    text = environment.get(name) or MEMORY_FRACTION
     try:
         return f"{int(1000 * float(text) / runs) / 1000:g}"
     except ValueError:
-        raise ConfigError(f"XLA_PYTHON_CLIENT_MEM_FRACTION={text} must be a number, such as 0.75") from None
+        raise ConfigError(f"{name}={text} must be a number, such as 0.75") from None
 
 
 def is_slow_at_16_bits(name: str) -> bool:

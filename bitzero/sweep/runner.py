@@ -196,7 +196,7 @@ class Sweep:
         with open(job.home / "log.txt", "ab") as log:
             process = subprocess.Popen(
                 words, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                env=os.environ | {"PJRT_NPROC": _THREADS, "XLA_PYTHON_CLIENT_MEM_FRACTION": self.memory},
+                env=os.environ | {"PJRT_NPROC": _THREADS, accelerator.memory_variable(os.environ): self.memory},
             )  # fmt: skip
         self.running[job.title] = RunningJob(job=job, process=process, began=time.monotonic(), share=share)
         if self.stop.asked:  # while it was being started

@@ -100,6 +100,16 @@ def test_a_hang_is_ended_after_its_box(tmp_path, monkeypatch, rows):
     assert not running(child)
 
 
+def test_a_part_gets_the_memory_by_one_name_alone(monkeypatch):
+    """JAX refuses both."""
+    for name in ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"):
+        monkeypatch.delenv(name, raising=False)
+    memory = lambda: {k: v for k, v in processes.environment("products").items() if k.endswith("MEM_FRACTION")}
+    assert memory() == {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.85"}
+    monkeypatch.setenv("XLA_CLIENT_MEM_FRACTION", "0.5")
+    assert memory() == {"XLA_CLIENT_MEM_FRACTION": "0.5"}
+
+
 def test_a_part_that_measured_nothing_has_failed(tmp_path):
     part = started(tmp_path, "")
     (tmp_path / "rows.json").write_text(json.dumps(processes.NOTHING | {"cut": ["azr_100m needs 9.0 GB"]}))

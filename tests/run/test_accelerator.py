@@ -15,6 +15,7 @@ from bitzero.run.accelerator import Card, Driver
 
 ROOT = pathlib.Path(__file__).parents[2]
 GTX = Card("NVIDIA GeForce GTX 1660 SUPER", (7, 5), 6_000_000_000)
+RTX = Card("NVIDIA GeForce RTX 2070", (7, 5), 8_000_000_000)
 OLD = Card("NVIDIA GeForce GT 710", (3, 5), 2_000_000_000)
 READY = Driver(cards=(GTX,), version=12_080)
 FAKE = """
@@ -100,19 +101,58 @@ def test_the_first_card_that_will_do_is_used_and_the_others_are_left_alone():
     assert choice.line.startswith(f"device: {GTX.name}, 6.0 GB, CUDA 12") and "2 other cards" in choice.line
 
 
-def test_what_the_user_set_stays():
-    own = {"JAX_CUDA_VISIBLE_DEVICES": "1", "XLA_PYTHON_CLIENT_MEM_FRACTION": "0.5"}
+@pytest.mark.parametrize("fraction", ["XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_CLIENT_MEM_FRACTION"])
+def test_what_the_user_set_stays(fraction):
+    """Ours beside JAX's new name of the fraction would cost the run its GPU: JAX raises where it finds both."""
+    own = {"JAX_CUDA_VISIBLE_DEVICES": "0", fraction: "0.5"}
     assert accelerator.choose(own, READY, 12).settings == {"JAX_PLATFORMS": "cuda,cpu"}
     assert accelerator.choose({"JAX_PLATFORMS": "cpu"}, READY, 12).settings == {}
     assert accelerator.choose({"JAX_PLATFORMS": "cuda"} | own, READY, 12).settings == {}
     assert accelerator.choose({"JAX_PLATFORMS": "cuda"}, READY, 12).settings["JAX_CUDA_VISIBLE_DEVICES"] == "0"
 
 
+def test_both_names_of_the_fraction_are_a_sentence():
+    both = {"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.5", "XLA_CLIENT_MEM_FRACTION": "0.5"}
+    found = [accelerator.choose(both | more, READY, 12) for more in ({}, {"JAX_PLATFORMS": "cuda"})]
+    assert {choice.refusal for choice in found} == {
+        "XLA_CLIENT_MEM_FRACTION and XLA_PYTHON_CLIENT_MEM_FRACTION are both set, and JAX takes one of them: "
+        "unset the second, or set JAX_PLATFORMS=cpu"
+    }
+    assert not accelerator.choose(both | {"JAX_PLATFORMS": "cpu"}, READY, 12).refusal
+
+
+def test_the_card_that_the_user_named_is_the_one_that_is_judged_and_said():
+    driver = Driver(cards=(GTX, OLD, RTX), version=12_080)
+    line = lambda text, **more: accelerator.choose({"JAX_CUDA_VISIBLE_DEVICES": text} | more, driver, 12).line
+    assert line("2").startswith(f"device: {RTX.name}, 8.0 GB, CUDA 12; ") and "2 other cards" in line("2")
+    assert line("2,0").startswith(f"device: {GTX.name}, ") and "1 other card is" in line("2,0")  # JAX's first
+    assert "left alone" not in line("all")
+    assert line("1") == f"device: CPU; no GPU: {OLD.name} has compute capability 3.5, CUDA 12 needs 5.2"
+    obeyed = f"device: {RTX.name}, 8.0 GB, CUDA 12; as JAX_PLATFORMS=cuda says; 2 other cards are left alone"
+    assert line("2", JAX_PLATFORMS="cuda") == obeyed
+    assert line("2", JAX_PLATFORMS="cpu,cuda") == "device: as JAX_PLATFORMS=cpu,cuda says"
+
+
+@pytest.mark.parametrize("text", ["3", "0,3", "-1", "first", ","])
+def test_a_card_that_is_not_there_is_a_sentence(text):
+    driver, own = Driver(cards=(GTX, GTX, RTX), version=12_080), {"JAX_CUDA_VISIBLE_DEVICES": text}
+    why = f"JAX_CUDA_VISIBLE_DEVICES={text} names no card, the driver shows the cards 0 to 2: unset it"
+    for more in ({}, {"JAX_PLATFORMS": "cuda"}):
+        assert accelerator.choose(own | more, driver, 12).refusal == f"{why}, or set JAX_PLATFORMS=cpu"
+    either = accelerator.choose(own | {"JAX_PLATFORMS": "cuda,cpu"}, driver, 12)
+    assert either == accelerator.Choice(
+        settings={"JAX_PLATFORMS": "cpu"}, line=f"device: cpu (JAX_PLATFORMS=cuda,cpu: {why})"
+    )
+    without_cuda = accelerator.choose(own, driver, 0)  # where JAX has no CUDA nothing reads it
+    assert without_cuda.settings == {"JAX_PLATFORMS": "cpu"} and "has no CUDA" in without_cuda.line
+
+
 def test_runs_at_once_share_the_memory():
     assert [accelerator.memory_share({}, runs) for runs in (1, 2, 4)] == ["0.75", "0.375", "0.187"]
-    assert accelerator.memory_share({"XLA_PYTHON_CLIENT_MEM_FRACTION": ".9"}, 3) == "0.3"
-    with pytest.raises(ConfigError, match="must be a number"):
-        accelerator.memory_share({"XLA_PYTHON_CLIENT_MEM_FRACTION": "half"}, 2)
+    for name in ("XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_CLIENT_MEM_FRACTION"):
+        assert accelerator.memory_share({name: ".9"}, 3) == "0.3" and accelerator.memory_variable({name: ".9"}) == name
+        with pytest.raises(ConfigError, match=f"{name}=half must be a number"):
+            accelerator.memory_share({name: "half"}, 2)
 
 
 def test_other_systems_and_wide_types_are_a_sentence():
