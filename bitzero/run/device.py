@@ -1,13 +1,15 @@
 """The machine under a run: how JAX is set up on it, and its description for ``run.json``."""
 
+import contextlib
 import hashlib
 import importlib.metadata
+import logging
 import os
 import pathlib
 import platform
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import jax
@@ -40,15 +42,45 @@ def configure_jax(say: Callable[[str], None] = print) -> None:
 
 def _start_platform(say: Callable[[str], None]) -> None:
     """Starts the platforms that JAX was told to use, or the CPU where that is one of them; see ``configure_jax``."""
-    named = os.environ.get("JAX_PLATFORMS", "")
+    named = os.environ.get("JAX_PLATFORMS", "").split(",")
+    with _troubles_at_start() as troubles:
+        try:
+            jax.devices()
+        except (RuntimeError, AssertionError) as error:  # the second, and empty, where no platform is left to try
+            why = _why_not(str(error), troubles)
+            if "cpu" not in named:
+                said = f"JAX_PLATFORMS={','.join(named)}"
+                raise ConfigError(f"{said} cannot be had: {why}; unset it, or set it to cpu") from None
+            jax.config.update("jax_platforms", "cpu")
+            say(f"device: CPU; {why}")
+            return
+    if named[0] in ("cuda", "gpu") and jax.default_backend() == "cpu":  # JAX passes over CUDA without a device node
+        say(f"device: CPU; {_why_not('', troubles)}")
+
+
+@contextlib.contextmanager
+def _troubles_at_start() -> Iterator[list[str]]:
+    """Keeps the tracebacks that JAX logs of plugins off the screen; gives the first line of each of their errors."""
+    troubles: list[str] = []
+
+    def hold(record: logging.LogRecord) -> bool:
+        if record.exc_info and record.exc_info[1]:
+            troubles.append(str(record.exc_info[1]).partition("\n")[0])
+        return not record.exc_info
+
+    logger = logging.getLogger("jax._src.xla_bridge")
+    logger.addFilter(hold)
     try:
-        jax.devices()
-    except RuntimeError as error:
-        why = str(error).partition(" (set JAX_PLATFORMS")[0].partition("\n")[0].rstrip(".")
-        if "cpu" not in named.split(","):
-            raise ConfigError(f"JAX_PLATFORMS={named} cannot be had: {why}; unset it, or set it to cpu") from None
-        jax.config.update("jax_platforms", "cpu")
-        say(f"device: CPU; {why}")
+        yield troubles
+    finally:
+        logger.removeFilter(hold)
+
+
+def _why_not(error: str, troubles: list[str]) -> str:
+    """Why a platform did not start: JAX's own words, or what its CUDA plugin met where the words are but of that."""
+    if not error or "'cuda'" in error:
+        error = troubles[-1] if troubles else error or "no device of the NVIDIA driver is in /dev"
+    return error.partition(" (set JAX_PLATFORMS")[0].partition("\n")[0].rstrip(".")
 
 
 def on_first_device(tree: Any) -> Any:

@@ -1,13 +1,18 @@
 """The machine under a run: described for ``run.json``, measured once."""
 
 import dataclasses
+import logging
 import os
+import pathlib
+import subprocess
+import sys
+import types
 
 import jax
 import pytest
 
-from bitzero.config import OPERANDS, Model
-from bitzero.run import device
+from bitzero.config import OPERANDS, ConfigError, Model
+from bitzero.run import accelerator, device
 
 MODEL = Model(num_layers=1, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32)
 
@@ -16,6 +21,85 @@ MODEL = Model(num_layers=1, width=32, num_heads=2, num_kv_heads=1, head_dim=16, 
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def start(monkeypatch, caplog):
+    """Starts the platforms ``named``; what JAX logs and raises meanwhile is given. The value is what was said."""
+
+    def start(named, *, logged="", raised=None):
+        def devices():
+            try:
+                if logged:
+                    raise RuntimeError(logged)
+            except RuntimeError:
+                logging.getLogger("jax._src.xla_bridge").exception("plugin")
+            if raised:
+                raise raised
+
+        monkeypatch.setenv("JAX_PLATFORMS", named)
+        monkeypatch.setattr(device.jax, "devices", devices)
+        said = []
+        device._start_platform(said.append)
+        assert not caplog.records  # no traceback on the screen
+        return said
+
+    return start
+
+
+UNKNOWN = RuntimeError("Unable to initialize backend 'cuda': Backend 'cuda' is not known (set JAX_PLATFORMS='' to …)")
+
+
+@pytest.mark.parametrize(
+    ("logged", "raised", "why"),
+    [
+        ("", AssertionError(), "no device of the NVIDIA driver is in /dev"),
+        ("cuInit(0) failed.\nmore", AssertionError(), "cuInit(0) failed"),
+        ("cuInit(0) failed", UNKNOWN, "cuInit(0) failed"),
+        ("", UNKNOWN, "Unable to initialize backend 'cuda': Backend 'cuda' is not known"),
+        ("cuInit(0) failed", RuntimeError("Unable to initialize backend 'x'"), "Unable to initialize backend 'x'"),
+    ],
+)
+def test_a_platform_that_does_not_start_is_a_sentence_or_the_cpu_and_a_line(start, logged, raised, why):
+    with pytest.raises(ConfigError) as refused:
+        start("cuda", logged=logged, raised=raised)
+    assert str(refused.value) == f"JAX_PLATFORMS=cuda cannot be had: {why}; unset it, or set it to cpu"
+    assert start("cuda,cpu", logged=logged, raised=raised) == [f"device: CPU; {why}"]
+
+
+def test_a_gpu_that_jax_passes_over_is_said(start):
+    assert start("cuda,cpu") == ["device: CPU; no device of the NVIDIA driver is in /dev"]
+    assert start("gpu,cpu", logged="cuInit(0) failed") == ["device: CPU; cuInit(0) failed"]
+    assert start("cpu,cuda", logged="cuInit(0) failed") == start("cpu") == start("") == []
+
+
+@pytest.mark.parametrize("named", ["cuda", "cuda,cpu"])
+def test_jax_itself_without_a_gpu_ends_in_one_line(named):
+    if not accelerator.ask_driver().trouble:
+        pytest.skip("there is a GPU")
+    code = "from bitzero.run import device; device.configure_jax()"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=pathlib.Path(__file__).parents[2], capture_output=True, text=True,
+        timeout=120, env=os.environ | {"JAX_PLATFORMS": named},
+    )  # fmt: skip
+    if named == "cuda":
+        assert ran.stderr.splitlines()[-1].startswith("bitzero.config.defaults.ConfigError: JAX_PLATFORMS=cuda cannot ")
+        assert ran.stderr.count("Traceback") == 1  # this program's own
+    else:
+        assert ran.stdout.startswith("device: CPU; ") and ran.stdout.count("\n") == 1 and not ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("compute", "kind", "reason"),
+    [
+        ("auto", "NVIDIA GeForce GTX 1660 SUPER", "NVIDIA GeForce GTX 1660 SUPER is slower at 16 bits"),
+        ("auto", "NVIDIA H100 80GB HBM3", "the fastest measured"),
+        ("f32", "NVIDIA GeForce GTX 1660 SUPER", "as configured"),
+    ],
+)
+def test_why_the_operands_are_what_they_are_is_said(monkeypatch, compute, kind, reason):
+    monkeypatch.setattr(device.jax, "devices", lambda: [types.SimpleNamespace(device_kind=kind)])
+    assert device.operand_reason(dataclasses.replace(MODEL, compute=compute)) == reason
 
 
 def test_a_configured_operand_is_not_measured(cache):
