@@ -156,8 +156,7 @@ def _path(flag: str | None) -> pathlib.Path | None:
 def _settle_device(*, quiet: bool = False) -> None:
     """Sets what JAX reads when it is imported, and says which device that will be; raises ``ConfigError``."""
     asked = os.environ.get("JAX_PLATFORMS", "").strip().lower()
-    driver = accelerator.Driver(trouble="not asked") if asked == "cpu" else accelerator.ask_driver()
-    choice = accelerator.choose(os.environ, driver, accelerator.cuda_plugin())
+    choice = accelerator.choice_here(os.environ)
     if choice.refusal:
         raise ConfigError(choice.refusal)
     os.environ.update(choice.settings)

@@ -11,6 +11,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 os.environ.setdefault("PJRT_NPROC", "2")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("PYTHONHASHSEED", "0")
+os.environ.setdefault("CRC32C_SW_MODE", "auto")  # as tensorboardX sets it, in whichever test imports it first
 # For the programs that tests start as well: what one process has compiled no other compiles again, and nothing of it
 # goes into the user's own cache; and most of the time of a toy run is the compiler's.
 CACHE = ROOT / "build" / "test-cache"

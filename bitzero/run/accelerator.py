@@ -48,6 +48,7 @@ class Choice:
     settings: dict[str, str] = dataclasses.field(default_factory=dict)  # environment variables to set
     line: str = ""  # the device, and why not another
     refusal: str = ""  # one sentence; nothing can run as asked
+    card: str = ""  # name of the card that is used; '' is none
 
 
 def system_refusal(system: str, environment: Mapping[str, str]) -> str:
@@ -90,6 +91,13 @@ def ask_driver(library: str = "libcuda.so.1") -> Driver:
     return Driver(cards=cards, version=version.value, trouble="" if cards else "the NVIDIA driver shows no card")
 
 
+def choice_here(environment: Mapping[str, str]) -> Choice:
+    """``choose`` on this machine, whose driver is asked where a GPU may be wanted."""
+    asked = environment.get("JAX_PLATFORMS", "").strip().lower()
+    driver = Driver(trouble="not asked") if asked == "cpu" else ask_driver()
+    return choose(environment, driver, cuda_plugin())
+
+
 def choose(environment: Mapping[str, str], driver: Driver, plugin: int) -> Choice:
     """The settings that make JAX use the first card that will do, or the CPU; ``plugin`` is ``cuda_plugin()``.
 
@@ -119,7 +127,8 @@ def choose(environment: Mapping[str, str], driver: Driver, plugin: int) -> Choic
         return Choice(settings=settings, line=f"device: as {said} says")
     reason = f"as {said} says" if asked else "the CPU: with JAX_PLATFORMS=cpu"
     line = card_line(driver, at, len(named) or 1, plugin, reason)
-    return Choice(settings=({} if asked else {"JAX_PLATFORMS": "cuda,cpu"}) | settings, line=line)
+    platforms = {} if asked else {"JAX_PLATFORMS": "cuda,cpu"}
+    return Choice(settings=platforms | settings, line=line, card=driver.cards[at].name)
 
 
 def card_line(driver: Driver, at: int, taken: int, plugin: int, reason: str) -> str:

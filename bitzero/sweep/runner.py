@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 
+from bitzero.config import ConfigError
 from bitzero.run import accelerator, workdir
 from bitzero.run.progress import clock_text
 from bitzero.run.stop import Stop
@@ -54,8 +55,11 @@ def main(order: SweepOrder, *, dry_run: bool = False) -> int:
             view.say(line)
         if dry_run:
             return 0
+        choice = accelerator.choice_here(os.environ)  # its runs choose for themselves, and alike
+        if choice.refusal:
+            raise ConfigError(choice.refusal)
         with workdir.owned(plan.home), Stop(view.say) as stop:
-            sweep = Sweep(plan, view, stop)
+            sweep = Sweep(plan, view, stop, choice.card)
             try:
                 sweep.run()
             finally:
@@ -81,8 +85,8 @@ class RunningJob:
 class Sweep:
     """The jobs of a plan on their way: waiting, running, finished, failed."""
 
-    def __init__(self, plan: Plan, view: SweepView, stop: Stop) -> None:
-        self.plan, self.view, self.stop = plan, view, stop
+    def __init__(self, plan: Plan, view: SweepView, stop: Stop, card: str = "") -> None:
+        self.plan, self.view, self.stop, self.card = plan, view, stop, card  # '' where no GPU is used
         self.failed: dict[str, str] = {}  # title → why
         self.running: dict[str, RunningJob] = {}  # title → …
         self.waiting: list[SweepJob] = []
@@ -100,6 +104,9 @@ class Sweep:
         self._drop_needless()
         finished = len(self.plan.jobs) - len(self.waiting)
         self.view.say(f"{len(self.plan.jobs)} runs, {finished} finished already" if finished else self._greeting())
+        if self.card and self.plan.order.jobs > 1:
+            share = f"{100 * float(self.memory):.3g} % of its memory"
+            self.view.say(f"{self.plan.order.jobs} runs at once share the {self.card}; each gets {share}")
         while self.running or (self.waiting and not self.stop.asked):
             if not self.stop.asked:
                 self._start_what_can()

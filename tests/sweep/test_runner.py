@@ -16,6 +16,8 @@ import time
 import pytest
 import rich.console
 
+from bitzero.config import ConfigError
+from bitzero.run.accelerator import Choice
 from bitzero.run.workdir import RunError, owned
 from bitzero.sweep import results, runner
 from bitzero.sweep.plan import SweepOrder, read_plan, run_command
@@ -166,9 +168,11 @@ def test_a_broken_sweep_file_is_one_line(tmp_path):
     assert code == 2 and lines[1:] == [f"launch.py: {tmp_path}/bad.py, line 1: invalid syntax"]
 
 
+NAMES = ("XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_CLIENT_MEM_FRACTION")  # of the share of a card's memory
 # Stands for launch.py where only the order of things is asked: leaves what a run leaves, at once.
 FAKE = """
 import json, os, pathlib, sys
+NAMES = ("XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_CLIENT_MEM_FRACTION")
 words = dict(word[2:].split("=", 1) for word in sys.argv[1:])
 home, until = pathlib.Path(words["workdir"]), int(words["config.run.until"])
 print(sorted(os.sched_getaffinity(0)), os.environ["PJRT_NPROC"], words["config.seed"])
@@ -176,6 +180,8 @@ if words.get("config.optimiser.lr") == "0.5":
     sys.exit("launch.py: collapsed")
 step = until or 16
 (home / "checkpoints" / str(step)).mkdir(parents=True)
+memory = {name: value for name, value in os.environ.items() if name in NAMES}
+(home / "memory.json").write_text(json.dumps(memory))
 run = {"step": step, "steps": 16, "tokens": 10, "seconds": {}, "minutes": 0.1, "parameter_hash": "h"}
 (home / "run.json").write_text(json.dumps(run))
 held = {"stored_bits": 2.0, "nats": 1.0, "accuracy": 0.5, "weights": 64}
@@ -198,7 +204,46 @@ def fake(monkeypatch, tmp_path):
     (tmp_path / "many.py").write_text(MANY)
     monkeypatch.setattr(runner, "LAUNCH", tmp_path / "fake.py")
     spec, file, home = str(ROOT / SMOKE), tmp_path / "many.py", tmp_path / "home"
-    return lambda jobs=1, **more: runner.main(SweepOrder(spec=spec, file=file, home=home, seeds=2, jobs=jobs, **more))
+    order = lambda jobs: SweepOrder(spec=spec, file=file, home=home, seeds=2, jobs=jobs)
+    return lambda jobs=1, **more: runner.main(order(jobs), **more)
+
+
+def test_a_sweep_that_can_never_run_is_refused_before_it_starts(fake, tmp_path, monkeypatch, capsys):
+    """It may be looked at all the same, on a machine without the device."""
+    monkeypatch.setattr(runner.accelerator, "choice_here", lambda environment: Choice(refusal="no such device"))
+    with pytest.raises(ConfigError, match="no such device"):
+        fake()
+    assert not (tmp_path / "home").exists()
+    assert fake(dry_run=True) == 0 and "finished already: 0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("own", "name", "share"),
+    [
+        ({}, "XLA_PYTHON_CLIENT_MEM_FRACTION", "0.25"),
+        ({"XLA_PYTHON_CLIENT_MEM_FRACTION": "0.9"}, "XLA_PYTHON_CLIENT_MEM_FRACTION", "0.3"),
+        ({"XLA_CLIENT_MEM_FRACTION": "0.6"}, "XLA_CLIENT_MEM_FRACTION", "0.2"),
+    ],
+)
+def test_runs_at_once_share_a_card_and_it_is_said(fake, tmp_path, monkeypatch, capsys, own, name, share):
+    for variable in NAMES:
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in own.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(runner.accelerator, "choice_here", lambda environment: Choice(card="NVIDIA Abacus"))
+    fake(3)
+    said = f"3 runs at once share the NVIDIA Abacus; each gets {100 * float(share):g} % of its memory"
+    assert said in capsys.readouterr().out.splitlines()
+    (base, *_) = (tmp_path / "home" / "bases").glob("*/memory.json")
+    (point, *_) = (tmp_path / "home" / "points").glob("ternary/seed0/memory.json")
+    assert json.loads(base.read_text()) == json.loads(point.read_text()) == {name: share}
+
+
+@pytest.mark.parametrize(("jobs", "card"), [(1, "NVIDIA Abacus"), (2, "")])
+def test_nothing_is_said_of_a_card_that_is_not_shared(fake, monkeypatch, capsys, jobs, card):
+    monkeypatch.setattr(runner.accelerator, "choice_here", lambda environment: Choice(card=card))
+    fake(jobs)
+    assert "share the" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
