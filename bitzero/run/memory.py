@@ -39,16 +39,16 @@ class Program:
 
 def step_programs(cfg: Config, cuts: Container[Cut] = get_args(Cut)) -> Iterator[Program]:
     """The programs of a run of ``cfg``, whose operand type is settled, in the order in which it comes to them."""
-    state = state_of(cfg)
     if "updates" in cuts:
-        yield from _warmup_programs(cfg, state)
+        yield from _warmup_programs(cfg, state_of(cfg))
+    last = playing_state_of(cfg) if cfg.selfplay.steps else state_of(cfg)
     if "rollouts" in cuts and cfg.selfplay.steps:
-        yield _rollout_program(cfg, state)
+        yield _rollout_program(cfg, last)
     if "updates" in cuts and cfg.selfplay.steps:
-        arguments = (state, *_learnt_from(cfg), cfg)
+        arguments = (last, *_learnt_from(cfg), cfg)
         yield Program(what="self-play, update", cfg=cfg, cut="updates", function=_learn, arguments=arguments)
     if "asking" in cuts:
-        yield from _asking_programs(cfg, state)
+        yield from _asking_programs(cfg, last)
 
 
 def _warmup_programs(cfg: Config, state: TrainState) -> Iterator[Program]:
@@ -96,13 +96,24 @@ def _asking_programs(cfg: Config, state: TrainState) -> Iterator[Program]:
 
 
 def state_of(cfg: Config) -> TrainState:
-    """The shapes of a run's state."""
+    """The shapes of a run's state in warm-up."""
     return _state_of(with_parts(cfg, updates=1, rollouts=1, asking=1))
+
+
+def playing_state_of(cfg: Config) -> TrainState:
+    """The shapes of a run's state in self-play, the frozen reference policy among them where there is one."""
+    return _playing_state_of(with_parts(cfg, updates=1, rollouts=1, asking=1))
 
 
 @functools.lru_cache(maxsize=4)
 def _state_of(cfg: Config) -> TrainState:
     return jax.eval_shape(lambda: warmup.init_state(cfg))
+
+
+@functools.lru_cache(maxsize=4)
+def _playing_state_of(cfg: Config) -> TrainState:
+    first = cfg.warmup.steps + 1  # of which a checkpoint holds what self-play begins with
+    return questions.checkpoint_structure(cfg)(first, {"operand": quant.operand_of(cfg.model)})
 
 
 def materialised(cfg: Config, state: TrainState) -> Any:
@@ -131,17 +142,18 @@ def estimated_bytes(program: Program) -> int:
 
     An update: the state, two copies of the gradient (self-play: three, as it has the sum over the roles too), and for
     each token what its layers keep for the backward pass, twice what the layer at hand computes, three times its
-    attention weights, four rows of logits. Rollouts and answers: the weights, the cache of the prompts and that of the
-    answers (a loop's argument and its carry), one layer's attention weights over the prompts, each of which is read
-    once for all its answers.
+    attention weights, four rows of logits (five beside a reference policy's). Rollouts and answers: the weights, the
+    cache of the prompts and that of the answers (a loop's argument and its carry), one layer's attention weights over
+    the prompts, each of which is read once for all its answers.
     """
-    cfg, model, state = program.cfg, program.cfg.model, state_of(program.cfg)
+    cfg, model = program.cfg, program.cfg.model
     heads, keys = model.num_heads * model.head_dim, model.num_kv_heads * model.head_dim
     if program.cut == "updates":
         kept = model.width if model.remat else 2 * model.width + 2 * heads + 2 * keys + 2 * model.ffn_width
         layer = 2 * (heads + 2 * keys + 3 * model.ffn_width + model.width)
-        tokens = _tokens_at_once(program)
-        a_token = model.num_layers * kept + layer + 3 * model.num_heads * cfg.tasks.context + 4 * VOCAB_SIZE
+        tokens, state = _tokens_at_once(program), program.arguments[0]
+        logits = VOCAB_SIZE * (4 if state.reference is None else 5)
+        a_token = model.num_layers * kept + layer + 3 * model.num_heads * cfg.tasks.context + logits
         gradients = size_of(state.params) * (2 if program.function is warmup.run_chunk else 3)
         return size_of(state) + gradients + 4 * tokens * a_token
     rows, slots = _rows_and_slots(program)
@@ -149,7 +161,7 @@ def estimated_bytes(program: Program) -> int:
     prompts = rows // copies
     cache = (rows + prompts) * slots * model.num_layers * 2 * keys
     attention = 2 * prompts * cfg.tasks.prompt * model.num_heads * slots
-    return program.beside + size_of(materialised(cfg, state)) + 4 * (cache + attention)
+    return program.beside + size_of(materialised(cfg, state_of(cfg))) + 4 * (cache + attention)
 
 
 def _tokens_at_once(program: Program) -> int:

@@ -13,6 +13,7 @@ from bitzero.run import fit, memory, train
 from bitzero.run.experiment import read_config
 from bitzero.run.fit import Pool
 from bitzero.run.sitting import Ledger
+from bitzero.selfplay import loop, warmup
 
 CFG = Config(
     model=Model(num_layers=1, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32, compute="f32"),
@@ -45,6 +46,37 @@ def parts_of(cfg):
     return cfg.optimiser.microbatches, cfg.selfplay.rollout_parts, cfg.eval.parts
 
 
+def test_the_reference_policy_of_self_play_is_counted():
+    """With it, and without: the state of self-play is what the run's own start makes of a warm-up's."""
+    held = dataclasses.replace(CFG, selfplay=dataclasses.replace(CFG.selfplay, kl=0.1))
+    begun = jax.eval_shape(lambda: loop.start_selfplay(warmup.init_state(held), ring_rows(CFG), held))
+    assert shapes_of(memory.playing_state_of(held)) == shapes_of(begun)
+    frozen = memory.size_of(begun.reference)
+    assert frozen == memory.size_of(memory.materialised(held, memory.state_of(held))) > 0
+    more = {}
+    for cfg in (CFG, held):
+        for program in memory.step_programs(configuration.with_parts(cfg, updates=1, rollouts=1, asking=1)):
+            before = more.get(program.what, 0)
+            more[program.what] = memory.estimated_bytes(program) - before
+    assert {what: size for what, size in more.items() if what != "self-play, update"} == {
+        "warm-up, full": 0, "warm-up, ramp": 0, "warm-up, integer": 0, "self-play, rollouts": frozen,
+        "evaluation, prompts": frozen, "evaluation, answers": frozen,
+    }  # fmt: skip
+    assert more["self-play, update"] > frozen  # the logits of the reference too
+
+
+def ring_rows(cfg):
+    """Seeds that fill the ring."""
+    n = cfg.selfplay.ring
+    row = lambda width: jax.numpy.zeros((n, width), "uint16")
+    one = jax.numpy.zeros((n,), "int32")
+    return {"prompt": row(cfg.tasks.prompt), "record": row(cfg.tasks.record), "kind": one, "level": one}
+
+
+def shapes_of(tree):
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+
+
 @pytest.mark.parametrize("mix", ["even", "learnable"])
 def test_what_is_counted_is_what_the_generator_gives(mix):
     """Else another program would be compiled to be counted than the one that runs."""
@@ -52,14 +84,21 @@ def test_what_is_counted_is_what_the_generator_gives(mix):
     order = BatchOrder(step=0, steps=2, batch_size=3, context=128, open_levels=1, frontier=0, phase="warmup")
     with Stream(cfg) as stream:
         given = train.supervised(stream.take_batch(order), productions=memory.state_of(cfg).mix is not None)
-    shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), (given, memory.generated(cfg, 3, (2,))))
-    assert shapes[0] == shapes[1]
+    assert shapes_of(given) == shapes_of(memory.generated(cfg, 3, (2,)))
 
 
-@pytest.mark.parametrize("name", ["azr_small", "take_home"])
-def test_every_program_of_an_experiment_can_be_counted(name):
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("azr_small", []),
+        ("take_home", []),
+        ("smoke", [("selfplay.kl", "0.1")]),
+        ("smoke", [("selfplay.kl", "0.1"), ("selfplay.replay", "spread")]),
+    ],
+)
+def test_every_program_of_an_experiment_can_be_counted(name, settings):
     """It is traced with what it will be given; `test_ahead.py` compiles it."""
-    cfg = configuration.with_operand(read_config(f"experiments/{name}.py"), "f32")
+    cfg = configuration.with_operand(read_config(f"experiments/{name}.py", settings), "f32")
     programs = list(memory.step_programs(configuration.with_parts(cfg, updates=1, rollouts=1, asking=1)))
     for program in programs:
         program.function.trace(*program.arguments, **program.named)
@@ -119,6 +158,17 @@ def test_a_small_pool_is_met_by_the_estimate_too():
     cfg, needs, _ = fit.settle_parts(CFG, pool, memory.estimated_bytes)
     assert cfg.optimiser.microbatches > 1
     assert all(need.size <= fit.USABLE * pool.size for need in needs)
+
+
+@pytest.mark.parametrize("name", ["azr_25m", "azr_100m"])
+def test_the_large_experiments_fit_the_card_with_6_gb_by_the_estimate(name):
+    """In the pool of 4.5 GB that JAX takes of it; `test_ahead.py` has the compiler's count, in minutes."""
+    cfg, pool = configuration.with_operand(read_config(f"experiments/{name}.py"), "f32"), Pool(4_500_000_000, "", True)
+    whole = list(memory.step_programs(configuration.with_parts(cfg, updates=1, rollouts=1, asking=1)))
+    assert max(map(memory.estimated_bytes, whole)) > pool.size  # there is something to cut
+    cfg, needs, warnings = fit.settle_parts(cfg, pool, memory.estimated_bytes)
+    assert {need.what for need in needs} == {program.what for program in whole} and len(needs) == 7 and not warnings
+    assert max(need.size for need in needs) <= fit.USABLE * pool.size and max(parts_of(cfg)) > 1
 
 
 def test_what_a_run_cannot_come_to_is_not_counted():
