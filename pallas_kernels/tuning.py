@@ -14,6 +14,7 @@ import functools
 import itertools
 import json
 import math
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -91,9 +92,11 @@ def write_tile(path: pathlib.Path, device: Any, name: str, tile: Fields) -> None
 
 
 def write_card(path: pathlib.Path, name: str, card: measured.Card) -> None:
-    """Puts the entry of one card into the table; those of other cards stay."""
+    """Puts the entry of one card into the table, whole or not at all; those of other cards stay."""
     table = json.loads(path.read_text()) | {name: card}
-    path.write_text(json.dumps(dict(sorted(table.items())), indent=1) + "\n")
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(json.dumps(dict(sorted(table.items())), indent=1) + "\n")
+    os.replace(draft, path)
     measured.table.cache_clear()
 
 

@@ -20,6 +20,7 @@ from bitzero.config import BLOCK_ROWS, OPERANDS, ConfigError, Model, Operand
 from bitzero.generator.workforce import usable_cores
 from bitzero.model import quant
 from bitzero.run import accelerator
+from bitzero.run.workdir import keep_file
 
 
 def configure_jax(say: Callable[[str], None] = print) -> None:
@@ -119,7 +120,7 @@ def choose_operand(model: Model) -> Operand:
         return cast(Operand, known)
     measured = measure_operand(model)
     if file:
-        file.write_text(measured)
+        keep_file(file, measured.encode())
     return measured
 
 

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
@@ -20,10 +19,11 @@ import rich.table
 
 from bitzero import config as configuration
 from bitzero.config import Config, ConfigError
-from bitzero.run import device, memory
+from bitzero.run import device, guarded, memory
 from bitzero.run.memory import Cut, Program
 from bitzero.run.progress import Progress
 from bitzero.run.sitting import Ledger
+from bitzero.run.workdir import keep_file
 
 Count = Callable[[Program], int]
 SETTINGS: dict[Cut, str] = {
@@ -33,6 +33,7 @@ INSTEAD: dict[Cut, str] = {
     "updates": "a smaller model or tasks.context", "rollouts": "a smaller model, tasks.prompt or tasks.completion",
     "asking": "a smaller model, tasks.prompt or tasks.answer",
 }  # fmt: skip
+COUNTED = ("config", "model", "selfplay", "evaluation", "state.py", "run/memory.py")  # whose code decides a count
 USABLE = 0.92  # of a pool: the rest is lost between its blocks
 SLACK = 1.3  # what the estimate may be too high by where the compiler has the last word
 ROOM = 2.0  # what the estimate is taken to be too low by where nothing is compiled; it was by 1.3 at most
@@ -162,22 +163,29 @@ def in_doubt(by_compiler: Count, pool: Pool, say: Callable[[str], None]) -> Coun
 
 
 def counter(place: pathlib.Path | None) -> Count:
-    """The compiler's count of a program; kept in ``place``, where there is one, from one start to the next."""
+    """The compiler's count of a program; kept in ``place``, where there is one, until the code of the step changes."""
 
     def count(program: Program) -> int:
         asked = dataclasses.replace(program.cfg, name="", seed=0)
-        key = f"{jax.devices()[0].device_kind}/{program.what}/{asked!r}"
+        key = f"{jax.devices()[0].device_kind}/{program.what}/{asked!r}/{guarded.code_of(COUNTED)}"
         file = place / f"memory-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json" if place else None
-        if file and file.is_file():
-            return int(json.loads(file.read_text()))
+        if file and (known := _read_count(file)):
+            return known
         size = memory.needed_bytes(program)
         if file:
-            draft = file.with_name(f"{file.name}.{os.getpid()}")
-            draft.write_text(json.dumps(size))
-            draft.replace(file)
+            keep_file(file, json.dumps(size).encode())
         return size
 
     return count
+
+
+def _read_count(file: pathlib.Path) -> int:
+    """The number in a file; 0 where there is none."""
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return 0
+    return found if type(found) is int else 0
 
 
 def table(needs: list[Need], pool: Pool) -> rich.table.Table:

@@ -10,7 +10,7 @@ import sys
 from bitzero.config import Config
 from bitzero.generator.stream import Stream
 from bitzero.run import device
-from bitzero.run.workdir import RunError, replace_file
+from bitzero.run.workdir import keep_file
 
 ROOMS = ("config", "generator", "tasks", "sandbox")  # whose code decides what a program does
 
@@ -25,10 +25,7 @@ def guarded_behaviours(stream: Stream) -> frozenset[int]:
         return known
     found = stream.guarded_behaviours()
     if file:
-        try:
-            replace_file(file, json.dumps(sorted(found)).encode())
-        except RunError:
-            pass  # a full disk costs the next process its minutes, not this one its run
+        keep_file(file, json.dumps(sorted(found)).encode())
     return found
 
 
@@ -48,17 +45,19 @@ def _file(cfg: Config) -> pathlib.Path | None:
 def fingerprint(cfg: Config) -> str:
     """16 hexadecimal digits of what the behaviours follow from: settings, the code of four rooms, the interpreter."""
     limits = (cfg.sandbox.fuel, cfg.sandbox.cpu_s, cfg.sandbox.value_bytes)
-    settings = (cfg.seed, cfg.tasks.pairs, cfg.tasks.guarded, limits, sys.version_info[:3], _code())
-    return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+    settings = (cfg.seed, cfg.tasks.pairs, cfg.tasks.guarded, limits, sys.version_info[:3])
+    return hashlib.sha256(repr((*settings, code_of(ROOMS))).encode()).hexdigest()[:16]
 
 
 @functools.cache
-def _code() -> str:
-    """A hash of what the rooms' sources do: of their syntax trees, so that a comment costs nobody minutes."""
+def code_of(places: tuple[str, ...]) -> str:
+    """A hash of what the sources in these rooms (or files) do: of their syntax trees, so that no comment counts."""
     found = hashlib.sha256()
     house = pathlib.Path(__file__).parents[1]
-    for file in sorted(path for room in ROOMS for path in (house / room).rglob("*.py")):
-        found.update(f"{file.relative_to(house)}\0{without_prose(file.read_text())}\0".encode())
+    for place in places:
+        inside = (house / place).rglob("*.py") if (house / place).is_dir() else [house / place]
+        for file in sorted(inside):
+            found.update(f"{file.relative_to(house)}\0{without_prose(file.read_text())}\0".encode())
     return found.hexdigest()
 
 

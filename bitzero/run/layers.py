@@ -18,7 +18,7 @@ from bitzero.model import quant, transformer
 from bitzero.native import build, functions
 from bitzero.run import device
 from bitzero.run.sitting import Ledger
-from bitzero.run.workdir import RunError
+from bitzero.run.workdir import RunError, keep_file
 from bitzero.selfplay import objective
 from bitzero.tasks.tokens import SOLVE, TEXT
 
@@ -113,7 +113,7 @@ def _faster(cfg: Config, operand: Operand) -> Layers:
         return cast(Layers, known)
     measured = min(choices, key=lambda layers: step_seconds(cfg, layers, operand if layers == "xla" else "f32"))
     if file:
-        file.write_text(measured)
+        keep_file(file, measured.encode())
     return measured
 
 

@@ -91,6 +91,12 @@ def replace_file(file: pathlib.Path, content: bytes, mode: int = 0o666) -> None:
             raise
 
 
+def keep_file(file: pathlib.Path, content: bytes) -> None:
+    """``replace_file`` for what only saves a later process its work: a disk that refuses costs no more than that."""
+    with contextlib.suppress(RunError):
+        replace_file(file, content)
+
+
 def read_json(file: pathlib.Path) -> Any:
     """The JSON value in ``file``; raises ``RunError`` when it is missing or not JSON."""
     try:

@@ -76,6 +76,15 @@ def test_a_new_tile_leaves_all_else(table):
     }  # fmt: skip
 
 
+def test_a_kill_leaves_the_table_as_it_was(table, monkeypatch):
+    tuning.write_card(table, "B", {"tiles": {}})
+    before = table.read_text()
+    monkeypatch.setattr(tuning.os, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        tuning.write_card(table, CARD, {"tiles": {"1x1x1": {"rows": 32}}})
+    assert table.read_text() == before
+
+
 def product(name, m, n, k, microseconds):
     return {"product": name, "m": m, "n": n, "k": k, "cold_s": 1e-6 * microseconds}
 

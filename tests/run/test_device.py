@@ -1,6 +1,7 @@
 """The machine under a run: described for ``run.json``, measured once."""
 
 import dataclasses
+import errno
 import logging
 import os
 import pathlib
@@ -12,7 +13,7 @@ import jax
 import pytest
 
 from bitzero.config import OPERANDS, ConfigError, Model
-from bitzero.run import accelerator, device
+from bitzero.run import accelerator, device, workdir
 
 MODEL = Model(num_layers=1, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32)
 
@@ -116,6 +117,15 @@ def test_the_operand_is_measured_once_and_kept(cache):
     assert device.choose_operand(MODEL) == other
     file.write_text("nonsense")
     assert device.choose_operand(MODEL) in OPERANDS
+
+
+def test_a_full_disk_costs_the_next_process_a_measurement_and_not_this_one_its_run(cache, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(device, "measure_operand", lambda model: "int8")
+    monkeypatch.setattr(workdir.os, "replace", full)
+    assert device.choose_operand(MODEL) == "int8" and not list(cache.rglob("*operand-*"))
 
 
 def test_processes_with_other_threads_or_cores_share_no_compiled_code(cache, monkeypatch):

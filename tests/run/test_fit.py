@@ -1,6 +1,7 @@
 """What a run needs of the device's memory, and how it is cut to fit: by counts given, no device asked."""
 
 import dataclasses
+import errno
 import json
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 from bitzero import config as configuration
 from bitzero.config import Config, ConfigError, Eval, Model, Optimiser, SelfPlay, Tasks, Warmup
 from bitzero.generator.stream import BatchOrder, Stream
-from bitzero.run import fit, memory, train
+from bitzero.run import fit, guarded, memory, train, workdir
 from bitzero.run.experiment import read_config
 from bitzero.run.fit import Pool
 from bitzero.run.sitting import Ledger
@@ -201,6 +202,26 @@ def test_a_count_is_made_once_and_kept(tmp_path, monkeypatch):
         next(iter(memory.step_programs(configuration.with_parts(CFG, updates=1, rollouts=2, asking=1), ("rollouts",))))
     )
     assert len(made) == 2
+
+
+def test_a_kept_count_ends_with_the_code_it_was_made_of(tmp_path, monkeypatch):
+    sizes = iter((42, 43, 44, 45))
+    monkeypatch.setattr(memory, "needed_bytes", lambda program: next(sizes))
+    count, (program,) = fit.counter(tmp_path), memory.step_programs(CFG, ("rollouts",))
+    assert [count(program), count(program)] == [42, 42]
+    with monkeypatch.context() as changed:
+        changed.setattr(guarded, "code_of", lambda places: "another")
+        assert [count(program), count(program)] == [43, 43]
+    (file,) = (file for file in tmp_path.iterdir() if file.read_text() == "42")
+    file.write_text("[4")  # by an older program, half written
+    assert [count(program), count(program)] == [44, 44]
+    monkeypatch.setattr(workdir.os, "replace", raise_full)
+    file.unlink()
+    assert count(program) == 45 and len(list(tmp_path.iterdir())) == 1
+
+
+def raise_full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_the_compiler_is_asked_only_where_memory_may_be_short():

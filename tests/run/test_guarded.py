@@ -63,9 +63,16 @@ def test_what_decides_a_behaviour_names_the_file(monkeypatch):
         dataclasses.replace(CFG, tasks=Tasks(guarded=3, pairs=5)),
     ]
     names = {guarded.fingerprint(cfg) for cfg in (CFG, *changed)}
-    monkeypatch.setattr(guarded, "_code", lambda: "another")
+    monkeypatch.setattr(guarded, "code_of", lambda rooms: "another")
     assert len(names | {guarded.fingerprint(CFG)}) == 5
     assert guarded.fingerprint(CFG) == guarded.fingerprint(dataclasses.replace(CFG, tasks=Tasks(guarded=3, context=99)))
+
+
+def test_the_code_is_that_of_rooms_or_files():
+    whole, model, file = (guarded.code_of(places) for places in (guarded.ROOMS, ("model",), ("model/quant.py",)))
+    assert len({whole, model, file, guarded.code_of(("model", "state.py"))}) == 4
+    with pytest.raises(FileNotFoundError):  # a room that was renamed would decide nothing
+        guarded.code_of(("nowhere",))
 
 
 def test_prose_decides_nothing():

@@ -6,7 +6,7 @@ import pytest
 
 from bitzero.config import Config, ConfigError, Model
 from bitzero.native import build
-from bitzero.run import device, layers
+from bitzero.run import device, layers, workdir
 from bitzero.run.sitting import Ledger
 from bitzero.run.workdir import RunError
 
@@ -108,6 +108,9 @@ def test_it_is_measured_once_a_machine(compiler, monkeypatch, tmp_path):
     assert layers.choose(of()) == ("f32", "native_bf16")
     seconds["xla"] = 0.5
     assert layers.choose(of(num_layers=4)) == ("f32", "xla")
+    kept = len(list(tmp_path.iterdir()))
+    monkeypatch.setattr(workdir.os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    assert layers.choose(of(num_layers=2)) == ("f32", "xla") and len(list(tmp_path.iterdir())) == kept  # all the same
 
 
 def test_the_measured_step_is_a_step(compiler):
