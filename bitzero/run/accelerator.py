@@ -209,6 +209,14 @@ def memory_share(environment: Mapping[str, str], runs: int) -> str:
         raise ConfigError(f"{name}={text} must be a number, such as 0.75") from None
 
 
+def share_of_card(environment: Mapping[str, str], driver: Driver) -> int:
+    """Bytes of the card in use that JAX is told to take; 0 where the driver shows no card."""
+    if not driver.cards:
+        return 0
+    named, _ = named_cards(environment, driver)
+    return int(driver.cards[named[0] if named else 0].memory * float(memory_share(environment, 1)))
+
+
 def is_slow_at_16_bits(name: str) -> bool:
     """Whether the card is a GTX 16: Turing without tensor cores, which has no bf16, so that f32 products are faster."""
     return "GTX 16" in name

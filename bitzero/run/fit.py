@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
@@ -19,7 +20,7 @@ import rich.table
 
 from bitzero import config as configuration
 from bitzero.config import Config, ConfigError
-from bitzero.run import device, guarded, memory
+from bitzero.run import accelerator, device, guarded, memory
 from bitzero.run.memory import Cut, Program
 from bitzero.run.progress import Progress
 from bitzero.run.sitting import Ledger
@@ -58,10 +59,23 @@ class Need:
 
 
 def device_pool() -> Pool:
-    """The pool of the first device: what JAX took of a GPU, or the memory that is free on this machine."""
+    """The pool of the first device: what JAX took of a GPU, or the memory that is free on this machine for a CPU.
+
+    A GPU whose allocator has no limit of its own is given the share of its card that JAX would take. Raises
+    ``ConfigError`` where the driver does not know that either: this machine's own memory says nothing about it.
+    """
     first = jax.devices()[0]
-    size = (first.memory_stats() or {}).get("bytes_limit", 0) if first.platform != "cpu" else 0
-    return Pool(size, "the pool", True) if size else Pool(free_memory(), "free memory", False)
+    if first.platform == "cpu":
+        return Pool(free_memory(), "free memory", False)
+    size = (first.memory_stats() or {}).get("bytes_limit", 0)
+    if not size:
+        size = accelerator.share_of_card(os.environ, accelerator.ask_driver())
+    if not size:
+        raise ConfigError(
+            f"{first.device_kind} does not tell how much memory a run may use; unset XLA_PYTHON_CLIENT_ALLOCATOR, "
+            "or set JAX_PLATFORMS=cpu"
+        )
+    return Pool(size, "the pool", True)
 
 
 def free_memory(proc: str = "/proc/meminfo", group: str = "/sys/fs/cgroup") -> int:

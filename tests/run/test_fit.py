@@ -2,15 +2,18 @@
 
 import dataclasses
 import errno
+import io
 import json
+import types
 
 import jax
 import pytest
+import rich.console
 
 from bitzero import config as configuration
 from bitzero.config import Config, ConfigError, Eval, Model, Optimiser, SelfPlay, Tasks, Warmup
 from bitzero.generator.stream import BatchOrder, Stream
-from bitzero.run import fit, guarded, memory, train, workdir
+from bitzero.run import accelerator, fit, guarded, memory, train, workdir
 from bitzero.run.experiment import read_config
 from bitzero.run.fit import Pool
 from bitzero.run.sitting import Ledger
@@ -236,6 +239,66 @@ def test_the_compiler_is_asked_only_where_memory_may_be_short():
     tight = Pool(roomy.size - 2, "the pool", True)
     found = {program.what: fit.in_doubt(by_compiler, tight, said.append)(program) for program in programs}
     assert found == sizes | {largest: 42} and made == [largest] and said == [f"counting the memory of {largest}"]
+
+
+NO_DRIVER = accelerator.Driver(trouble="none")
+
+
+def pool_of(monkeypatch, platform, stats, driver=NO_DRIVER):
+    first = types.SimpleNamespace(platform=platform, device_kind="NVIDIA Abacus", memory_stats=lambda: stats)
+    monkeypatch.setattr(fit.jax, "devices", lambda: [first])
+    monkeypatch.setattr(fit.accelerator, "ask_driver", lambda: driver)
+    monkeypatch.setattr(fit, "free_memory", lambda: 7)
+    return fit.device_pool()
+
+
+def test_a_run_may_use_what_jax_took_of_a_gpu_and_what_is_free_beside_a_cpu(monkeypatch):
+    assert pool_of(monkeypatch, "gpu", {"bytes_limit": 42}) == (42, "the pool", True)
+    assert pool_of(monkeypatch, "cpu", {"bytes_limit": 42}) == pool_of(monkeypatch, "cpu", None) == (
+        7, "free memory", False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("stats", [None, {}, {"bytes_limit": 0}])
+def test_a_gpu_without_a_limit_is_given_its_share_of_the_card_and_never_this_machines_memory(monkeypatch, stats):
+    for name in ("JAX_CUDA_VISIBLE_DEVICES", "XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION"):
+        monkeypatch.delenv(name, raising=False)
+    cards = (accelerator.Card("first", (7, 5), 6 * GB), accelerator.Card("second", (7, 5), 8 * GB))
+    driver = accelerator.Driver(cards=cards, version=12_080)
+    assert pool_of(monkeypatch, "gpu", stats, driver) == (int(4.5 * GB), "the pool", True)
+    monkeypatch.setenv("JAX_CUDA_VISIBLE_DEVICES", "1")
+    monkeypatch.setenv("XLA_CLIENT_MEM_FRACTION", "0.5")
+    assert pool_of(monkeypatch, "gpu", stats, driver).size == 4 * GB
+    with pytest.raises(ConfigError, match=r"^NVIDIA Abacus does not tell how much memory a run may use; unset "):
+        pool_of(monkeypatch, "gpu", stats)
+
+
+def need(what, size, parts=1):
+    return fit.Need(what=what, size=size, cut="updates", parts=parts)
+
+
+def test_one_line_will_do_where_nothing_is_cut_and_half_is_left():
+    small, half = need("warm-up, full", 100), need("evaluation, answers", 500)
+    assert fit.is_roomy([small], Pool(1000, "the pool", True))
+    assert not fit.is_roomy([small, half], Pool(1000, "the pool", True))
+    assert fit.is_roomy([small, half], Pool(1001, "the pool", True))
+    assert not fit.is_roomy([need("warm-up, full", 100, parts=2)], Pool(1000, "the pool", True))
+
+
+@pytest.mark.parametrize(
+    ("pool", "title", "of"),
+    [
+        (Pool(4 * GB, "the pool", True), "estimated, by the compiler where it may be short", "of 4.00 GB, the pool"),
+        (Pool(4 * GB, "free memory", False), "estimated", "of 4.00 GB, free memory"),
+    ],
+)
+def test_the_table_has_what_it_needs_in_how_many_parts_and_the_share_of_the_pool(pool, title, of):
+    console = rich.console.Console(width=100, file=io.StringIO())
+    made = fit.table([need("warm-up, full", 3 * GB, parts=8), need("self-play, rollouts", 10**8)], pool)
+    console.print(made)
+    *_, columns, first, second = (" ".join(line.split()) for line in console.file.getvalue().splitlines())
+    assert made.title == f"memory of each kind of step, {title}" and columns == f"parts GB {of}"
+    assert (first, second) == ("warm-up, full 8 3.00 75 %", "self-play, rollouts 1 0.10 2 %")
 
 
 def test_free_memory_is_the_less_of_the_machines_and_the_groups(tmp_path):
