@@ -23,7 +23,7 @@ from bitzero.chat.session import Session, open_session, respond
 from bitzero.chat.solving import Said
 from bitzero.run import device
 from bitzero.run.experiment import read_packed_config
-from bitzero.sandbox import Sandbox, SandboxUnavailable
+from bitzero.sandbox import Sandbox
 
 OK, NOT_UNDERSTOOD, STOPPED = 0, 3, 130
 _PATIENCE = 1.0  # seconds of waiting for the compiler before it is said
@@ -173,6 +173,3 @@ def _ctrl_c() -> Iterator[threading.Event]:
         yield pressed
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-__all__ = ["ChatOrder", "SandboxUnavailable", "main"]

@@ -10,7 +10,7 @@ import dataclasses
 import importlib.metadata
 import sys
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
 from bitzero.config import ConfigError
@@ -153,6 +153,21 @@ def named_cards(environment: Mapping[str, str], driver: Driver) -> tuple[tuple[i
         there = f"the cards 0 to {last}" if last else "one card, 0"
         return (), f"JAX_CUDA_VISIBLE_DEVICES={text} names no card, the driver shows {there}: unset it"
     return tuple(sorted({int(word) for word in words})), ""
+
+
+def settle_device(environment: MutableMapping[str, str]) -> str:
+    """Sets what JAX reads when it is imported; the value is the line that says which device that will be.
+
+    Raises ``ConfigError`` where nothing can run as asked.
+    """
+    asked = environment.get("JAX_PLATFORMS", "").strip().lower()
+    choice = choice_here(environment)
+    if choice.refusal:
+        raise ConfigError(choice.refusal)
+    environment.update(choice.settings)
+    if choice.settings.get("JAX_PLATFORMS", asked) == "cpu":
+        leave_cuda_out()
+    return choice.line
 
 
 def leave_cuda_out() -> None:

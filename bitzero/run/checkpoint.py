@@ -164,7 +164,7 @@ class Checkpoints:
                 )
 
 
-class ShapeError(ValueError):
+class ShapeError(RunError):
     """A checkpoint whose arrays are not those of the configuration; the message is one line."""
 
 

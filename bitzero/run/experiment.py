@@ -9,7 +9,7 @@ import importlib.util
 import pathlib
 import re
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import ml_collections
@@ -27,6 +27,19 @@ def read_config(spec: str | None, overrides: Iterable[Override] = ()) -> Config:
     for key, text in overrides:
         override_setting(config, key, text)
     return configuration.freeze(config)
+
+
+def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[Override]]:
+    """Command line → what absl reads, and the ``--config.key=value`` (or ``--config.key value``) settings."""
+    rest, overrides = [], []
+    words = iter(argv)
+    for word in words:
+        match = re.fullmatch(r"--?config\.([\w.]+)(?:=(.*))?", word, re.DOTALL)
+        if match:
+            overrides.append((match[1], match[2] if match[2] is not None else next(words, "")))
+        else:
+            rest.append(word)
+    return rest, overrides
 
 
 def check_packed_overrides(overrides: Iterable[Override], group: str = "eval") -> None:

@@ -167,7 +167,7 @@ def test_a_run_on_a_cpu_does_not_load_the_libraries_of_cuda(tmp_path, left_out):
     plugin = tmp_path / "jax_plugins" / "xla_cuda12"
     plugin.mkdir(parents=True)
     (plugin / "__init__.py").write_text("def initialize():\n    print('libraries of CUDA')\n")
-    code = "import launch\nlaunch._settle_device(quiet=True)\n" * left_out
+    code = "import os\nfrom bitzero.run.accelerator import settle_device\nsettle_device(os.environ)\n" * left_out
     code += "import jax\nprint(jax.devices()[0].platform)\n"
     ran = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120,
