@@ -63,13 +63,12 @@ def main(argv: list[str]) -> int:
 def _in_mode() -> int:
     """What the mode returns; 1 where what went wrong is a sentence."""
     from bitzero.run.workdir import RunError  # not above: Windows lacks what it imports
-    from bitzero.sandbox import SandboxUnavailable
 
     modes = {"sweep": _sweep, "chat": _chat, "adapt": _adapt}
     of_a_file = FLAGS.mode == "eval" and (FLAGS.model or not (FLAGS.config or FLAGS.workdir))
     try:
         return modes.get(FLAGS.mode, _evaluate_packed if of_a_file else _run)()
-    except (RunError, SandboxUnavailable) as error:
+    except RunError as error:
         print(f"launch.py: {error}", file=sys.stderr)
         return 1
 

@@ -23,7 +23,8 @@ from bitzero.chat.session import Session, open_session, respond
 from bitzero.chat.solving import Said
 from bitzero.run import device
 from bitzero.run.experiment import read_packed_config
-from bitzero.sandbox import Sandbox
+from bitzero.run.workdir import RunError
+from bitzero.sandbox import Sandbox, SandboxUnavailable
 
 OK, NOT_UNDERSTOOD, STOPPED = 0, 3, 130
 _PATIENCE = 1.0  # seconds of waiting for the compiler before it is said
@@ -42,9 +43,17 @@ class ChatOrder:
 
 def main(order: ChatOrder) -> int:
     """Talks until the person leaves; the value is the exit code: 0, 3 where a question of a pipe or prompt had no
-    answer, 130 where one was stopped. Raises ``RunError`` for a model, ``SandboxUnavailable`` for a machine that will
-    not do and ``ConfigError`` for a setting.
+    answer, 130 where one was stopped. Raises ``RunError`` for a model or a machine that will not do, ``ConfigError``
+    for a setting.
     """
+    try:
+        return _hold_conversation(order)
+    except SandboxUnavailable as error:
+        raise RunError(str(error)) from None
+
+
+def _hold_conversation(order: ChatOrder) -> int:
+    """From the model's file to the person's leave."""
     screen: Screen = JsonScreen() if order.json else TextScreen()
     device.configure_jax(screen.line)
     asked = model.load(order.model, screen.line)
