@@ -34,6 +34,7 @@ from bitzero.config.defaults import (
 from bitzero.config.derived import (
     BLOCK_ROWS,
     INDEX_BITS,
+    MEASURED_SIGNALS,
     NUM_LEVELS,
     NUM_PRODUCTIONS,
     OPERANDS,
@@ -69,6 +70,7 @@ __all__ = [
     "BLOCK_ROWS",
     "FIXED",
     "INDEX_BITS",
+    "MEASURED_SIGNALS",
     "NUM_LEVELS",
     "NUM_PRODUCTIONS",
     "OLD_SETTINGS",

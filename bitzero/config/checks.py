@@ -7,6 +7,7 @@ from typing import Any
 from bitzero.config.defaults import Config
 from bitzero.config.derived import (
     BLOCK_ROWS,
+    MEASURED_SIGNALS,
     NUM_LEVELS,
     budget_limit,
     kernel_shapes,
@@ -135,7 +136,7 @@ def _precision_problems(cfg: Config) -> Iterator[str]:
         yield f"config.precision.signal={precision.signal} needs scope=model: it says nothing of some kinds"
     if spends(cfg) and precision.signal == "attention" and "qkv" not in matrices:
         yield f"config.precision.signal=attention is about q, k and v: precision.kinds={precision.kinds} must hold qkv"
-    if spends(cfg) and precision.signal in ("fisher", "activation", "attention") and not cfg.warmup.ramp_end:
+    if spends(cfg) and precision.signal in MEASURED_SIGNALS and not cfg.warmup.ramp_end:
         yield f"config.precision.signal={precision.signal} is measured before λ = 1: warmup.ramp_end must be above 0"
     if precision.policy != "fixed":
         yield from _policy_problems(cfg)

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple, get_args
 
-from bitzero.config.defaults import Config, Model, Operand, TierBits
+from bitzero.config.defaults import Config, Model, Operand, Signal, TierBits
 
 OPERANDS: tuple[Operand, ...] = get_args(Operand)
 NUM_LEVELS = 6  # of the curriculum
@@ -14,6 +14,7 @@ VOCAB_SIZE = 512  # token ids
 PAD = 0  # the id that fills sequences up
 BLOCK_ROWS = 16  # output rows that share a tier
 TERNARY_BITS = math.log2(3)  # information in a ternary weight; 2 bits are stored
+MEASURED_SIGNALS: tuple[Signal, ...] = ("fisher", "activation", "attention")  # the others need no data
 INDEX_BITS = 32  # of a promoted block: its place in its matrix
 
 

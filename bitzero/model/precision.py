@@ -21,11 +21,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from bitzero.config import BLOCK_ROWS, INDEX_BITS, Config, Model, Signal, TierBits, kernel_parts, kernel_shapes
+from bitzero.config import (
+    BLOCK_ROWS,
+    INDEX_BITS,
+    MEASURED_SIGNALS,
+    Config,
+    Model,
+    Signal,
+    TierBits,
+    kernel_parts,
+    kernel_shapes,
+)
 from bitzero.model import quant
 from bitzero.state import Allocation
 
-MEASURED_SIGNALS: tuple[Signal, ...] = ("fisher", "activation", "attention")  # the others need no data
 TIERS: tuple[TierBits, ...] = typing.get_args(TierBits)
 Blocks = dict[str, Float[Array, "L blocks"]]  # kernel → a number for every block
 
