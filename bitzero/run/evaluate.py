@@ -65,7 +65,7 @@ def main(cfg: Config, home: pathlib.Path) -> int:
 def evaluate_state(sitting: Sitting, state: TrainState) -> dict[str, Any] | None:
     """Asks everything, prints the table, writes ``eval.json`` and ``items.json``; returns the former's value.
 
-    None, and nothing written, if the sitting is asked to end between two rows.
+    None, and nothing written, if the sitting is asked to end between two rows, or before what follows them.
     """
     began, cfg, stream = time.monotonic(), sitting.cfg, sitting.stream
     now, before = questions.solver_of(state, cfg), _solver_before_selfplay(state, cfg, sitting.store)
@@ -77,14 +77,14 @@ def evaluate_state(sitting: Sitting, state: TrainState) -> dict[str, Any] | None
         sitting.progress.say(f"asking L{group.level} {group.kind.name} ({len(group.tasks)} items)")
         row, right, earlier = measure_row(group, now, before, sitting.sandbox)
         answered.append((group, row | unseen_row(group, right, state.skeletons), right, earlier))
-    rows = [row for _, row, _, _ in answered]
+    further = _ask_further(sitting, state, now, proposer=bool(answered))
+    if further is None:
+        return None
     result: dict[str, Any] = {
         "commit": device.source_commit(),
         "step": int(state.step),
-        "rows": rows,
-        "proposer": _measure_proposer(state, now, stream, sitting.sandbox) if rows else None,
-        "precision": _measure_precisions(sitting, state),
-        "operations": operation_rows(now, stream, sitting.progress),
+        "rows": [row for _, row, _, _ in answered],
+        **further,
         "gain_of_selfplay": gains_of_selfplay(answered),
         "seconds": round(time.monotonic() - began, 1),
     }
@@ -107,6 +107,20 @@ def _print_tables(result: dict[str, Any], progress: Progress) -> None:
         progress.console.print(operations_table(result["operations"]))
     for sentence in summary_sentences(result):
         progress.say(sentence)
+
+
+def _ask_further(sitting: Sitting, state: TrainState, now: Solver, *, proposer: bool) -> dict[str, Any] | None:
+    """What is asked beside the rows, by its name in ``eval.json``; None where the sitting is asked to end before it."""
+    stream, found = sitting.stream, dict[str, Any]()
+    for name, ask in (
+        ("proposer", lambda: _measure_proposer(state, now, stream, sitting.sandbox) if proposer else None),
+        ("precision", lambda: _measure_precisions(sitting, state)),
+        ("operations", lambda: operation_rows(now, stream, sitting.progress)),
+    ):
+        if sitting.stop.asked:
+            return None
+        found[name] = ask()
+    return found
 
 
 def _measure_proposer(state: TrainState, now: Solver, stream: Stream, sandbox: Sandbox) -> dict[str, Any]:
