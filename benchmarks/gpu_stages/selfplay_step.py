@@ -17,7 +17,8 @@ from benchmarks.gpu_stages import models
 from benchmarks.gpu_stages.record import Box, Record, Told
 from bitzero.config import Config
 from bitzero.generator.stream import Stream
-from bitzero.sandbox import Limits, Sandbox
+from bitzero.run.sitting import open_sandbox, sandbox_workers
+from bitzero.sandbox import Sandbox
 from bitzero.selfplay import loop, verify
 from bitzero.tasks import gates
 from bitzero.tasks.judge import judge
@@ -31,14 +32,13 @@ def run(part: str, box: Box, record: Record, told: Told) -> None:
     """Measures both, the host's part first: it needs no compiler."""
     cfg = models.config_of(part)
     cfg = models.variant(cfg, models.fast_operand(told))
-    limits = Limits(value_bytes=cfg.sandbox.value_bytes, fuel=cfg.sandbox.fuel)
-    with Sandbox(limits, workers=cfg.sandbox.workers) as sandbox, Stream(cfg) as stream:
+    with open_sandbox(cfg) as sandbox, Stream(cfg) as stream:
         record.doing("generator tasks")
         seeds = stream.tasks(max(cfg.selfplay.seed_tasks, cfg.selfplay.num_tasks), 0, open_levels=OPEN_LEVELS)
         tasks = [task for task, _ in seeds]
         record.doing("the host's part on generated programs")
         host = host_seconds(sandbox, tasks, cfg)
-        record.note(host_seconds=host, workers=cfg.sandbox.workers)
+        record.note(host_seconds=host, workers=sandbox_workers(cfg))
         record.doing("compiling a self-play step")
         step, waited, at = step_seconds(sandbox, tasks, cfg, box, told)
     busy = step - waited
