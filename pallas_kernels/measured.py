@@ -17,6 +17,7 @@ import jax
 
 TABLE_FILE = pathlib.Path(__file__).with_name("tuned.json")
 ANY = "any"  # stands for every matrix without an entry of its own
+FAR = 4  # times another number of activations, or a part of it: beyond, nothing follows from what was measured
 
 Card = dict[str, Any]
 
@@ -41,11 +42,12 @@ def card_of(name: str, capability: str) -> Card:
 
 
 def fastest_backend(card: Card, m: int, n: int, k: int) -> str | None:
-    """The measured choice for M activations and an N × K matrix, by the nearest measured M; None without any."""
-    choices: dict[str, dict[str, str]] = card.get("backends", {})
-    if not choices or m < 1:
+    """The measured choice for M activations and an N × K matrix, by the nearest measured M; None where none is near."""
+    choices: dict[str, dict[str, str]] = card.get("backends", {}) if m > 0 else {}
+    near = [measured for measured in choices if int(measured) <= FAR * m and m <= FAR * int(measured)]
+    if not near:
         return None
-    nearest = min(choices, key=lambda measured: (abs(math.log(int(measured) / m)), -int(measured)))
+    nearest = min(near, key=lambda measured: (abs(math.log(int(measured) / m)), -int(measured)))
     return choices[nearest].get(f"{n}x{k}", choices[nearest].get(ANY))
 
 

@@ -25,6 +25,7 @@ import jax
 from pallas_kernels import bench, layout, measured, tiles, triton_gpu
 
 WORTH = 0.97  # of the time of plain XLA: what another backend must take at most to be chosen in its place
+ENOUGH = 3  # matrices timed by plain XLA and by another backend, for the other to be chosen for any matrix
 
 Fields = dict[str, int]  # of a ``tiles.Tile``, by name
 Times = dict[str, dict[tuple[int, int], float]]  # backend → (N, K) → seconds of one product
@@ -150,14 +151,13 @@ def padded_key(row: dict[str, Any]) -> str:
 def choices(times: Times) -> dict[str, str]:
     """The fastest backend of each "N×K", where it is another than that of ``measured.ANY`` matrix.
 
-    For any matrix a backend counts by the geometric mean of its times over those of plain XLA.
+    For any matrix a backend counts by the geometric mean of its times over those of plain XLA, if both were timed on
+    ``ENOUGH`` matrices; otherwise plain XLA is chosen.
     """
     plain = times["xla"]
-    mean = lambda name: math.exp(
-        sum(math.log(s / plain[at]) for at, s in times[name].items() if at in plain)
-        / max(sum(at in plain for at in times[name]), 1)
-    )
-    overall = _least({name: mean(name) for name in times if set(times[name]) & set(plain)})
+    ratios = {name: [s / plain[at] for at, s in seconds.items() if at in plain] for name, seconds in times.items()}
+    means = {name: math.exp(sum(map(math.log, of)) / len(of)) for name, of in ratios.items() if len(of) >= ENOUGH}
+    overall = _least({"xla": 1.0} | means)
     chosen = {measured.ANY: overall}
     for n, k in sorted(plain):
         best = _least({name: seconds[n, k] / plain[n, k] for name, seconds in times.items() if (n, k) in seconds})

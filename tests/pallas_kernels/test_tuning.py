@@ -1,6 +1,7 @@
 """The table of what was measured: what is looked up, what is tried and written, and the refusal without a GPU."""
 
 import json
+import pathlib
 import types
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from pallas_kernels import matmul, measured, tiles, tuning
 
 CARD = "NVIDIA Abacus"
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -92,12 +94,14 @@ def product(name, m, n, k, microseconds):
 def run_of_a_card(**changes):
     """What on_gpu.py writes, by its rows that count: Mosaic is the fastest, and wrong once."""
     checks = [(name, True) for name in ("xla", "bf16", "triton", "mosaic")] + [("mosaic", False)]
+    shapes = ((768, 768), (4608, 768), (1280, 768))
     rows = [
-        product("dense bf16", 1, 768, 768, 1), product("xla", 1, 768, 768, 10), product("xla", 1, 4608, 768, 40),
-        product("triton", 1, 768, 768, 4), product("triton", 1, 4608, 768, 50), product("mosaic", 1, 768, 768, 1),
-        product("bf16", 1, 768, 768, 9.9), product("bf16", 1, 4608, 768, 39.9),
+        product("dense bf16", 1, 768, 768, 1), product("mosaic", 1, 768, 768, 1),
+        *(product("xla", 1, *at, t) for at, t in zip(shapes, (10, 40, 10), strict=True)),
+        *(product("triton", 1, *at, t) for at, t in zip(shapes, (4, 50, 5), strict=True)),
+        *(product("bf16", 1, *at, t) for at, t in zip(shapes, (9.9, 39.9, 9.9), strict=True)),
         product("xla", 64, 768, 768, 10), product("triton", 64, 768, 768, 9),
-        product("xla", 2048, 768, 768, 100), product("bf16", 2048, 768, 768, 60), product("triton", 2048, 768, 768, 80),
+        *(product(name, 2048, *at, t) for name, t in (("xla", 100), ("bf16", 75), ("triton", 80)) for at in shapes),
     ]  # fmt: skip
     tile = {"rows": 32, "activations": 64, "splits": 1, "warps": 4, "stages": 3}
     tiled = [
@@ -123,18 +127,35 @@ def test_a_run_on_a_gpu_becomes_tiles_and_choices(table, tmp_path, capsys):
     card = json.loads(table.read_text())[CARD]
     assert card["capability"] == "9.0" and card["commit"] == "0123456789ab"
     assert card["backends"] == {
-        "1": {"any": "triton", "4608x768": "xla"},  # √(0.4 · 1.25) of XLA's time; bf16's 1 % are not worth a choice
-        "64": {"any": "triton"},
-        "2048": {"any": "triton"},  # by its measured tile; bf16 without that
+        "1": {"any": "triton", "4608x768": "xla"},  # ∛(0.4 · 1.25 · 0.5) of XLA's time; bf16's 1 % are not worth it
+        "64": {"any": "xla", "768x768": "triton"},  # one matrix says nothing of another
+        "2048": {"any": "triton", "4608x768": "bf16", "1280x768": "bf16"},  # by its measured tile of the third
     }
     assert set(card["tiles"]) == {"2048x768x768"}
-    assert capsys.readouterr().out == f"{CARD}: 1 tiles; M=1 triton, M=64 triton, M=2048 triton\n"
+    assert capsys.readouterr().out == f"{CARD}: 1 tiles; M=1 triton, M=64 xla, M=2048 triton\n"
 
 
 def test_bf16_is_chosen_where_it_is_faster(table):
     run = run_of_a_card()
     del run["stages"]["tiles"]
     assert tuning.card_entry(run)["backends"]["2048"] == {"any": "bf16"}
+
+
+def test_a_choice_for_any_matrix_takes_enough_of_them():
+    times = lambda n: {(i, 1): 10.0 for i in range(n)}
+    halves = lambda n: {at: 5.0 for at in times(n)}
+    any_of = lambda plain, other: tuning.choices({"xla": times(plain), "triton": halves(other)})[measured.ANY]
+    assert [any_of(3, 3), any_of(6, 3), any_of(3, 6)] == ["triton"] * 3 and tuning.ENOUGH == 3
+    assert [any_of(2, 6), any_of(6, 2), any_of(0, 6)] == ["xla"] * 3
+
+
+def test_the_one_run_on_an_h100_measured_too_few_products_to_choose_by():
+    """One matrix by plain XLA, on which bf16 was faster: chosen for it, and at M = 1 to 4 alone."""
+    run = json.loads((ROOT / "benchmarks" / "results" / "on_gpu-nvidia-h100-80gb-hbm3.json").read_text())
+    card = tuning.card_entry(run)
+    assert card["backends"] == {"1": {"any": "xla", "4608x768": "bf16"}} and card["tiles"] == {}
+    assert [measured.fastest_backend(card, m, 4608, 768) for m in (1, 4, 5, 64, 2048)] == ["bf16", "bf16", *[None] * 3]
+    assert measured.fastest_backend(card, 1, 32_768, 8_192) == "xla"
 
 
 def test_what_was_not_checked_is_not_chosen():
@@ -169,9 +190,10 @@ def test_auto_is_what_was_measured_on_the_card(table, monkeypatch):
     tuning.write_card(table, CARD, {"capability": "9.0", "backends": choices, "tiles": {}})
     on_card(monkeypatch, CARD, "9.0")
     chosen = lambda m, n=768, k=768: matmul.choose_backend(m, n, k)
-    assert [chosen(1), chosen(1, 4608), chosen(7), chosen(9), chosen(64), chosen(512), chosen(9999)] == [
-        "triton", "xla", "triton", "mosaic", "mosaic", "bf16", "bf16",
+    assert [chosen(1), chosen(1, 4608), chosen(4), chosen(16), chosen(64), chosen(256), chosen(512)] == [
+        "triton", "xla", "triton", "mosaic", "mosaic", "mosaic", "bf16",
     ]  # fmt: skip
+    assert [chosen(5), chosen(15), chosen(300), chosen(8192), chosen(8193)] == ["xla", "xla", "xla", "bf16", "xla"]
     on_card(monkeypatch, "NVIDIA Slate", "9.0")  # of the same capability
     assert chosen(64) == "mosaic"
     on_card(monkeypatch, "NVIDIA Slate", "8.9")  # of one that nothing was measured on
