@@ -8,14 +8,17 @@ import pathlib
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
 
 from benchmarks import on_gpu
 from benchmarks.gpu_stages import STAGES, ahead, exactness, models, processes, products, table, torch_peer, watts
+from benchmarks.gpu_stages import __main__ as gpu_part
 from benchmarks.gpu_stages.record import Box, Record, Told
 from bitzero import config as configuration
+from bitzero.run import device
 from pallas_kernels import layout, tuning
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -98,6 +101,27 @@ def test_a_hang_is_ended_after_its_box(tmp_path, monkeypatch, rows):
     while running(child) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not running(child)
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
+def test_what_a_part_compiles_is_kept_for_the_next_run(tmp_path, monkeypatch, stage):
+    """By ``models.config_of`` or here; but a part that starts PyTorch or ``launch.py`` leaves them the card."""
+    calls, told = [], tmp_path / "told.json"
+    told.write_text(json.dumps({"card": CARD}))
+    monkeypatch.setattr(device, "configure_jax", lambda: calls.append("cache"))
+    part = types.SimpleNamespace(run=lambda *_: calls.append("run"))
+    monkeypatch.setattr(gpu_part.importlib, "import_module", lambda name: part)
+    words = ["part", stage.name, "torch", f"--out={tmp_path / 'rows.json'}", f"--told={told}"]
+    monkeypatch.setattr(sys, "argv", words)
+    gpu_part.main()
+    source = (ROOT / "benchmarks" / "gpu_stages" / f"{stage.module}.py").read_text()
+    own = "models.config_of(part)" in source or stage.module == "training_run"
+    assert calls == (["run"] if own else ["cache", "run"])
+
+
+def test_parts_that_need_no_package_of_a_run_do_without_its_cache(monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitzero.run", None)
+    assert gpu_part.keep_compiled() is None
 
 
 def test_a_part_gets_the_memory_by_one_name_alone(monkeypatch):
@@ -269,8 +293,6 @@ def test_a_cards_file_is_named_after_it():
     assert path == ROOT / "benchmarks" / "results" / "on_gpu-nvidia-geforce-gtx-1660-super.json"
 
 
-@pytest.mark.long
-@pytest.mark.timeout(900)
 def test_stages_that_are_not_asked_for_stay_in_the_file_of_their_card(tmp_path):
     file = tmp_path / "on_gpu-card.json"
     run = {"card": {"name": "A"}, "commit": "old", "rehearsal": False, "stages": {"products": {"rows": [1]}}}
@@ -283,6 +305,8 @@ def test_stages_that_are_not_asked_for_stay_in_the_file_of_their_card(tmp_path):
     assert on_gpu.earlier(tmp_path / "none.json", "A", False) == {}
 
 
+@pytest.mark.long
+@pytest.mark.timeout(900)
 def test_a_rehearsal_runs_every_stage_and_survives_one_that_crashes(tmp_path):
     """PyTorch is made one that takes the process of its part with it, and is none to others that look for it."""
     broken, out = tmp_path / "broken", tmp_path / "on_gpu.json"
@@ -322,6 +346,7 @@ def check_rows(stages):
     assert {row["form"] for row in rows["rollouts"]} == {"dense", "plain", "packed"}
     for row in rows["rollouts"]:
         assert row["batch"] <= row["tokens"] <= 32 * row["batch"]
+    assert stages["selfplay"]["notes"]["smoke"]["workers"] == 1  # as its experiment has it
     for row in rows["selfplay"]:
         assert 0 < row["host_share"] < 1 and row["host_s"] == pytest.approx(row["host_share"] * row["step_s"])
     assert rows["selfplay"][0]["answers"] == 4 * 2
