@@ -147,6 +147,21 @@ def test_killed_and_resumed_is_bit_for_bit_uninterrupted(launch, finished, tmp_p
     assert hashes[0] == hashes[1]
 
 
+@pytest.mark.long
+def test_another_chunk_and_more_workers_in_a_running_job_change_no_bit_and_are_recorded(launch, finished, tmp_path):
+    """What follows the machine may change: the second sitting has half the chunk and two workers of the generator."""
+    first = launch(tmp_path / "run", "--config.run.until=8")
+    assert first.end() == 0, first.text
+    second = launch(tmp_path / "run", "--config.run.chunk=2", "--config.tasks.workers=2")
+    assert second.end() == 0, second.text
+    assert "resuming at step 8 of 28" in second.text
+    run, whole = (json.loads((each.workdir / "run.json").read_text()) for each in (second, finished))
+    assert run["parameter_hash"] == whole["parameter_hash"] and last_state(second) == last_state(finished)
+    fitted = [(one["step"], one["run.chunk"], one["tasks.workers"]) for one in run["fitted"]]
+    assert fitted == [(0, 4, 0), (8, 2, 2)] and run["generator_workers"] == 2
+    assert [(one["step"], one["run.chunk"]) for one in whole["fitted"]] == [(0, 4)]
+
+
 def test_a_finished_run_says_so_and_only_evaluates(launch, finished, tmp_path):
     again = launch(finished.copy(tmp_path / "copy"))
     assert again.end() == 0, again.text
