@@ -7,14 +7,16 @@ import numpy as np
 
 from bitzero.config import TERNARY_BITS, Config, Model, kernel_shapes
 from bitzero.evaluation import heldout, questions
-from bitzero.evaluation.questions import Heldout
+from bitzero.evaluation.questions import GoOn, Heldout
 from bitzero.model import precision
 from bitzero.sandbox import Sandbox
 from bitzero.state import TrainState
 from bitzero.tasks.kinds import DEDUCTION
 
 
-def measure_precisions(state: TrainState, cfg: Config, heldout_programs: Heldout, sandbox: Sandbox) -> dict[str, Any]:
+def measure_precisions(
+    state: TrainState, cfg: Config, heldout_programs: Heldout, sandbox: Sandbox, go_on: GoOn = questions.always
+) -> dict[str, Any]:
     """Nats per answer token and greedy deduction accuracy on dev, as trained and at each of ``precisions_to_ask``.
 
     Also the bits in use, stored and as information, and the map: kernel → layers × blocks of tiers.
@@ -26,7 +28,7 @@ def measure_precisions(state: TrainState, cfg: Config, heldout_programs: Heldout
         asked = dataclasses.replace(cfg, model=model)
         nats, tokens = heldout.nats_per_token(state.params, tiers, held, asked)
         at = dataclasses.replace(state, precision=tiers)
-        solver = questions.solver_of(at, asked, settled=True)
+        solver = questions.solver_of(at, asked, settled=True, go_on=go_on)
         tasks = [solver.kinds[DEDUCTION].task_of_program(program, cfg) for program in found]
         right = questions.correct_answers(sandbox, tasks, questions.ask(solver, tasks))[:, 0]
         bits = _stored_bits(tiers, model)

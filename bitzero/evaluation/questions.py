@@ -20,6 +20,11 @@ from bitzero.tasks import judge, tokens
 from bitzero.tasks.kinds import TASK_KINDS, Kinds, Task
 
 Heldout = Callable[[Split, int, int], list[Program]]  # (split, level, n) → n programs, or the draws that hold them
+GoOn = Callable[[], None]  # called before each batch; what it raises ends the asking
+
+
+def always() -> None:
+    """A ``GoOn`` that ends nothing."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,11 +37,13 @@ class Solver:
     batch_size: int  # questions decoded together; fewer are filled up to it, so that one shape is compiled
     kinds: Kinds = TASK_KINDS
     parts: int = 1  # equal parts of a batch, decoded one after the other
+    go_on: GoOn = always
 
 
 def solver_of(
-    state: TrainState, cfg: Config, *, trace: bool | None = None, settled: bool = False, kinds: Kinds = TASK_KINDS
-) -> Solver:
+    state: TrainState, cfg: Config, *, trace: bool | None = None, settled: bool = False, kinds: Kinds = TASK_KINDS,
+    go_on: GoOn = always,
+) -> Solver:  # fmt: skip
     """The model of ``state`` as it is used at its step: λ = 1 from the end of the ramp, below it the blend.
 
     ``settled`` is λ = 1 at any step.
@@ -47,7 +54,7 @@ def solver_of(
     traced = bool(state.trace_mode) if trace is None else trace
     return Solver(
         weights=weights, cfg=cfg, trace=traced, batch_size=cfg.eval.batch_size, kinds=kinds,
-        parts=max(cfg.eval.parts, 1),
+        parts=max(cfg.eval.parts, 1), go_on=go_on,
     )  # fmt: skip
 
 
@@ -95,6 +102,7 @@ def complete_prompts(
     """Sampled completions of ``prompts`` (each at most ``cfg.tasks.prompt`` ids), in their order."""
     size, width = solver.batch_size, solver.cfg.tasks.prompt
     for start in range(0, len(prompts), size):
+        solver.go_on()
         part = prompts[start : start + size]
         batch = left_padded([*part, *([part[0]] * (size - len(part)))], width)  # one shape: one compilation
         key = jax.random.fold_in(jax.random.key(seed), start)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from bitzero.config import NUM_PRODUCTIONS, Config, ramp_steps
 from bitzero.evaluation import dev, questions
-from bitzero.evaluation.questions import Heldout
+from bitzero.evaluation.questions import GoOn, Heldout
 from bitzero.generator.grammar import PRODUCTION_NAMES
 from bitzero.sandbox import Sandbox
 from bitzero.selfplay import mix
@@ -70,7 +70,7 @@ def mix_table(state: TrainState) -> str:
 
 
 def unlock_levels(
-    state: TrainState, cfg: Config, heldout: Heldout, sandbox: Sandbox
+    state: TrainState, cfg: Config, heldout: Heldout, sandbox: Sandbox, go_on: GoOn = questions.always
 ) -> tuple[TrainState, dict[int, float]]:
     """The state with ``frontier`` and ``open_levels`` after a dev measurement, and the accuracies measured.
 
@@ -79,7 +79,7 @@ def unlock_levels(
     seen when weights are ternary. From then on every level up to the frontier is measured, on more items, and one that
     was mastered comes back where it falls ``RETURN_MARGIN`` below.
     """
-    solver, before, measured = questions.solver_of(state, cfg), int(state.frontier), {}
+    solver, before, measured = questions.solver_of(state, cfg, go_on=go_on), int(state.frontier), {}
     if int(state.step) < ramp_steps(cfg)[1]:
         frontier = before
         measured[before] = dev.deduction_accuracy(solver, before, cfg.tasks.dev_items, heldout, sandbox)
@@ -112,13 +112,13 @@ def lowest_not_mastered(
 
 
 def choose_answer_mode(
-    state: TrainState, cfg: Config, heldout: Heldout, sandbox: Sandbox
+    state: TrainState, cfg: Config, heldout: Heldout, sandbox: Sandbox, go_on: GoOn = questions.always
 ) -> tuple[TrainState, dict[str, float]]:
     """The state with the better ``trace_mode`` over the dev deductions of the open levels, and both accuracies."""
     levels = range(int(state.open_levels))
     shares = {}
     for name, trace in (("direct", False), ("trace", True)):
-        solver = questions.solver_of(state, cfg, trace=trace)
+        solver = questions.solver_of(state, cfg, trace=trace, go_on=go_on)
         accuracies = [dev.deduction_accuracy(solver, level, cfg.tasks.dev_items, heldout, sandbox) for level in levels]
         shares[name] = sum(accuracies) / len(accuracies)
     chosen = shares["trace"] >= shares["direct"]

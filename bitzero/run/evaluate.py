@@ -4,6 +4,7 @@ What is asked and how it is judged is ``bitzero.evaluation``; files, the clock a
 decide nothing: modes and levels were chosen on dev.
 """
 
+import functools
 import pathlib
 import time
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ from bitzero.run.checkpoint import Checkpoints
 from bitzero.run.guarded import guarded_behaviours
 from bitzero.run.metrics import Metrics
 from bitzero.run.progress import Progress
-from bitzero.run.sitting import Ledger, Meters, Sitting, open_sandbox
+from bitzero.run.sitting import Ledger, Meters, Sitting, go_on, open_sandbox
 from bitzero.run.stop import Stop
 from bitzero.run.workdir import RunError
 from bitzero.sandbox import Sandbox
@@ -62,29 +63,28 @@ def main(cfg: Config, home: pathlib.Path) -> int:
     return 0
 
 
-def evaluate_state(sitting: Sitting, state: TrainState) -> dict[str, Any] | None:
+def evaluate_state(sitting: Sitting, state: TrainState) -> dict[str, Any]:
     """Asks everything, prints the table, writes ``eval.json`` and ``items.json``; returns the former's value.
 
-    None, and nothing written, if the sitting is asked to end between two rows, or before what follows them.
+    Raises ``StopAsked``, and nothing is written, if the sitting is asked to end meanwhile.
     """
     began, cfg, stream = time.monotonic(), sitting.cfg, sitting.stream
-    now, before = questions.solver_of(state, cfg), _solver_before_selfplay(state, cfg, sitting.store)
+    now, before = _solver(sitting, state), _solver_before_selfplay(sitting, state)
     answered: list[AnsweredGroup] = []
     request_heldout_programs(stream, cfg, int(state.open_levels))
     for group in table_questions(stream.heldout_draws, cfg, int(state.open_levels)):
-        if sitting.stop.asked:
-            return None
+        go_on(sitting)
         sitting.progress.say(f"asking L{group.level} {group.kind.name} ({len(group.tasks)} items)")
         row, right, earlier = measure_row(group, now, before, sitting.sandbox)
         answered.append((group, row | unseen_row(group, right, state.skeletons), right, earlier))
-    further = _ask_further(sitting, state, now, proposer=bool(answered))
-    if further is None:
-        return None
+    rows = [row for _, row, _, _ in answered]
     result: dict[str, Any] = {
         "commit": device.source_commit(),
         "step": int(state.step),
-        "rows": [row for _, row, _, _ in answered],
-        **further,
+        "rows": rows,
+        "proposer": _measure_proposer(state, now, stream, sitting.sandbox) if rows else None,
+        "precision": _measure_precisions(sitting, state),
+        "operations": operation_rows(now, stream, sitting.progress),
         "gain_of_selfplay": gains_of_selfplay(answered),
         "seconds": round(time.monotonic() - began, 1),
     }
@@ -109,20 +109,6 @@ def _print_tables(result: dict[str, Any], progress: Progress) -> None:
         progress.say(sentence)
 
 
-def _ask_further(sitting: Sitting, state: TrainState, now: Solver, *, proposer: bool) -> dict[str, Any] | None:
-    """What is asked beside the rows, by its name in ``eval.json``; None where the sitting is asked to end before it."""
-    stream, found = sitting.stream, dict[str, Any]()
-    for name, ask in (
-        ("proposer", lambda: _measure_proposer(state, now, stream, sitting.sandbox) if proposer else None),
-        ("precision", lambda: _measure_precisions(sitting, state)),
-        ("operations", lambda: operation_rows(now, stream, sitting.progress)),
-    ):
-        if sitting.stop.asked:
-            return None
-        found[name] = ask()
-    return found
-
-
 def _measure_proposer(state: TrainState, now: Solver, stream: Stream, sandbox: Sandbox) -> dict[str, Any]:
     levels = range(int(state.open_levels))
     references = [program for level in levels for program in stream.heldout("train", level, 24)]
@@ -134,7 +120,8 @@ def _measure_precisions(sitting: Sitting, state: TrainState) -> dict[str, Any] |
         return None
     items = sum(heldout.programs_by_level(sitting.cfg, sitting.cfg.eval.precision_items).values())
     sitting.progress.say(f"asking at several precisions ({items} dev items each)")
-    return precisions.measure_precisions(state, sitting.cfg, sitting.stream.heldout_draws, sitting.sandbox)
+    go = functools.partial(go_on, sitting)
+    return precisions.measure_precisions(state, sitting.cfg, sitting.stream.heldout_draws, sitting.sandbox, go)
 
 
 def operation_rows(now: Solver, stream: Stream, progress: Progress) -> list[dict[str, Any]]:
@@ -250,12 +237,18 @@ def row_sentences(rows: Sequence[dict[str, Any]]) -> list[str]:
     return lines + ([f"too long to ask, counted wrong: {', '.join(cut)}"] if cut else [])
 
 
-def _solver_before_selfplay(state: TrainState, cfg: Config, store: Checkpoints) -> Solver | None:
+def _solver(sitting: Sitting, state: TrainState, *, trace: bool | None = None) -> Solver:
+    """The model of ``state``, which is asked until the sitting is asked to end."""
+    return questions.solver_of(state, sitting.cfg, trace=trace, go_on=functools.partial(go_on, sitting))
+
+
+def _solver_before_selfplay(sitting: Sitting, state: TrainState) -> Solver | None:
     """The model at the end of warm-up, asked in the same mode; None where the run has not come past it."""
+    cfg, store = sitting.cfg, sitting.store
     if int(state.step) <= cfg.warmup.steps or cfg.warmup.steps not in store.steps():
         return None
     earlier, _ = store.read(cfg.warmup.steps, questions.checkpoint_structure(cfg))
-    return questions.solver_of(earlier, cfg, trace=bool(state.trace_mode))
+    return _solver(sitting, earlier, trace=bool(state.trace_mode))
 
 
 def _write_scalars(metrics: Metrics, cfg: Config, result: dict[str, Any]) -> None:

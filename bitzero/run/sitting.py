@@ -76,6 +76,16 @@ class Sitting:
     began: float  # time.monotonic() at its start
 
 
+class StopAsked(Exception):
+    """The sitting was asked to end while its model was being asked; what it had answered is left."""
+
+
+def go_on(sitting: Sitting) -> None:
+    """Raises ``StopAsked`` if the sitting was asked to end."""
+    if sitting.stop.asked:
+        raise StopAsked
+
+
 @contextlib.contextmanager
 def timed_as(sitting: Sitting, activity: str) -> Iterator[None]:
     """Adds the wall seconds of its body to an activity of the ledger."""

@@ -22,7 +22,7 @@ import numpy as np
 from bitzero import config as configuration
 from bitzero.config import Config
 from bitzero.evaluation import heldout
-from bitzero.evaluation.questions import checkpoint_structure
+from bitzero.evaluation.questions import GoOn, Heldout, checkpoint_structure
 from bitzero.generator.stream import Batch, BatchOrder, GeneratorFailed, Stream
 from bitzero.model import precision, weight_figures
 from bitzero.run import curriculum, device, evaluate, fit, guarded, layers, pace, refresh, watch, workdir
@@ -30,9 +30,10 @@ from bitzero.run.checkpoint import Checkpoints, digest
 from bitzero.run.metrics import Metrics
 from bitzero.run.progress import Progress, clock_text
 from bitzero.run.report import report_chunk, report_weights, write_run_json
-from bitzero.run.sitting import Ledger, Meters, Sitting, open_sandbox, timed_as
+from bitzero.run.sitting import Ledger, Meters, Sitting, StopAsked, go_on, open_sandbox, timed_as
 from bitzero.run.stop import Stop
 from bitzero.run.workdir import RunError
+from bitzero.sandbox import Sandbox
 from bitzero.selfplay import loop, schedule, verify, warmup
 from bitzero.selfplay.verify import Door
 from bitzero.state import Supervised, TrainState
@@ -116,8 +117,10 @@ def train_chunks(sitting: Sitting, state: TrainState) -> int:
             sitting.stop.ask(f"step {cfg.run.until:,} was asked for")
             break
         with generator_failures(sitting, state):
-            ready = cross_boundary(sitting, state)
-            if sitting.stop.asked:  # decided again by the next sitting: a checkpoint is from before its boundary
+            try:
+                ready = cross_boundary(sitting, state)
+                go_on(sitting)
+            except StopAsked:  # decided again by the next sitting: a checkpoint is from before its boundary
                 break
             batch = take_sequences(sitting, ready)
         state = train_chunk(sitting, ready, batch)
@@ -147,7 +150,8 @@ def finish_run(sitting: Sitting, state: TrainState) -> int:
     """What follows the last step: the held-out table, ``run.json``, the parameter hash; the value is the exit code."""
     write_run_json(sitting, state)
     result, cfg = None, sitting.cfg
-    if not sitting.stop.asked:
+    with contextlib.suppress(StopAsked):
+        go_on(sitting)
         if not cfg.selfplay.steps and cfg.eval.items:  # the start of self-play would have chosen
             settled = settle_answer_mode(sitting, state)
             if int(settled.trace_mode) != int(state.trace_mode):  # evaluation and export read it in the checkpoint
@@ -169,14 +173,17 @@ def finish_run(sitting: Sitting, state: TrainState) -> int:
 
 
 def cross_boundary(sitting: Sitting, state: TrainState) -> TrainState:
-    """The state as the chunk at its step wants it: levels unlocked, bits spent, mode chosen, self-play started."""
+    """The state as the chunk at its step wants it: levels unlocked, bits spent, mode chosen, self-play started.
+
+    Raises ``StopAsked``.
+    """
     cfg, step = sitting.cfg, int(state.step)
     with timed_as(sitting, "dev"):
         if curriculum.is_dev_step(step, cfg):
             state = reweigh(sitting, state)
             for guess in upcoming_orders(cfg, state, chunks=1):  # right wherever no level opens
                 sitting.stream.request_batch(guess)
-            state, measured = curriculum.unlock_levels(state, cfg, sitting.stream.heldout_draws, sitting.sandbox)
+            state, measured = curriculum.unlock_levels(*_asked_on_dev(sitting, state))
             sitting.meters.ledger.accuracy |= {str(level): share for level, share in measured.items()}
             sitting.metrics.scalars(step, {f"eval/dev_L{level}": share for level, share in measured.items()})
     if refresh.is_due(step, cfg):
@@ -195,6 +202,12 @@ def cross_boundary(sitting: Sitting, state: TrainState) -> TrainState:
     if step in schedule.phase_boundaries(cfg):
         sitting.meters.compiles_next = True
     return device.on_first_device(state)
+
+
+def _asked_on_dev(sitting: Sitting, state: TrainState) -> tuple[TrainState, Config, Heldout, Sandbox, GoOn]:
+    """What the curriculum asks the model by."""
+    go = functools.partial(go_on, sitting)
+    return state, sitting.cfg, sitting.stream.heldout_draws, sitting.sandbox, go
 
 
 def reweigh(sitting: Sitting, state: TrainState) -> TrainState:
@@ -233,7 +246,7 @@ def allocate_bits(sitting: Sitting, state: TrainState) -> TrainState:
 def settle_answer_mode(sitting: Sitting, state: TrainState) -> TrainState:
     """The state at the end of warm-up with the better way of answering deductions, trace or direct, on dev."""
     with timed_as(sitting, "dev"):
-        state, shares = curriculum.choose_answer_mode(state, sitting.cfg, sitting.stream.heldout_draws, sitting.sandbox)
+        state, shares = curriculum.choose_answer_mode(*_asked_on_dev(sitting, state))
     sitting.metrics.scalars(int(state.step), {f"eval/dev_{name}": share for name, share in shares.items()})
     sitting.progress.say(
         f"deduction answers: {'trace' if int(state.trace_mode) else 'direct'} "

@@ -4,6 +4,7 @@ Nothing here decides what is trained. The held-out table is of the last step, wh
 """
 
 import dataclasses
+import functools
 import itertools
 import pathlib
 import statistics
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from bitzero.config import Config, steps_in_all
 from bitzero.evaluation import dev, questions
 from bitzero.run.checkpoint import Checkpoints
-from bitzero.run.sitting import Sitting, timed_as
+from bitzero.run.sitting import Sitting, go_on, timed_as
 from bitzero.state import TrainState
 
 BEST = "best"  # directory of the checkpoint that was best on dev
@@ -29,10 +30,13 @@ def is_due(step: int, cfg: Config) -> bool:
 
 
 def read_dev(sitting: Sitting, state: TrainState) -> None:
-    """Measures and writes dev accuracy by kind, keeps the state where it is the best so far, says what goes down."""
+    """Measures and writes dev accuracy by kind, keeps the state where it is the best so far, says what goes down.
+
+    Raises ``StopAsked``.
+    """
     step, ledger = int(state.step), sitting.meters.ledger
     with timed_as(sitting, "dev"):
-        solver = questions.solver_of(state, sitting.cfg)
+        solver = questions.solver_of(state, sitting.cfg, go_on=functools.partial(go_on, sitting))
         shares = dev.accuracy_by_kind(solver, int(state.open_levels), sitting.stream.heldout_draws, sitting.sandbox)
     mean = statistics.fmean(shares.values())
     figures = {f"eval/dev_{kind}": share for kind, share in shares.items()} | {"eval/dev_mean": mean}

@@ -59,6 +59,26 @@ def test_a_batch_in_parts_has_the_same_answers(state):
     assert whole[0] != whole[3]
 
 
+def test_asking_may_be_ended_before_any_batch(state, monkeypatch):
+    """Rows that were answered before are given; no batch is begun after the word."""
+    begun, asked = [], []
+    sample = questions.sample_completions
+    monkeypatch.setattr(
+        questions, "sample_completions", lambda *given, **more: begun.append(1) or sample(*given, **more)
+    )
+
+    def twice():
+        asked.append(len(begun))
+        if len(asked) == 3:
+            raise InterruptedError
+
+    solver, rows = questions.solver_of(state, CFG, go_on=twice), []
+    with pytest.raises(InterruptedError):
+        for row in questions.complete_prompts(solver, [[9, 8, 7]] * 30, max_new=4, temperature=0.0, seed=0):
+            rows.append(row)
+    assert asked == [0, 1, 2] and len(begun) == 2 and len(rows) == 16
+
+
 def test_a_prompt_that_does_not_fit_is_a_wrong_answer(state):
     solver = questions.solver_of(state, CFG)
     code = "def f(a):\n    return " + " + ".join("a" * 200)

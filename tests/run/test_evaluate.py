@@ -1,10 +1,6 @@
 """What a person reads at the end: the table and the sentences below it."""
 
-from bitzero.evaluation.questions import Solver
 from bitzero.run import evaluate
-from bitzero.run.sitting import Sitting
-from bitzero.run.stop import Stop
-from bitzero.state import TrainState
 
 
 def test_the_table_and_sentences_say_what_was_measured():
@@ -27,22 +23,3 @@ def test_the_table_and_sentences_say_what_was_measured():
         "levels of accepted proposals: L0 90 L1 6",
         "self-play changed deduction by +1.2 points (95 % -3.0 to +5.0, 600 items)",
     ]
-
-
-def test_a_stop_comes_between_what_is_asked_beside_the_rows(monkeypatch):
-    stop, asked = Stop(), []
-    sitting = object.__new__(Sitting)
-    for name, value in {"stop": stop, "stream": None, "sandbox": None, "progress": None}.items():
-        object.__setattr__(sitting, name, value)
-    ask = lambda name: lambda *_: asked.append(name) or stop.ask("SIGTERM" if name == "precision" else "")
-    for name in ("proposer", "precisions"):
-        monkeypatch.setattr(evaluate, f"_measure_{name}", ask(name.rstrip("s")))
-    monkeypatch.setattr(evaluate, "operation_rows", ask("operations"))
-    given = object.__new__(TrainState), object.__new__(Solver)
-    assert evaluate._ask_further(sitting, *given, proposer=True) is None
-    assert asked == ["proposer", "precision"]
-    stop.asked = ""
-    monkeypatch.setattr(evaluate, "_measure_precisions", lambda *_: 7)
-    assert evaluate._ask_further(sitting, *given, proposer=False) == {
-        "proposer": None, "precision": 7, "operations": None,
-    }  # fmt: skip

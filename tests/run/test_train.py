@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bitzero.config import Config, Model, Run, SelfPlay, Tasks, Warmup
+from bitzero.config import Config, Model, Run, SelfPlay, Tasks, Warmup, with_operand
+from bitzero.evaluation import questions
 from bitzero.generator.stream import GeneratorFailed
 from bitzero.run import curriculum, pace, train
-from bitzero.run.sitting import Ledger, Meters, Sitting
+from bitzero.run.sitting import Ledger, Meters, Sitting, StopAsked, go_on
 from bitzero.run.stop import Stop
 from bitzero.run.workdir import RunError
+from bitzero.sandbox import Sandbox
 from bitzero.selfplay import warmup
 from bitzero.state import Supervised
 
@@ -117,6 +119,54 @@ def test_a_stop_asked_after_a_chunk_decided_not_to_save_is_saved_all_the_same(si
     assert train.train_chunks(sitting, state) == 0
     assert sitting.store.saved == [4]
     assert sitting.said == ["SIGTERM: saved step 4 in checkpoints/4; the same command goes on"]
+
+
+def test_a_stop_while_the_model_is_asked_leaves_the_state_before_the_boundary(sitting, state, monkeypatch):
+    """The next sitting asks again: what the boundary decides is a function of the state there."""
+
+    def ask(sitting, state):
+        if int(state.step) == 4:
+            sitting.stop.ask("SIGTERM")
+            go_on(sitting)  # as before each batch of questions
+            pytest.fail("asked on")
+        return state
+
+    monkeypatch.setattr(train, "cross_boundary", ask)
+    monkeypatch.setattr(train, "train_chunk", lambda sitting, ready, batch: at(ready, int(ready.step) + 4))
+    assert train.train_chunks(sitting, state) == 0
+    assert sitting.store.saved == [4]
+    assert sitting.said == ["SIGTERM: saved step 4 in checkpoints/4; the same command goes on"]
+
+
+@pytest.mark.parametrize("where", ["read_dev", "evaluate_state"])
+def test_a_stop_while_a_trained_model_is_asked_writes_no_table(sitting, state, monkeypatch, where):
+    def ask(sitting, state):
+        sitting.stop.ask("SIGINT")
+        go_on(sitting)
+
+    monkeypatch.setattr(train.watch, "read_dev", lambda sitting, state: None)
+    monkeypatch.setattr({"read_dev": train.watch, "evaluate_state": train.evaluate}[where], where, ask)
+    assert train.finish_run(sitting, at(state, 48)) == 0
+    assert sitting.said == ["SIGINT: training is done and saved; the same command evaluates it"]
+
+
+ASKING = {
+    "levels": lambda sitting, state: curriculum.unlock_levels(*train._asked_on_dev(sitting, state)),
+    "answer mode": train.settle_answer_mode,
+    "dev in self-play": train.watch.read_dev,
+}
+
+
+@pytest.mark.parametrize("what", ASKING)
+def test_whatever_asks_a_model_in_training_hears_of_a_stop(sitting, state, monkeypatch, what):
+    """Through the solver that it makes; of a held-out set without programs here, so that nothing is compiled."""
+    stream, cfg = types.SimpleNamespace(heldout_draws=lambda *_: []), with_operand(CFG, "f32")
+    for name, value in {"stream": stream, "sandbox": bare(Sandbox), "cfg": cfg}.items():
+        object.__setattr__(sitting, name, value)
+    sitting.stop.ask("SIGINT")
+    monkeypatch.setattr(questions, "ask", lambda solver, tasks: solver.go_on() or pytest.fail("asked on"))
+    with pytest.raises(StopAsked):
+        ASKING[what](sitting, state)
 
 
 @pytest.mark.parametrize("fails", ["cross_boundary", "take_sequences"])
