@@ -147,6 +147,15 @@ def test_a_card_that_is_not_there_is_a_sentence(text):
     assert without_cuda.settings == {"JAX_PLATFORMS": "cpu"} and "has no CUDA" in without_cuda.line
 
 
+def test_the_driver_of_this_machine_is_asked_unless_the_cpu_is(monkeypatch):
+    monkeypatch.setattr(accelerator, "cuda_plugin", lambda: 12)
+    monkeypatch.setattr(accelerator, "ask_driver", lambda: READY)
+    assert accelerator.choice_here({}).card == GTX.name
+    assert accelerator.choice_here({"JAX_PLATFORMS": "CUDA,cpu"}).card == GTX.name
+    monkeypatch.setattr(accelerator, "ask_driver", lambda: pytest.fail("asked"))
+    assert accelerator.choice_here({"JAX_PLATFORMS": " cpu"}).card == ""
+
+
 def test_runs_at_once_share_the_memory():
     assert [accelerator.memory_share({}, runs) for runs in (1, 2, 4)] == ["0.75", "0.375", "0.187"]
     for name in ("XLA_PYTHON_CLIENT_MEM_FRACTION", "XLA_CLIENT_MEM_FRACTION"):
