@@ -115,6 +115,8 @@ class Checkpoints:
         for step in steps:
             try:
                 state, meta = self.read(step, like)
+            except ShapeError:
+                raise
             except RunError as error:
                 damaged += 1
                 self._say(f"{error}; falling back to the one before it")
