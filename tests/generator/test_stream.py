@@ -129,7 +129,7 @@ def test_a_worker_ends_when_its_trainer_is_killed():
     with subprocess.Popen([sys.executable, "-c", ORPHAN], stdout=subprocess.PIPE, text=True) as trainer:
         pid = int(trainer.stdout.readline())
         trainer.kill()
-    for _ in range(100):
+    for _ in range(600):  # a worker runs in what is idle, and beside other tests little is
         try:
             state = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
         except OSError:
@@ -138,7 +138,7 @@ def test_a_worker_ends_when_its_trainer_is_killed():
             return
         time.sleep(0.1)
     os.kill(pid, signal.SIGKILL)
-    pytest.fail("the worker outlived its trainer by ten seconds")
+    pytest.fail("the worker outlived its trainer by a minute")
 
 
 def test_a_slice_no_worker_survives_is_given_up(monkeypatch):
