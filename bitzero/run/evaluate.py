@@ -185,7 +185,7 @@ def operations_table(rows: Sequence[dict[str, Any]], most: int = 10) -> rich.tab
         title="dev deductions by operation: the worst and the best", title_justify="left", box=None,
         padding=(0, 1, 0, 0),
     )  # fmt: skip
-    for name in ("operation", "programs", "right, %", "its steps right, %", "goes wrong at it", "in training, %"):
+    for name in ("operation", "programs", "right, %", "its steps right, %", "goes wrong at it", "of programs, %"):
         out.add_column(name, justify="left" if name == "operation" else "right", no_wrap=True)
     often = [row for row in rows if row["programs"] >= 10]
     for row in often if len(often) <= 2 * most else [*often[:most], None, *often[-most:]]:

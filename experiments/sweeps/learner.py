@@ -3,7 +3,9 @@
     python launch.py --config=experiments/azr_small.py --mode=sweep --sweep=experiments/sweeps/learner.py --seeds=3
 
 Expected: about 250 minutes on 2 cores, 60 runs; not yet measured as a sweep (single runs: the log). Each point is the
-main job at 2,800 warm-up steps, its whole schedule in them, without self-play; judged on dev programs.
+main job at 2,800 warm-up steps, its whole schedule in them, without self-play; judged on dev programs. Nothing is
+shared between points: a shape, a peak or a share of rows acts from the first step on, and the ramp's own points are too
+few for a base of their own.
 """
 
 from collections.abc import Iterator
@@ -34,6 +36,7 @@ COSINE = {"optimiser.lr_decay": "cosine", "optimiser.lr_flat": 0.0, "optimiser.l
 def points() -> Iterator[tuple[str, str, float, dict[str, Any]]]:
     """The job, changed and without each addition; then schedules and peaks."""
     yield "job", "job", 2.0, {}
+    yield "plain", "block", 2.0, {key: value for off in OFF.values() for key, value in off.items()}
     yield "2-heads", "block", 2.0, {"model.num_heads": 2, "model.num_kv_heads": 1, "model.head_dim": 64}
     yield "rope-200", "block", 2.0, {"model.rope_theta": 200.0}
     yield "zero-outputs", "block", 2.0, {"model.zero_outputs": True}
@@ -47,3 +50,4 @@ def points() -> Iterator[tuple[str, str, float, dict[str, Any]]]:
         yield f"ramp-{start}-{end}", "schedule", 2.0, {"warmup.ramp_start": start, "warmup.ramp_end": end}
     for peak in (3e-3, 6e-3):
         yield f"peak-{peak}", "peak", 2.0, {"optimiser.lr": peak}
+    yield "one-pair", "rows", 2.0, {"tasks.packed": 1}

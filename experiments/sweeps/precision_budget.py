@@ -3,7 +3,8 @@
     python launch.py --config=experiments/azr_small.py --mode=sweep --sweep=experiments/sweeps/precision_budget.py
 
 Expected: 49 minutes on 2 cores with --seeds=3 --jobs=2, 54 runs after 9 shared warm-ups; five seeds if none are given;
-what came out is in benchmarks/results/precision_budget and in experiments/LOG.md.
+what came out is in benchmarks/results/precision_budget and in experiments/LOG.md, with seven deductions in ten taught
+by their trace. The main job has nine since, and nats of the two do not compare: `--config.warmup.trace=0.7` repeats it.
 
 Budgets are mean stored bits a ternary-able weight. Controls: the same budget for blocks drawn at random, for blocks
 fixed by their place (static: o and down; all of them make 3.34 bits, the rest goes by magnitude), for a wider ternary

@@ -211,6 +211,16 @@ def test_a_long_program_is_too_long(form):
         sequences.training_example(form, Example(code="x" * 200), random.Random(0), CFG)
 
 
+@pytest.mark.parametrize(("form", "least", "most"), [(DEDUCTION, 29, 33), (ABDUCTION, 26, 30), (INDUCTION, 41, 49)])
+def test_what_could_not_be_asked_is_not_taught(form, least, most):
+    """``least`` and ``most`` are the prompts' lengths over the orders of the pairs."""
+    told = lambda prompt: dataclasses.replace(CFG, tasks=dataclasses.replace(CFG.tasks, packed=1, prompt=prompt))
+    begins = lambda seed, prompt: sequences.training_example(form, Example(), random.Random(seed), told(prompt))[1]
+    assert {begins(seed, 96).index(True) for seed in range(30)} >= {least, most}
+    with pytest.raises(kinds.TooLong):
+        begins(0, least - 1)
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.sampled_from([DEDUCTION, ABDUCTION, INDUCTION, PROPOSE]), st.integers(0, 10**6))
 def test_sequences_fit_and_end_with_a_target(form, seed):

@@ -103,20 +103,24 @@ def judge_value(task: Task, outcome: Outcome) -> Judgement:
 
 
 def joined(asked: list[int], answer: list[int], limit: int, cfg: Config) -> MaskedIds:
-    """Prompt and answer as a training example whose targets are the answer. Raises TooLong."""
-    if len(answer) > limit or len(asked) + len(answer) > cfg.tasks.context:
-        raise TooLong(f"{len(asked)} + {len(answer)} tokens do not fit {cfg.tasks.context} (answer {limit})")
+    """Prompt and answer as a training example whose targets are the answer. Raises TooLong, for a prompt too that no
+    evaluation could ask: what is taught can be asked."""
+    if max(len(answer) - limit, len(asked) - cfg.tasks.prompt, len(asked) + len(answer) - cfg.tasks.context) > 0:
+        room = f"{cfg.tasks.context} (prompt {cfg.tasks.prompt}, answer {limit})"
+        raise TooLong(f"{len(asked)} + {len(answer)} tokens do not fit {room}")
     return asked + answer, [False] * len(asked) + [True] * len(answer)
 
 
 def packed_pairs(head: list[int], pairs: Sequence[tuple[list[int], list[int]]], cfg: Config) -> MaskedIds:
-    """One program (``head``) with every pair (asked, answer) that still fits, its answer being a target.
+    """One program (``head``) with every pair (asked, answer) that could be asked and still fits; answers are targets.
 
     Raises TooLong where none does.
     """
     ids, mask = head, [False] * len(head)
     for asked, answer in pairs:
-        if len(answer) <= cfg.tasks.answer and len(ids) + len(asked) + len(answer) <= cfg.tasks.context:
+        if len(answer) > cfg.tasks.answer or len(head) + len(asked) > cfg.tasks.prompt:
+            continue
+        if len(ids) + len(asked) + len(answer) <= cfg.tasks.context:
             ids = ids + asked + answer
             mask = mask + [False] * len(asked) + [True] * len(answer)
     if len(ids) == len(head):
