@@ -15,9 +15,9 @@ from bitzero.generator.programs import Program
 from bitzero.sandbox import Sandbox
 from bitzero.selfplay import buffer
 from bitzero.state import TrainState
-from bitzero.tasks import judge
+from bitzero.tasks import judge, tokens
 from bitzero.tasks.judge import GATES, Proposal, Verdict
-from bitzero.tasks.kinds import names_of
+from bitzero.tasks.kinds import Kinds, names_of
 
 PROPOSALS = 192  # asked for, kinds evenly
 
@@ -32,8 +32,8 @@ def measure_proposer(
     """Shares, counts by gate and kind, and a histogram of levels, of proposals sampled as self-play samples them.
 
     ``valid`` counts all proposals. Shares of the valid ones, None where there is none: ``novel`` (behaviour unseen in
-    history and distinct here) and ``distinct`` of those that wrote their program, ``learnable`` (0 < r̄ < 1 over a group
-    of solver rollouts) of all.
+    history and distinct here), ``distinct`` and ``level_as_asked`` of those that wrote their program, ``learnable``
+    (0 < r̄ < 1 over a group of solver rollouts) of all.
     """
     asked, prompts = draw_prompts(references, int(state.open_levels), PROPOSALS, solver)
     verdicts = judge.validate(sandbox, sample_proposals(solver, asked, prompts), solver.cfg, solver.kinds, guarded)
@@ -45,6 +45,7 @@ def measure_proposer(
         "valid": round(len(accepted) / max(len(verdicts), 1), 4),
         "novel": _share(_is_novel(state, wrote)),
         "distinct": round(len({v.program_hash for v in wrote}) / len(wrote), 4) if wrote else None,
+        "level_as_asked": _share(_has_level_asked(prompts, verdicts, solver.kinds)),
         "learnable": _share(_is_learnable(solver, accepted, sandbox)),
         "gates": dict(sorted(gates.items(), key=lambda item: GATES.index(item[0]))),
         "kinds": {
@@ -95,6 +96,19 @@ def _is_novel(state: TrainState, accepted: Sequence[Verdict]) -> Bool[np.ndarray
     seen = np.asarray(buffer.contains(state.history, jnp.asarray(buffer.hash_words(hashes))))
     first = [value not in hashes[:i] for i, value in enumerate(hashes)]
     return ~seen & np.array(first)
+
+
+def _has_level_asked(
+    prompts: Sequence[Sequence[int]], verdicts: Sequence[Verdict], kinds: Kinds
+) -> Bool[np.ndarray, " n"]:
+    """Of each accepted proposal that wrote its program: whether its level is the one in its prompt."""
+    asked = [tokens.LEVELS.index(prompt[2]) for prompt in prompts]  # <propose><kind><Lk> …
+    kept = [
+        verdict.level == level
+        for verdict, level in zip(verdicts, asked, strict=True)
+        if verdict.task is not None and kinds[verdict.task.kind].writes_program
+    ]
+    return np.array(kept, bool)
 
 
 def _is_learnable(solver: Solver, accepted: Sequence[Verdict], sandbox: Sandbox) -> Bool[np.ndarray, " n"]:

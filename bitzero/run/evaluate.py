@@ -208,7 +208,8 @@ def summary_sentences(result: dict[str, Any]) -> list[str]:
     lines = [
         *row_sentences(result["rows"]),
         f"proposer: {_percent_text(p['valid'])} % of {p['n']} proposals pass every gate; of these "
-        f"{_percent_text(p['novel'])} % are new programs and {_percent_text(p['learnable'])} % learnable",
+        f"{_percent_text(p['novel'])} % are new programs, {_percent_text(p['level_as_asked'])} % of the level asked "
+        f"for and {_percent_text(p['learnable'])} % learnable",
     ]
     if p["levels"]:
         lines.append("levels of accepted proposals: " + " ".join(f"L{k} {n}" for k, n in p["levels"].items()))
@@ -254,7 +255,7 @@ def _solver_before_selfplay(sitting: Sitting, state: TrainState) -> Solver | Non
 def _write_scalars(metrics: Metrics, cfg: Config, result: dict[str, Any]) -> None:
     scalars = {f"eval/test_L{row['level']}_{row['kind']}": row["accuracy"] for row in result["rows"]}
     if result["proposer"]:
-        names = ("valid", "learnable", "novel")
+        names = ("valid", "learnable", "novel", "level_as_asked")
         scalars |= {f"eval/proposer_{name}": result["proposer"][name] or 0.0 for name in names}
     for row in (result["precision"] or {"levels": []})["levels"]:
         scalars |= {f"eval/nats_{row['name']}": row["nats"], f"eval/accuracy_{row['name']}": row["accuracy"]}

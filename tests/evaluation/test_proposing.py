@@ -9,7 +9,7 @@ from bitzero.config import Config, Eval, Model
 from bitzero.evaluation import proposing, questions
 from bitzero.selfplay import buffer, warmup
 from bitzero.tasks import tokens
-from bitzero.tasks.kinds import INDUCTION
+from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, INDUCTION, TASK_KINDS, Task
 
 CFG = Config(
     model=Model(num_layers=1, width=32, num_heads=2, num_kv_heads=1, head_dim=16, ffn_width=32, compute="f32"),
@@ -41,7 +41,24 @@ def test_a_programs_novelty_is_asked_of_history(state):
     assert proposing._is_novel(seen, verdicts).tolist() == [False, True, False]  # known, new, new only once
 
 
+def test_the_level_asked_is_compared_with_the_level_given_where_a_program_was_written():
+    def verdict(kind, level):
+        task = Task(kind=kind, level=level, code="def f(a):\n    return a", inputs=("1",), outputs=("1",), shown=1)
+        return proposing.Verdict(gate=0, task=task, level=level)
+
+    prompts = [TASK_KINDS[0].proposer_prompt(level, None) for level in (2, 1, 0, 0, 1)]
+    verdicts = [
+        verdict(DEDUCTION, 2),
+        verdict(ABDUCTION, 0),
+        verdict(INDUCTION, 3),  # about a program that was shown: says nothing of the proposer
+        proposing.Verdict(gate=1),  # rejected
+        verdict(ABDUCTION, 1),
+    ]
+    assert proposing._has_level_asked(prompts, verdicts, TASK_KINDS).tolist() == [True, False, True]
+
+
 def test_a_random_model_proposes_nothing_valid(sandbox, state, test_programs):
     result = proposing.measure_proposer(state, questions.solver_of(state, CFG), test_programs, sandbox)
     assert result["n"] == proposing.PROPOSALS == sum(result["gates"].values())
     assert result["valid"] == 0.0 and result["novel"] is None and result["learnable"] is None
+    assert result["level_as_asked"] is None

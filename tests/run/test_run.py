@@ -67,7 +67,7 @@ def test_eval_json_has_a_row_for_each_level_and_kind(finished):
         assert row["n"] == 3 and 0 <= row["ci_low"] <= row["accuracy"] <= row["ci_high"] <= 1
         assert all(0 <= row[name] <= 1 for name in ("trivial", "shuffled", "before_selfplay"))
     assert {row["mode"] for (_, kind), row in rows.items() if kind != "deduction"} == {"direct"}
-    assert set(result["proposer"]) >= {"valid", "learnable", "novel", "levels", "gates"}
+    assert set(result["proposer"]) >= {"valid", "learnable", "novel", "level_as_asked", "levels", "gates"}
     assert sum(result["proposer"]["gates"].values()) == result["proposer"]["n"]
 
 
