@@ -212,13 +212,13 @@ def draw_task(cfg: Config, step: int, place: int, open_levels: int) -> Task:
             cfg.seed, batch, place + turn * RETRY_STRIDE, level, pairs=cfg.tasks.pairs, inverse=kind.inverse
         )
         task = kind.task_of_program(program, cfg)
-        if usable_in_ring(task, cfg):
+        if usable_in_ring(task, program.traces[0], cfg):
             return task
         turn += 1
         if turn % TRIES == 0:
             level = max(0, level - 1)
         if turn > 100 * TRIES:
-            raise TooLong("config.tasks.prompt or config.tasks.record holds no generated task; make them larger")
+            raise TooLong("config.tasks.prompt, record or completion holds no generated task; make them larger")
 
 
 def draw_tasks(cfg: Config, step: int, open_levels: int, start: int, stop: int) -> dict[str, Any]:

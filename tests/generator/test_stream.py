@@ -19,7 +19,7 @@ from bitzero.generator.grammar import EXPRESSIONS
 from bitzero.generator.stream import Batch, BatchOrder, GeneratorFailed, Stream
 from bitzero.sandbox import Sandbox
 from bitzero.tasks import behaviour, kinds, tokens
-from bitzero.tasks.kinds import KINDS, PROPOSE, TASK_KINDS
+from bitzero.tasks.kinds import ABDUCTION, DEDUCTION, KINDS, PROPOSE, TASK_KINDS
 
 CFG = Config(seed=11)
 ORDER = BatchOrder(step=40, steps=3, batch_size=8, context=128, open_levels=3, frontier=1)
@@ -206,6 +206,40 @@ def test_tasks_come_in_all_kinds_and_fit_the_ring(stream):
     assert {task.level for task, _ in stream.tasks(12, step=7, open_levels=1)} == {0}
     for task, done in told:  # `test_behaviour` compares these hashes with the sandbox's
         assert len(done) == len({behaviour.signature_of(given) for given in task.inputs}) and all(done)
+
+
+@pytest.mark.parametrize("share", (0.9, 0.0))
+def test_deductions_of_the_ring_have_room_for_their_traces_where_traces_are_taught(monkeypatch, share):
+    room, tried = 24, {}
+    usable = orders.usable_in_ring
+
+    def noted(task, trace, cfg):
+        tried[task] = len([*tokens.encode(trace), tokens.ANS, *tokens.encode(task.outputs[0]), tokens.EOS])
+        return usable(task, trace, cfg)
+
+    monkeypatch.setattr(orders, "usable_in_ring", noted)
+    cfg = with_workers(0, completion=room)
+    cfg = dataclasses.replace(cfg, warmup=dataclasses.replace(cfg.warmup, trace=share))
+    found = [orders.draw_task(cfg, 7, place, 3) for place in range(0, 60, 3)]
+    assert {task.kind for task in found} == {DEDUCTION} and {task.level for task in found} == {0, 1, 2}
+    assert max(tried.values()) > room
+    assert (max(tried[task] for task in found) <= room) == (share > 0)
+
+
+def test_an_answer_of_the_ring_fits_to_the_token():
+    asked = [TASK_KINDS[DEDUCTION], TASK_KINDS[ABDUCTION]]
+    drawn = (programs.generate(0, 0, i, 1) for i in range(99))
+    made = next(
+        made
+        for made in drawn
+        if made.traces[0] and not any(kind.is_trivial(kind.task_of_program(made, CFG)) for kind in asked)
+    )
+    trace = len([*tokens.encode(made.traces[0]), tokens.ANS, *tokens.encode(made.outputs[0]), tokens.EOS])
+    given = len([*tokens.encode(made.inputs[0]), tokens.EOS])
+    for kind, size in zip(asked, (trace, given), strict=True):
+        task = kind.task_of_program(made, CFG)
+        fits = [kinds.usable_in_ring(task, made.traces[0], with_workers(0, completion=n)) for n in (size - 1, size)]
+        assert fits == [False, True], kind.name
 
 
 @pytest.mark.parametrize("split", ("dev", "train"))

@@ -24,7 +24,7 @@ from bitzero.tasks.kinds.task import (
     split_args,
     write_record,
 )
-from bitzero.tasks.tokens import encode
+from bitzero.tasks.tokens import ANS, EOS, encode
 
 __all__ = [
     "ABDUCTION", "DEDUCTION", "INDUCTION", "KINDS", "MIN_HIDDEN", "PROPOSE", "TASK_KINDS", "BadRecord", "Check",
@@ -58,14 +58,19 @@ def task_of(ids: Sequence[int], kinds: Kinds = TASK_KINDS) -> Task:
     return read_record(ids, tags_of(kinds))
 
 
-def usable_in_ring(task: Task, cfg: Config, kinds: Kinds = TASK_KINDS) -> bool:
-    """Whether a generated task fits the ring and a prompt in either mode, and no recorded trivial answer solves it."""
+def usable_in_ring(task: Task, trace: str, cfg: Config, kinds: Kinds = TASK_KINDS) -> bool:
+    """Whether a generated task fits the ring, a prompt and an answer in either mode, and is not trivial by its record.
+
+    ``trace`` is that of its first pair. It needs room where ``cfg`` teaches traces: whoever draws the ring's tasks does
+    not know how they will be asked.
+    """
     kind = kinds[task.kind]
+    answer = [*encode(kind.gold(task)), EOS]
+    if kind.traced and cfg.warmup.trace:
+        answer = [*encode(trace), ANS, *answer]
     fits = len(record(task, kinds)) <= cfg.tasks.record
     fits = fits and len(kind.solver_prompt(task, trace=True)) <= cfg.tasks.prompt
-    if kind.answers_with_program:
-        fits = fits and len(encode(task.code)) < cfg.tasks.completion
-    return fits and not kind.is_trivial(task)
+    return fits and len(answer) <= cfg.tasks.completion and not kind.is_trivial(task)
 
 
 # ---- for scripts: the three kinds by number, under the names they always had ----
