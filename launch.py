@@ -4,6 +4,7 @@ import os
 import pathlib
 import platform
 import sys
+from typing import TextIO
 
 # Read by JAX when it is first imported, and by every process started from here. The size of its thread pool decides a
 # result's bits (`run.json` has it); more threads than cores cost a third of the speed, one leaves none for the host.
@@ -14,12 +15,12 @@ os.environ.setdefault("PYTHONHASHSEED", "0")
 from absl import app, flags
 
 from bitzero.config import ConfigError
-from bitzero.run import accelerator
-from bitzero.run.experiment import check_packed_overrides, read_config, split_overrides
+from bitzero.run import accelerator, experiment
 from bitzero.run.terminal import settle_streams
 
 SHIPPED = pathlib.Path(__file__).parent / "bitzero" / "assets" / "model.npz"
 _SHIPPED_LINE = f"the model that comes with BitZero ({SHIPPED.name}, see MODEL.md beside it); --model=FILE asks another"
+_INTERRUPTED = {"chat": "", "adapt": "nothing is kept, unless a line above says so"}
 FLAGS = flags.FLAGS
 flags.DEFINE_string("config", None, "experiment file, or file:variant; --config.group.key=value changes one setting")
 flags.DEFINE_string("workdir", None, "where the run lives; default: runs/<experiment>")
@@ -55,8 +56,8 @@ def main(argv: list[str]) -> int:
         print(f"launch.py: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        if FLAGS.mode != "chat":
-            print("launch.py: stopped at once; the same command goes on from what was saved last", file=sys.stderr)
+        if after := _INTERRUPTED.get(FLAGS.mode, "the same command goes on from what was saved last"):
+            print(f"launch.py: stopped at once; {after}", file=sys.stderr)
         return 130
 
 
@@ -74,8 +75,8 @@ def _in_mode() -> int:
 
 
 def _run() -> int:
-    cfg = read_config(FLAGS.config, _OVERRIDES)
-    workdir = pathlib.Path(FLAGS.workdir or pathlib.Path("runs") / cfg.name)
+    cfg = experiment.read_config(FLAGS.config, _OVERRIDES)
+    workdir = experiment.path_of(FLAGS.workdir) or pathlib.Path("runs") / cfg.name
     print(f"BitZero · {cfg.name} · {FLAGS.mode} · {workdir}", flush=True)
     print(accelerator.settle_device(os.environ), flush=True)
     from bitzero.run import evaluate, export, train  # not above: JAX takes seconds, a mistyped flag should not
@@ -86,26 +87,23 @@ def _run() -> int:
 def _evaluate_packed() -> int:
     if FLAGS.config:
         raise ConfigError("--model has its own configuration; leave out --config, or --model for the run's checkpoint")
-    file = _path(FLAGS.model) or SHIPPED
-    check_packed_overrides(_OVERRIDES)
+    file = experiment.path_of(FLAGS.model) or SHIPPED
+    experiment.check_packed_overrides(_OVERRIDES)
     print(_SHIPPED_LINE if file == SHIPPED else f"BitZero · eval · {file}", flush=True)
     print(accelerator.settle_device(os.environ), flush=True)
     from bitzero.run import evaluate_packed
 
-    return evaluate_packed.main(file, _OVERRIDES, _path(FLAGS.workdir))
+    return evaluate_packed.main(file, _OVERRIDES, experiment.path_of(FLAGS.workdir))
 
 
 def _chat() -> int:
-    check_packed_overrides(_OVERRIDES, group="")
+    experiment.check_packed_overrides(_OVERRIDES, group="")
     accelerator.settle_device(os.environ)
     from bitzero.chat import main as chat
 
-    file = _packed_model()
-    if file == SHIPPED:
-        print(_SHIPPED_LINE, file=sys.stderr if FLAGS.json else sys.stdout, flush=True)
     order = chat.ChatOrder(
-        model=file, profile_dir=_path(FLAGS.profile_dir), prompt=FLAGS.prompt, json=FLAGS.json,
-        settings=tuple(_OVERRIDES),
+        model=_packed_model(sys.stderr if FLAGS.json else sys.stdout), prompt=FLAGS.prompt, json=FLAGS.json,
+        profile_dir=experiment.path_of(FLAGS.profile_dir), settings=tuple(_OVERRIDES),
     )  # fmt: skip
     return chat.main(order)
 
@@ -116,9 +114,9 @@ def _adapt() -> int:
     from bitzero.chat.profile import Profile, default_folder
     from bitzero.run import adapt
 
-    profile = Profile(_path(FLAGS.profile_dir) or default_folder())
+    profile = Profile(experiment.path_of(FLAGS.profile_dir) or default_folder())
     order = adapt.AdaptOrder(
-        base=_packed_model(), home=profile.folder / "deltas", settings=tuple(_OVERRIDES),
+        base=_packed_model(sys.stdout), home=profile.folder / "deltas", settings=tuple(_OVERRIDES),
         lessons=lambda sandbox: lessons.lessons_of(profile.records()[0], sandbox),
     )  # fmt: skip
     return adapt.main(order)
@@ -127,24 +125,23 @@ def _adapt() -> int:
 def _sweep() -> int:
     from bitzero.sweep import runner
 
-    file = _path(FLAGS.sweep)
+    file = experiment.path_of(FLAGS.sweep)
     order = runner.SweepOrder(
-        spec=FLAGS.config, overrides=tuple(_OVERRIDES), file=file, home=_path(FLAGS.workdir), bases=_path(FLAGS.bases),
-        seeds=FLAGS.seeds, jobs=FLAGS.jobs,
+        spec=FLAGS.config, overrides=tuple(_OVERRIDES), file=file, home=experiment.path_of(FLAGS.workdir),
+        bases=experiment.path_of(FLAGS.bases), seeds=FLAGS.seeds, jobs=FLAGS.jobs,
     )  # fmt: skip
     print(f"BitZero · sweep · {file}", flush=True)
     return runner.main(order, dry_run=FLAGS.dry_run)
 
 
-def _packed_model() -> pathlib.Path:
-    return _path(FLAGS.model) or (pathlib.Path(FLAGS.workdir) / "packed.npz" if FLAGS.workdir else SHIPPED)
-
-
-def _path(flag: str | None) -> pathlib.Path | None:
-    return pathlib.Path(flag).expanduser() if flag else None
+def _packed_model(say_to: TextIO) -> pathlib.Path:
+    file = experiment.packed_model(FLAGS.model, FLAGS.config, FLAGS.workdir) or SHIPPED
+    if file == SHIPPED:
+        print(_SHIPPED_LINE, file=say_to, flush=True)
+    return file
 
 
 if __name__ == "__main__":
     settle_streams()
-    _ARGV, _OVERRIDES = split_overrides(sys.argv)
-    app.run(main, argv=_ARGV)
+    _ARGV, _OVERRIDES = experiment.split_overrides(sys.argv)
+    app.run(main, argv=_ARGV, flags_parser=experiment.parsed_flags)

@@ -6,13 +6,16 @@ Imports no JAX: a mistyped setting should not cost the seconds of its import.
 import dataclasses
 import difflib
 import importlib.util
+import os
 import pathlib
 import re
+import sys
 import types
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import ml_collections
+from absl import flags
 
 from bitzero import config as configuration
 from bitzero.config import Config, ConfigError
@@ -40,6 +43,41 @@ def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[Override]]:
         else:
             rest.append(word)
     return rest, overrides
+
+
+def parsed_flags(argv: list[str]) -> list[str]:
+    """The words of a command line that are no flags, once absl has read those that are.
+
+    A flag that is none, or whose value is none, ends the program with a line and exit code 2.
+    """
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        print(f"launch.py: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def path_of(text: str | None) -> pathlib.Path | None:
+    """A path of the command line with its ``~`` filled in; raises ``ConfigError`` where that is nobody's home."""
+    try:
+        return pathlib.Path(text).expanduser() if text else None
+    except RuntimeError:
+        raise ConfigError(f"{text}: there is no such home folder; write the path out, or ./~… for that name") from None
+
+
+def packed_model(model: str | None, spec: str | None, workdir: str | None) -> pathlib.Path | None:
+    """The packed model that a command line names, or that of the run it names; None where it names none.
+
+    Raises ``ConfigError`` where it names two, or a run without one.
+    """
+    if spec and model:
+        raise ConfigError("--model has its own configuration; leave out --config, or --model for the run's packed.npz")
+    if model or (spec is None and workdir is None):
+        return path_of(model)
+    file = (path_of(workdir) or pathlib.Path("runs") / read_config(spec).name) / "packed.npz"
+    if not os.path.isfile(file):
+        raise ConfigError(f"there is no {file}; --mode=export makes it, or --model=FILE names another model")
+    return file
 
 
 def check_packed_overrides(overrides: Iterable[Override], group: str = "eval") -> None:

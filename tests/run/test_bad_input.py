@@ -77,6 +77,37 @@ def test_a_word_that_is_no_flag():
     assert refused(SMOKE, "warmup.steps=3").startswith("unknown argument 'warmup.steps=3'")
 
 
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--mode=chatt", "flag --mode=chatt: value should be one of <train|eval|export|sweep|chat|adapt>"),
+        ("--jsn", "Unknown command line flag 'jsn'. Did you mean: json ?"),
+        ("--prompt", "Missing value for flag --prompt"),
+        ("--seeds=x", "flag --seeds=x: invalid literal for int() with base 10: 'x'"),
+    ],
+)
+def test_a_mistyped_flag(flag, said):
+    assert refused(SMOKE, flag) == said
+
+
+@pytest.mark.parametrize("flag", ["--model", "--workdir", "--profile_dir"])
+def test_a_home_that_is_nobodys(flag, tmp_path):
+    model = [] if flag == "--model" else [f"--model={tmp_path / 'm.npz'}"]
+    mode = "--mode=train" if flag == "--workdir" else "--mode=chat"
+    words = [SMOKE] if flag == "--workdir" else model
+    assert refused(mode, *words, f"{flag}=~nobody-of-that-name/x").startswith(
+        "~nobody-of-that-name/x: there is no such"
+    )
+
+
+@pytest.mark.parametrize("mode", ["chat", "adapt"])
+def test_a_run_that_has_no_packed_model_yet(mode, tmp_path):
+    line = refused(SMOKE, f"--mode={mode}")
+    assert line == "there is no runs/smoke/packed.npz; --mode=export makes it, or --model=FILE names another model"
+    assert refused(f"--workdir={tmp_path}", f"--mode={mode}").startswith(f"there is no {tmp_path}/packed.npz; ")
+    assert refused(SMOKE, "--model=m.npz", f"--mode={mode}").startswith("--model has its own configuration; leave out")
+
+
 def test_read_only_workdir():
     line = refused(SMOKE, "--workdir=/proc/bitzero", code=1)
     assert line.startswith("cannot write to /proc/bitzero: ") and line.endswith("choose another --workdir")
