@@ -41,7 +41,7 @@ from bitzero.model import delta as deltas
 from bitzero.model import packing
 from bitzero.model.delta import Delta
 from bitzero.run import device, packed_file, workdir
-from bitzero.run.deltas import Deltas, told
+from bitzero.run.deltas import MODE, Deltas, told
 from bitzero.run.experiment import override_setting
 from bitzero.run.sitting import open_sandbox
 from bitzero.run.stop import Stop
@@ -124,8 +124,9 @@ def main(order: AdaptOrder, say: Say = _print) -> int:
     if cfg.run.nice:
         os.nice(cfg.run.nice)
     store = Deltas(order.home, order.base)
-    os.makedirs(store.folder, mode=0o700, exist_ok=True)
-    with workdir.owned(store.folder), Stop(say) as stop, open_sandbox(_roomy(cfg)) as sandbox, Stream(cfg) as stream:
+    store.make_folder()
+    owned = workdir.owned(store.folder, MODE)
+    with owned, Stop(say) as stop, open_sandbox(_roomy(cfg)) as sandbox, Stream(cfg) as stream:
         solver = dataclasses.replace(solver, cfg=cfg, weights=packing.to_dense(solver.weights, _operand(cfg)))
         asking = _Asking(solver=solver, sandbox=sandbox, stop=stop)
         try:

@@ -23,7 +23,7 @@ from bitzero.run.workdir import RunError
 FORMAT = 1
 MOST_BYTES = 2_000_000  # of all deltas of a base; the oldest go first
 _HEADER = "header"
-_MODE = 0o600
+MODE = 0o600
 
 
 def hash_of(base: pathlib.Path) -> str:
@@ -63,8 +63,11 @@ class Deltas:
         return sum(file.parent != self.folder for file in self.home.glob("*/index.json"))
 
     def _read(self) -> tuple[list[dict[str, Any]], int]:
-        if not self._index.exists():
-            return [], 0
+        try:
+            if not self._index.exists():
+                return [], 0
+        except OSError as error:  # a folder that cannot be entered, a path that is too long
+            raise RunError(f"cannot read {self._index}: {error.strerror}") from None
         found = workdir.read_json(self._index)
         try:
             entries, at = found["deltas"], found["current"]
@@ -77,6 +80,13 @@ class Deltas:
 
     # ---- writing ----
 
+    def make_folder(self) -> None:
+        """Makes the folder, for its owner alone. Raises ``RunError``."""
+        try:
+            workdir.make_private(self.folder)
+        except OSError as error:
+            raise RunError(f"cannot write to {self.folder}: {error.strerror}; --profile_dir names another") from None
+
     def keep(self, delta: Delta, about: dict[str, Any]) -> None:
         """Makes ``delta`` the one in use, after the one that was; what was undone goes. Raises ``RunError``.
 
@@ -88,17 +98,24 @@ class Deltas:
             raise RunError(f"a delta of {len(content):,} bytes is not kept, {MOST_BYTES:,} are the most")
         number = 1 + max((int(entry["file"][:-4]) for entry in entries), default=0)
         name = f"{number:04}.npz"
-        workdir.replace_file(self.folder / name, content, _MODE)
+        workdir.replace_file(self.folder / name, content, MODE)
         kept = [*entries[:at], about | {"file": name, "bytes": len(content)}]
-        while sum(entry["bytes"] for entry in kept) > MOST_BYTES:
+        while sum(self._size(entry) for entry in kept) > MOST_BYTES:
             kept = kept[1:]
         self._write(kept, len(kept))
         for gone in {entry["file"] for entry in entries} - {entry["file"] for entry in kept}:
             (self.folder / gone).unlink(missing_ok=True)
 
+    def _size(self, entry: dict[str, Any]) -> int:
+        """Bytes of its file; what the index says of it is not asked."""
+        try:
+            return (self.folder / entry["file"]).stat().st_size
+        except OSError:
+            return 0
+
     def note(self, about: dict[str, Any]) -> None:
         """Writes what came of the last try, kept or not, as ``last.json``."""
-        workdir.replace_file(self.folder / "last.json", json.dumps(about, indent=1).encode(), _MODE)
+        workdir.replace_file(self.folder / "last.json", json.dumps(about, indent=1).encode(), MODE)
 
     def move(self, steps: int) -> bool:
         """Goes back (−1) or forth (1); False where there is nothing there. Raises ``RunError``."""
@@ -110,7 +127,7 @@ class Deltas:
 
     def _write(self, entries: list[dict[str, Any]], at: int) -> None:
         text = json.dumps({"base": self.base, "current": at, "deltas": entries}, indent=1)
-        workdir.replace_file(self._index, text.encode(), _MODE)
+        workdir.replace_file(self._index, text.encode(), MODE)
 
 
 def told(about: dict[str, Any]) -> str:

@@ -22,11 +22,14 @@ class RunError(RuntimeError):
 
 
 @contextlib.contextmanager
-def owned(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Creates ``path`` and holds its lock; raises ``RunError`` when it cannot be written or another run owns it."""
+def owned(path: pathlib.Path, mode: int = 0o666) -> Iterator[pathlib.Path]:
+    """Creates ``path`` and holds its lock; raises ``RunError`` when it cannot be written or another run owns it.
+
+    A new lock has ``mode``, less the umask.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = open(path / "lock", "a+")
+        lock = open(path / "lock", "a+", opener=lambda name, flags: os.open(name, flags, mode))
     except OSError as error:
         raise RunError(f"cannot write to {path}: {error.strerror}; choose another --workdir") from None
     with lock:
@@ -41,6 +44,13 @@ def owned(path: pathlib.Path) -> Iterator[pathlib.Path]:
             lock.write(str(os.getpid()))
             lock.flush()
         yield path  # the kernel drops the lock with the process, however it ends
+
+
+def make_private(folder: pathlib.Path) -> None:
+    """Creates ``folder`` and what is missing above it, for their owner alone; ``OSError`` where that cannot be."""
+    for place in [*reversed(folder.parents), folder]:
+        if not os.path.isdir(place):
+            place.mkdir(mode=0o700, exist_ok=True)
 
 
 def settle_config(path: pathlib.Path, cfg: Config, say: Callable[[str], None]) -> None:
@@ -103,7 +113,7 @@ def read_json(file: pathlib.Path) -> Any:
         return json.loads(file.read_text())
     except OSError as error:
         raise RunError(f"cannot read {file}: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise RunError(f"{file} is not JSON; remove it, or choose another --workdir") from None
 
 

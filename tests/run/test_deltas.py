@@ -114,6 +114,43 @@ def test_an_index_that_is_none_is_a_line(found, index):
         found.load(TREE)
 
 
+@pytest.mark.parametrize("why", ["Permission denied", "File name too long"])
+def test_a_folder_that_cannot_be_entered_is_a_line(found, why, monkeypatch):
+    if why == "Permission denied":
+
+        def refuse(path, **options):
+            raise PermissionError(13, why)
+
+        monkeypatch.setattr(type(found._index), "stat", refuse)
+        refused = found
+    else:
+        refused = Deltas(found.home / ("x" * 300), found.home.parent / "base.npz")
+    for ask in (refused.entries, refused.current, lambda: refused.load(TREE)):
+        with pytest.raises(RunError, match=rf"^cannot read .*index.json: {why}$"):
+            ask()
+
+
+def test_an_index_without_sizes_still_takes_another_delta(found):
+    found.keep(delta_of(0.1), {})
+    index = found.folder / "index.json"
+    content = json.loads(index.read_text())
+    del content["deltas"][0]["bytes"]
+    index.write_text(json.dumps(content))
+    found.keep(delta_of(0.2), {})
+    assert value_in_use(found) == 0.2 and found.current() == 2
+
+
+def test_its_folder_is_the_owners_alone(tmp_path):
+    (tmp_path / "base.npz").write_bytes(b"the base")
+    found = Deltas(tmp_path / "profile" / "deltas", tmp_path / "base.npz")
+    found.make_folder()
+    for folder in (found.folder, found.home, found.home.parent):
+        assert stat.S_IMODE(os.stat(folder).st_mode) == 0o700, folder
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"cannot write to .*: .*; --profile_dir names another"):
+        Deltas(tmp_path / "file" / "deltas", tmp_path / "base.npz").make_folder()
+
+
 def test_an_entry_is_told_with_both_differences():
     line = store.told({"own": ROW, "general": ROW | {"gain": -0.01}})
     assert line == (
