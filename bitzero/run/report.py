@@ -7,7 +7,7 @@ import numpy as np
 
 from bitzero import config as configuration
 from bitzero.model import weight_figures
-from bitzero.run import device, workdir
+from bitzero.run import device, played, watch, workdir
 from bitzero.run.checkpoint import digest
 from bitzero.run.progress import Status
 from bitzero.run.sitting import Sitting
@@ -43,6 +43,9 @@ def report_chunk(sitting: Sitting, chunk: RanChunk) -> None:
         sitting.metrics.text(at, "selfplay/samples", f"```\n{text}\n```")
     sitting.door.samples.clear()
     meters.chunk_means = sitting.metrics.chunk(chunk.first, chunk.values, ran=ran, each=chunk.phase == "selfplay")
+    if chunk.phase == "selfplay":
+        steps = {tag: column[:ran] for tag, column in chunk.values.items()}
+        played.note_steps(meters.ledger.played, meters.ledger.peaks, chunk.first, steps, sitting.cfg)
     tokens = trained_tokens(sitting, chunk)
     meters.ledger.tokens += tokens
     scalars = sandbox_scalars(sitting)
@@ -152,6 +155,8 @@ def write_run_json(sitting: Sitting, state: TrainState) -> None:
             "layers": ledger.layers,
             "fitted": ledger.fitted,
             "watched": ledger.watched,
+            "alarms": watch.alarms(ledger.watched),
+            "played": played.figures(ledger.played, ledger.peaks, sitting.cfg),
             "generator_workers": sitting.stream.workers,
             "trace_mode": bool(state.trace_mode),
             "frontier": int(state.frontier),

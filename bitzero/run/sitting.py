@@ -31,6 +31,8 @@ class Ledger:
     tokens: int = 0  # tokens trained on
     accuracy: dict[str, float] = dataclasses.field(default_factory=dict)  # level → last dev accuracy
     watched: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)  # step of self-play → dev by kind
+    played: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)  # step of either end, see `played`
+    peaks: dict[str, float] = dataclasses.field(default_factory=dict)  # figure → the largest of self-play's steps
     spent: dict[str, float] = dataclasses.field(default_factory=dict)  # activity → seconds
     parts: dict[str, int] = dataclasses.field(default_factory=dict)  # what is cut to fit → into how many parts
     fitted: list[dict[str, int]] = dataclasses.field(default_factory=list)  # from which step on it ran how, see `fit`

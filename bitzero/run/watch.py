@@ -18,6 +18,7 @@ from bitzero.state import TrainState
 
 BEST = "best"  # directory of the checkpoint that was best on dev
 FALLS = 3  # readings in a row that go down before it is said
+MAY_FALL = ("mean", "novelty")  # figures of a reading for which it is
 NOVELTY = "selfplay/unique_history"  # share of the new among accepted programs
 
 
@@ -48,7 +49,7 @@ def read_dev(sitting: Sitting, state: TrainState) -> None:
         with Checkpoints(sitting.home / BEST, keep=1, say=sitting.progress.say) as best:
             best.drop_after(step)  # of a way that was not gone on
             best.save(step, state, dataclasses.asdict(ledger))
-    for name in ("mean", "novelty"):
+    for name in MAY_FALL:
         if falls_in_a_row(ledger.watched, name, step) >= FALLS:
             what, now = "dev accuracy" if name == "mean" else "share of new programs", ledger.watched[str(step)][name]
             sitting.progress.say(
@@ -67,6 +68,11 @@ def falls_in_a_row(watched: Mapping[str, Mapping[str, float]], name: str, step: 
             break
         falls += 1
     return falls
+
+
+def alarms(watched: Mapping[str, Mapping[str, float]]) -> int:
+    """How often it was said that a figure fell ``FALLS`` readings in a row."""
+    return sum(falls_in_a_row(watched, name, int(at)) >= FALLS for at in watched for name in MAY_FALL)
 
 
 def best_sentence(watched: Mapping[str, Mapping[str, float]], home: pathlib.Path) -> str | None:

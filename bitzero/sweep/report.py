@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import tensorboardX
 
 from bitzero.config import flat_settings
+from bitzero.run import played
 from bitzero.run.workdir import RunError, replace_file
 from bitzero.sweep import answers, charts, results
 from bitzero.sweep.plan import Plan, run_command, sweep_command
@@ -30,6 +31,12 @@ block; size is the same for the whole model, divided by the weights of “{refer
 _ANSWERS_NOTE = """Questions of the held-out table, all levels and seeds together. Change: to the point “{reference}” on
 the same items, with a 95 % bootstrap interval over items: it says how far these models differ, not how training
 varies."""
+_PLAY_NOTE = """Means over the first and the last tenth of the steps of self-play ({most} at most) and over seeds; the
+largest is of all steps and seeds, the last three are sums over seeds. KL and ratio: of the policy in training to the
+one that sampled, before the update, over the sampled tokens that are learned from; entropy: of the solver there, nats a
+token. A run without policy losses learns from none: KL 0, ratio 1, entropy 0. Valid: of all proposals; new and level as
+asked: of the accepted ones that wrote their program, 0 in a step without any. Without spread: tasks whose answers are
+all right or all wrong. Alarms: dev accuracy or the share of new programs fell three readings in a row."""
 _COST_NOTE = """Tokens a second: tokens trained on after the branch ÷ seconds in training steps after it, without chunks
 that compiled; a run by itself on its share of the cores, at whatever load the machine had. Minutes: wall time of a
 point after the branch, with compiling and evaluation. Bytes: stored bits × ternary-able weights ÷ 8, without embedding
@@ -63,6 +70,7 @@ def report_page(plan: Plan, table: Sequence[Row], curves: bytes) -> str:
         f"<p class=note>{_escape(_NOTES.format(reference=plan.reference, control=CONTROL))}</p>",
         *_precision_section(table),
         *_answers_section(plan, table),
+        *_play_section(table),
     ]
     if where:
         parts += ["<h2>Where the bits went</h2>", _html_image(where, "tiers by layer and block")]
@@ -83,6 +91,12 @@ _POINTS = (
     f"advantage over {CONTROL}", "right, %",
 )  # fmt: skip
 _CHANGES = (answers.TOGETHER, ("deduction",))
+_PLAYED = (  # figure, title, form, scale
+    ("kl", "KL", ".2g", 1.0), ("max_ratio", "max. ratio", ".3g", 1.0), ("entropy", "entropy", ".3f", 1.0),
+    ("valid", "valid, %", ".1f", 100.0), ("novel", "new, %", ".1f", 100.0),
+    ("level_as_asked", "level as asked, %", ".1f", 100.0), ("no_spread", "without spread, %", ".1f", 100.0),
+)  # fmt: skip
+_BEFELL = ("retries", "skipped_steps", "alarms")
 _COSTS = ("point", "series", "bytes", "tokens/s", "minutes")
 
 
@@ -135,6 +149,34 @@ def _answers_section(plan: Plan, table: Sequence[Row]) -> list[str]:
         f"<p class=note>{_escape(_ANSWERS_NOTE.format(reference=plan.reference))}</p>",
         *[f"<p class=verdict>{_escape(line)}</p>" for line in answers.sentences(table, plan.reference)],
     ]
+
+
+def _play_section(table: Sequence[Row]) -> list[str]:
+    """Stability and proposals of self-play, where any run has a record of it."""
+    if not any(row.get(name) is not None for row in table for name in results.PLAY):
+        return []
+    points = dict.fromkeys((row["name"], row["series"]) for row in table)
+    cells = [
+        [point, series, *_played_cells([row for row in table if row["name"] == point])] for point, series in points
+    ]
+    titles = (title for _, title, _, _ in _PLAYED)
+    header = ("point", "series", *titles, "largest KL", "largest ratio", "retries", "skipped steps", "alarms")
+    return [
+        "<h2>Self-play on its way, first → last steps</h2>",
+        _html_table(header, cells),
+        f"<p class=note>{_escape(_PLAY_NOTE.format(most=played.MOST))}</p>",
+    ]
+
+
+def _played_cells(rows: Sequence[Row]) -> list[str]:
+    """Self-play of one point on its way, over its seeds."""
+    told = {name: [row[name] for row in rows if row.get(name) is not None] for name in results.PLAY}
+    cells = []
+    for name, _, form, scale in _PLAYED:
+        means = (results.seed_mean(told[f"{name}_{end}"]) for end in played.ENDS)
+        cells.append(" → ".join("–" if mean is None else f"{scale * mean.value:{form}}" for mean in means))
+    cells += [f"{max(told[f'{name}_largest']):.3g}" if told[f"{name}_largest"] else "–" for name in played.PEAKS]
+    return cells + [str(sum(told[name])) if told[name] else "–" for name in _BEFELL]
 
 
 def _change_text(found: answers.Change | None) -> str:

@@ -14,15 +14,19 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bitzero.config import spends
-from bitzero.run import workdir
+from bitzero.run import played, workdir
 from bitzero.run.workdir import RunError
 from bitzero.sweep.plan import Plan, Point, SweepJob
 
 Row = dict[str, Any]
 
+PLAY = (  # of self-play on its way: by end, the largest, and what befell it
+    *(f"{name}_{end}" for name in played.FIGURES for end in played.ENDS),
+    *(f"{name}_largest" for name in played.PEAKS), "retries", "skipped_steps", "alarms",
+)  # fmt: skip
 COLUMNS = (
     "name", "series", "x", "seed", "stored_bits", "nats", "accuracy", "bytes", "parameter_hash", "commit",
-    "tokens_per_second", "minutes",
+    *PLAY, "tokens_per_second", "minutes",
 )  # fmt: skip
 TIMING = ("tokens_per_second", "minutes")  # what another time of running may change
 CONTROL = "random"  # the series that a signal has to beat
@@ -258,8 +262,17 @@ def _result_row(job: SweepJob, run: Row, evaluation: Row) -> Row:
         "tokens": held.get("tokens"),
         "levels": held.get("levels", []),
         "map": held.get("map"),
+        **_play_figures(run),
         **_cost_figures(job, run),
     }
+
+
+def _play_figures(run: Row) -> Row:
+    """The columns ``PLAY``; None of a run without self-play, and of one of before they were kept."""
+    told = run.get("played") or {}
+    by_end = {f"{name}_{end}": value for end, figures in told.items() for name, value in figures.items()}
+    befell = {name: run.get(name) for name in ("retries", "skipped_steps", "alarms")} if told else {}
+    return {name: (by_end | befell).get(name) for name in PLAY}
 
 
 def _cost_figures(job: SweepJob, run: Row) -> Row:

@@ -17,6 +17,7 @@ from bitzero.evaluation.questions import checkpoint_structure
 from bitzero.run.checkpoint import Checkpoints
 from bitzero.run.experiment import read_config
 from bitzero.run.metrics import _LAYOUT, GROUPS
+from bitzero.run.played import FIGURES
 from tests.run.conftest import TINY
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -104,6 +105,13 @@ def test_tensorboard_got_every_group(finished):
     assert all(math.isfinite(point.value) for tag in scalars for point in events.Scalars(tag))
     steps = [point.step for point in events.Scalars("selfplay/valid_rate")]
     assert steps == list(range(21, 29))
+    told = json.loads((finished.workdir / "run.json").read_text())["played"]
+    for end, step in (("first", 21), ("last", 28)):  # a tenth of eight steps is one
+        assert told[end].pop("steps") == 1 and set(told[end]) == set(FIGURES)
+        for name, value in told[end].items():
+            [written] = [point.value for point in events.Scalars(FIGURES[name]) if point.step == step]
+            assert math.isclose(value, written, rel_tol=1e-5), (name, end)
+    assert told["largest"]["max_ratio"] >= max(told[end]["max_ratio"] for end in ("first", "last")) > 0
     assert "selfplay/samples/text_summary" in events.Tags()["tensors"]
     assert {"precision/kl_of_refresh", "precision/bits_qkv", "quant/alpha_drift"} <= set(scalars)
     assert {

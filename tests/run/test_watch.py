@@ -32,6 +32,16 @@ def test_readings_without_the_figure_are_no_falls():
     assert watch.falls_in_a_row(watched, "novelty", 180) == 1
 
 
+def test_alarms_are_readings_after_three_falls_of_either_figure():
+    means, novelties = (0.6, 0.5, 0.4, 0.3, 0.2, 0.3), (0.9, 0.8, 0.7, 0.6, 0.7, 0.6)
+    watched = {
+        str(100 + 40 * i): {"mean": mean, "novelty": novelty}
+        for i, (mean, novelty) in enumerate(zip(means, novelties, strict=True))
+    }
+    assert watch.alarms(watched) == 3  # dev at the fourth and fifth reading, novelty at the fourth
+    assert watch.alarms({}) == 0
+
+
 def test_the_best_step_is_named_and_the_earlier_of_equals(tmp_path):
     watched = {"100": {"mean": 0.4}, "140": {"mean": 0.5}, "160": {"mean": 0.5}}
     said = watch.best_sentence(watched, tmp_path)

@@ -101,10 +101,49 @@ def test_a_row_is_the_runs_figures_and_its_cost_after_the_branch(table):
         "name": "fisher-2.5", "series": "fisher", "x": 2.5, "seed": 1, "stored_bits": 2.5, "nats": 0.9,
         "accuracy": 0.25, "bytes": 2_500, "parameter_hash": "hash of fisher-2.5 seed 1", "commit": "abc",
         # 2,800 tokens in 28 steps; two of them compiled, so 2,600 tokens in the 4 s of the others
-        "tokens_per_second": 650.0, "minutes": 0.75,
+        "tokens_per_second": 650.0, "minutes": 0.75, **dict.fromkeys(results.PLAY),
     }  # fmt: skip
     assert row["signal"] == "fisher"
     assert not next(row for row in table if row["name"] == "wide")["signal"]
+
+
+def played_runs(plan):
+    """As if "ternary" had played: KLs by seed 1, 2 and 3 first and ten times as large last, a retry with seed 2."""
+    for job in plan.runs():
+        if job.point.name == "ternary":
+            file = job.home / "run.json"
+            ends = {"first": {"kl": 1.0 + job.seed, "valid": 0.25}, "last": {"kl": 10.0 * (1 + job.seed), "novel": 0.5}}
+            told = {**ends, "largest": {"kl": 50.0 + job.seed, "max_ratio": 1.5}}
+            befell = {"retries": int(job.seed == 2), "skipped_steps": 2, "alarms": 1}
+            file.write_text(json.dumps(json.loads(file.read_text()) | {"played": told, **befell}))
+            results.write_result(job)
+    return results.finished_rows(plan)
+
+
+def test_a_row_has_the_figures_of_self_play_on_its_way(plan, tmp_path):
+    table = played_runs(plan)
+    row = next(row for row in table if row["name"] == "ternary" and row["seed"] == 2)
+    assert {name: row[name] for name in results.PLAY if row[name] is not None} == {
+        "kl_first": 3.0, "valid_first": 0.25, "kl_last": 30.0, "novel_last": 0.5, "kl_largest": 52.0,
+        "max_ratio_largest": 1.5, "retries": 1, "skipped_steps": 2, "alarms": 1,
+    }  # fmt: skip
+    results.write_csv(tmp_path / "sweep.csv", table)
+    with open(tmp_path / "sweep.csv", newline="") as handle:
+        first = next(csv.DictReader(handle))
+    assert (first["name"], first["kl_last"], first["entropy_last"], first["retries"]) == ("ternary", "10.0", "", "0")
+
+
+def test_the_report_shows_self_play_on_its_way_where_there_is_any(plan, table):
+    assert "Self-play on its way" not in report.report_page(plan, table, b"")
+    page = report.report_page(plan, played_runs(plan), b"")
+    section = page[page.index("Self-play on its way") :]
+    rows = [re.findall(r"<td>(.*?)</td>", line) for line in section.splitlines() if line.startswith("<tr><td>")]
+    # Means over the three seeds, the largest of them, and sums.
+    assert rows[0] == [
+        "ternary", "ternary", "2 → 20", "– → –", "– → –", "25.0 → –", "– → 50.0", "– → –", "– → –",
+        "52", "1.5", "1", "6", "3",
+    ]  # fmt: skip
+    assert rows[1] == ["fisher-2.5", "fisher", *["– → –"] * 7, *["–"] * 5]
 
 
 def test_rows_stand_in_the_order_of_the_points(table):
