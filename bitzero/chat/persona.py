@@ -1,5 +1,6 @@
 """Personas: small data files that say how answers are put; three built in, a person's own in the profile folder."""
 
+import os
 import pathlib
 import string
 import tomllib
@@ -35,17 +36,26 @@ class Persona:
 
 def names(profile: pathlib.Path) -> list[str]:
     """All personas there are; a person's own may stand in for a built-in one of the same name."""
-    return sorted({file.stem for folder in _folders(profile) for file in folder.glob("*.toml")})
+    files = [name for folder in _folders(profile) for name in _listed(folder) if name.endswith(".toml")]
+    return sorted({name.removesuffix(".toml") for name in files})
 
 
 def read(name: str, profile: pathlib.Path) -> Persona:
     """The persona of that name. Raises ``PersonaError`` with one line."""
     for folder in _folders(profile):
         file = folder / f"{name}.toml"
-        if file.parent == folder and file.is_file():
+        if file.parent == folder and os.path.isfile(file):
             return _checked(file)
     own = profile / "personas"
     raise PersonaError(f"no persona {name[:40]!r}; there are {', '.join(names(profile))}, and your own go into {own}")
+
+
+def _listed(folder: pathlib.Path) -> list[str]:
+    """The names in a folder; none where there is no such folder, or it cannot be entered."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
 
 
 def _folders(profile: pathlib.Path) -> tuple[pathlib.Path, ...]:
@@ -59,7 +69,7 @@ def _checked(file: pathlib.Path) -> Persona:
         usual = tomllib.loads((_BUILT_IN / f"{DEFAULT}.toml").read_text())
     except OSError as error:
         raise PersonaError(f"cannot read {file}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PersonaError(f"{file} is not TOML: {error}") from None
     phrases = found.get("phrases", {})
     if not isinstance(phrases, dict) or (strange := sorted({*found} - {*usual})):

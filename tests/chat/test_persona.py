@@ -1,9 +1,14 @@
 """Personas as files, and what a history changes about them, each with its reason."""
 
+import dataclasses
+import pathlib
+import re
+
 import pytest
 
-from bitzero.chat import persona
+from bitzero.chat import persona, wording
 from bitzero.chat.adaptation import RESET, adapt
+from bitzero.chat.answers import Answer
 from bitzero.chat.persona import PersonaError
 
 
@@ -30,6 +35,7 @@ def test_a_person_adds_one_and_leaves_out_what_they_like(tmp_path):
     ("text", "sentence"),
     [
         ("a =", "is not TOML"),
+        (f"a = {'[' * 100_000}", "is not TOML"),
         ('colour = "red"', "colour is no setting"),
         ('verbosity = "loud"', "verbosity must be one of short, normal, long"),
         ("greeting = 3", "greeting must be a text"),
@@ -69,3 +75,19 @@ def test_choices_and_questions_become_preferences(tmp_path):
     asked = adapt(tutor, [{"kind": "induction"}] * 5)
     assert asked.puzzles == ("induction", "deduction", "abduction")
     assert asked.reasons == ("induction puzzles come first: 5 of your last 5 questions were of that kind",)
+
+
+def test_a_folder_that_cannot_be_entered_leaves_the_built_in_ones(tmp_path):
+    nowhere = tmp_path / ("x" * 300)
+    assert persona.names(nowhere) == ["playful", "terse", "tutor"]
+    assert persona.read("tutor", nowhere).name == "tutor"
+
+
+def test_the_first_line_of_a_persona_names_the_words_that_are_filled_in():
+    text = (persona._BUILT_IN / "tutor.toml").read_text().splitlines()[0]
+    found = Answer(kind="abduction", question="", answer="a", python="p", tries=2, confidence=0.5, note="n")
+    promised = re.findall(r"\$(\w+)", text)
+    said = dict.fromkeys(("found", "guess", "nothing"), " ".join(f"${word}" for word in promised))
+    own = dataclasses.replace(persona.read("tutor", pathlib.Path()), phrases=said)
+    [(line, _), *_] = wording.answer_lines(dataclasses.replace(found, right=True, votes={"a": 1.0}), own, "short")
+    assert len(promised) == 6 and "$" not in line
