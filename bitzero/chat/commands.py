@@ -1,6 +1,7 @@
 """The words that begin with a slash: each a function from session and words to the lines it says."""
 
 import difflib
+import json
 import pathlib
 import platform
 import resource
@@ -77,7 +78,7 @@ def _set(session: Session, words: list[str]) -> Iterator[str]:
     if name == "persona":
         persona.read(str(value), session.profile.folder)
     session.settings[name] = value
-    session.keep_settings()
+    session.keep_settings(name)
     if name == "verbosity":
         session.keep({"kind": "choice", "setting": name, "value": value})
     alone = name == "bits" and not session.model.has_tiers
@@ -106,12 +107,12 @@ def _persona(session: Session, words: list[str]) -> Iterator[str]:
         case ["reset"]:
             session.keep({"kind": RESET})
             session.settings["verbosity"] = session.settings["level"] = "auto"
-            session.keep_settings()
+            session.keep_settings("verbosity", "level")
             yield "what was adapted is undone; the history stays"
         case [name]:
             found = persona.read(name, session.profile.folder)
             session.settings["persona"] = name
-            session.keep_settings()
+            session.keep_settings("persona")
             yield f"{found.name}: {found.greeting}"
         case _:
             raise CommandError("/persona show, /persona reset, or /persona NAME")
@@ -137,22 +138,26 @@ def _memory(session: Session, words: list[str]) -> Iterator[str]:
 def _forget(session: Session, what: str) -> str:
     """Takes a record, a function or everything out of the history for good."""
     if what == "all":
-        gone = list(session.records)
-    elif what.isdecimal() and 0 < int(what) <= len(session.records):
+        count = max(session.profile.clear(), len(session.records))
+        session.records, session.transcript, session.functions = [], [], {}
+        return f"forgotten: {count} record(s)"
+    if what.isdecimal() and 0 < int(what) <= len(session.records):
         gone = [session.records[int(what) - 1]]
     else:
         gone = [r for r in session.records if r["kind"] == "definition" and what in (r.get("names") or ())]
     if not gone:
         raise CommandError(f"{what[:40]} is no number of a record and no function; /memory list shows them")
-    session.profile.remove(lambda record: any(_same(record, other) for other in gone))
-    session.records = [record for record in session.records if not any(record is other for other in gone)]
+    unwanted = {_content(record) for record in gone}
+    session.profile.remove(lambda record: _content(record) in unwanted)
+    session.records = [record for record in session.records if _content(record) not in unwanted]
+    session.transcript = [record for record in session.transcript if _content(record) not in unwanted]
     session.functions = functions_in(session.records)
     return f"forgotten: {len(gone)} record(s)"
 
 
-def _same(stored: dict[str, Any], known: dict[str, Any]) -> bool:
-    """Whether two records are one; what is read back has the number of its format besides."""
-    return {**stored, "v": 0} == {**known, "v": 0}
+def _content(record: dict[str, Any]) -> str:
+    """What tells a record from others; one that is read back has the number of its format besides."""
+    return json.dumps({**record, "v": 0}, sort_keys=True)
 
 
 def _listed(rows: list[tuple[int, dict[str, Any]]], count: int) -> str:
@@ -210,7 +215,7 @@ def _clear(session: Session, words: list[str]) -> Iterator[str]:
 
 def _reset(session: Session, words: list[str]) -> Iterator[str]:
     session.settings = dict(DEFAULTS)
-    session.keep_settings()
+    session.keep_settings(*DEFAULTS)
     yield "all settings are as at first"
 
 
@@ -310,7 +315,11 @@ def _bye(session: Session, words: list[str]) -> Iterator[str]:
 
 COMMANDS: dict[str, tuple[Callable[[Session, list[str]], Iterator[Any]], str, str]] = {
     "/help": (_help, "/help", "this"),
-    "/set": (_set, "/set NAME VALUE", "tries, bits (auto, ternary, all), verbosity, level, persona"),
+    "/set": (
+        _set,
+        "/set NAME VALUE",
+        "tries (at each precision), bits (auto, ternary, all), verbosity, level, persona",
+    ),
     "/show": (_show, "/show", "the settings and the functions that can be called by name"),
     "/persona": (
         _persona,

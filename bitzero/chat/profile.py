@@ -26,13 +26,17 @@ class ProfileError(RuntimeError):
 
 
 def default_folder() -> pathlib.Path:
-    """The platform's folder for a user's data of this program."""
+    """The platform's folder for a user's data of this program. Raises ``RunError`` where nobody's home is known."""
+    try:
+        home = pathlib.Path.home()
+    except RuntimeError:
+        raise RunError("no home folder is known; name a folder with --profile_dir") from None
     if sys.platform == "win32":
-        base = pathlib.Path(os.environ.get("APPDATA", pathlib.Path.home()))
+        base = pathlib.Path(os.environ.get("APPDATA", home))
     elif sys.platform == "darwin":
-        base = pathlib.Path.home() / "Library" / "Application Support"
+        base = home / "Library" / "Application Support"
     else:
-        base = pathlib.Path(os.environ.get("XDG_DATA_HOME") or pathlib.Path.home() / ".local" / "share")
+        base = pathlib.Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share")
     return base / "bitzero"
 
 
@@ -58,11 +62,28 @@ class Profile:
 
     def settings(self) -> dict[str, Any]:
         """The preferences; none where there is no file or it is none."""
+        return self._preferences() or {}
+
+    def trouble(self) -> str | None:
+        """A line where something is kept that cannot be read, or preferences that are none; None where all is well."""
+        for file in (self.history, self.preferences):
+            try:
+                open(file, "rb").close()
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError as error:
+                return f"cannot read {file}: {error.strerror}; this chat goes on without what is kept there"
+        if self._preferences() is None:
+            return f"{self.preferences} is damaged and was left out; the next setting that is changed replaces it"
+        return None
+
+    def _preferences(self) -> dict[str, Any] | None:
+        """None where the file is damaged."""
         try:
             found = json.loads(self._bytes(self.preferences) or b"{}")
-        except ValueError:
-            return {}
-        return found if isinstance(found, dict) else {}
+        except (ValueError, RecursionError):
+            return None
+        return found if isinstance(found, dict) else None
 
     def _bytes(self, file: pathlib.Path) -> bytes:
         try:
@@ -90,19 +111,31 @@ class Profile:
 
     def remove(self, unwanted: Callable[[dict[str, Any]], bool]) -> int:
         """Takes records out of the history for good; lines that are none stay. The number of records taken."""
-        if not self.history.exists():
+        if not os.path.exists(self.history):
             return 0
         with self._locked(self.folder / "lock"), self._locked(self.history):
             lines = self._bytes(self.history).split(b"\n")
-            gone = [line for line in lines if (record := _record_of(line)) is not None and unwanted(record)]
-            if gone:
-                self._replace(self.history, b"\n".join(line for line in lines if line not in gone))
-        return len(gone)
+            kept = [line for line in lines if (record := _record_of(line)) is None or not unwanted(record)]
+            if len(kept) < len(lines):
+                self._replace(self.history, b"\n".join(kept))
+        return len(lines) - len(kept)
 
-    def keep_settings(self, settings: dict[str, Any]) -> None:
-        """Replaces the preferences in one step."""
+    def clear(self) -> int:
+        """Empties the history, lines of other chats and damaged ones too. The number of lines."""
+        if not os.path.exists(self.history):
+            return 0
+        with self._locked(self.folder / "lock"), self._locked(self.history):
+            lines = [line for line in self._bytes(self.history).split(b"\n") if line.strip()]
+            self._replace(self.history, b"")
+        return len(lines)
+
+    def keep_settings(self, changes: dict[str, Any]) -> None:
+        """Changes these preferences in one step, None takes one out; the others stay as another chat has left them."""
         with self._locked(self.folder / "lock"):
-            self._replace(self.preferences, json.dumps(settings, indent=1).encode() + b"\n")
+            if self.preferences.exists():
+                open(self.preferences, "rb").close()  # what cannot be read is not replaced
+            kept = {name: value for name, value in (self.settings() | changes).items() if value is not None}
+            self._replace(self.preferences, json.dumps(kept, indent=1).encode() + b"\n")
 
     def save_session(self, name: str, content: dict[str, Any]) -> pathlib.Path:
         """Writes a session under a name."""
@@ -121,7 +154,7 @@ class Profile:
             raise ProfileError(
                 f"no session {name!r} is saved; there are: {', '.join(self.sessions()) or 'none'}"
             ) from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ProfileError(f"{file} is not a session; remove it") from None
         if not isinstance(found, dict):
             raise ProfileError(f"{file} is not a session; remove it")
@@ -129,7 +162,11 @@ class Profile:
 
     def sessions(self) -> list[str]:
         """Names of the saved sessions."""
-        return sorted(file.stem for file in (self.folder / "sessions").glob("*.json"))
+        try:
+            found = os.listdir(self.folder / "sessions")
+        except OSError:
+            return []
+        return sorted(name.removesuffix(".json") for name in found if name.endswith(".json"))
 
     def export(self, target: pathlib.Path) -> int:
         """Writes all records to a file of the person's choice, as JSON lines. Their number."""
@@ -157,7 +194,7 @@ class Profile:
     def _locked(self, file: pathlib.Path) -> Iterator[int]:
         """The file, opened to append under an exclusive lock; it is another one's turn after. Says what failed."""
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            workdir.make_private(self.folder)
             while True:
                 descriptor = os.open(file, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, MODE)
                 fcntl.flock(descriptor, fcntl.LOCK_EX)

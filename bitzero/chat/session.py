@@ -94,10 +94,11 @@ class Session:
             if str(error) not in self.notes:
                 self.notes.append(str(error))
 
-    def keep_settings(self) -> None:
-        """Writes what differs from the defaults."""
+    def keep_settings(self, *names: str) -> None:
+        """Writes these settings; what is as at first leaves the file."""
+        now = {name: self.settings[name] for name in names}
         try:
-            self.profile.keep_settings({k: v for k, v in self.settings.items() if v != DEFAULTS[k]})
+            self.profile.keep_settings({name: None if now[name] == DEFAULTS[name] else now[name] for name in names})
         except ProfileError as error:
             self.notes.append(str(error))
 
@@ -119,6 +120,8 @@ def open_session(model: AskedModel, sandbox: Sandbox, profile: Profile) -> Sessi
         session.notes.append(
             f"{profile.history}: {broken} line(s) are damaged and were left out; the others are all there"
         )
+    if trouble := profile.trouble():
+        session.notes.append(trouble)
     for name, value in profile.settings().items():
         if name in DEFAULTS and setting_problem(name, value) is None:
             session.settings[name] = value

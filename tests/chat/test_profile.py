@@ -107,3 +107,50 @@ def test_sessions_and_exports(tmp_path):
     assert json.loads((tmp_path / "out.jsonl").read_text())["kind"] == "a"
     with pytest.raises(ProfileError, match="File exists"):
         profile.export(tmp_path / "out.jsonl")
+
+
+@pytest.mark.parametrize("content", [b"{damaged", b"[]", b"[" * 100_000])
+def test_damaged_preferences_are_left_out_with_a_line_and_replaced_by_the_next(tmp_path, content):
+    profile = Profile(tmp_path)
+    assert profile.trouble() is None
+    profile.preferences.write_bytes(content)
+    assert profile.settings() == {}
+    assert profile.trouble() == (
+        f"{profile.preferences} is damaged and was left out; the next setting that is changed replaces it"
+    )
+    profile.keep_settings({"tries": 3})
+    assert profile.settings() == {"tries": 3} and profile.trouble() is None
+
+
+def test_a_folder_that_cannot_be_entered_is_a_line_and_reads_as_empty(tmp_path, monkeypatch):
+    long = Profile(tmp_path / ("x" * 300))
+    assert long.trouble() == (
+        f"cannot read {long.history}: File name too long; this chat goes on without what is kept there"
+    )
+    assert long.records() == ([], 0) and long.settings() == {} and long.sessions() == []
+    assert long.remove(lambda record: True) == 0 and long.clear() == 0
+    with pytest.raises(ProfileError, match=r"not kept, .*: File name too long"):
+        long.keep_settings({"tries": 3})
+
+
+def test_what_cannot_be_read_is_not_replaced(tmp_path, monkeypatch):
+    profile = Profile(tmp_path)
+    profile.keep_settings({"tries": 3})
+
+    def refuse(file, *rest, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("builtins.open", refuse)
+    assert "cannot read" in profile.trouble()
+    with pytest.raises(ProfileError, match="Permission denied"):
+        profile.keep_settings({"bits": "all"})
+    monkeypatch.undo()
+    assert profile.settings() == {"tries": 3}
+
+
+def test_a_session_that_is_nested_too_deeply_is_none(tmp_path):
+    profile = Profile(tmp_path)
+    profile.save_session("deep", {})
+    (tmp_path / "sessions" / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(ProfileError, match="is not a session; remove it"):
+        profile.load_session("deep")
