@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 from bitzero.chat import model
 from bitzero.chat.session import Session
-from bitzero.run import deltas
+from bitzero.run import deltas, workdir
 from bitzero.run.deltas import Deltas
 from bitzero.run.workdir import RunError
 
 _LAUNCH = pathlib.Path(__file__).parents[2] / "launch.py"
 _NICE = 10
-_LOG = "adapt.log"
+_LOG = "adapt.{}.log"  # by the chat's process: two chats of one profile have a log each
 _PATIENCE = 20  # seconds that an ending process is given
 
 
@@ -33,7 +33,10 @@ class Background:
 
     def last_line(self) -> str:
         """What it said last."""
-        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        try:
+            lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        except OSError as error:  # the profile may be deleted meanwhile
+            return f"what it said cannot be read: {error.strerror}"
         return lines[-1].removeprefix("launch.py: ") if lines else "it has said nothing yet"
 
 
@@ -100,15 +103,15 @@ def start(session: Session, minutes: int) -> str:
     """Starts learning in the background. Raises ``RunError`` where it is at work already or cannot be started."""
     if session.learning is not None:
         raise RunError(f"/adapt is at work already: {session.learning.last_line()}")
-    log = folder_of(session) / _LOG
+    log = folder_of(session) / _LOG.format(os.getpid())
     order = [
-        sys.executable, str(_LAUNCH), "--mode=adapt", f"--model={session.model.path.resolve()}",
-        f"--profile_dir={session.profile.folder.resolve()}", f"--config.run.nice={_NICE}",
+        sys.executable, str(_LAUNCH), "--mode=adapt", f"--model={session.model.path.absolute()}",
+        f"--profile_dir={session.profile.folder.absolute()}", f"--config.run.nice={_NICE}",
         f"--config.run.minutes={minutes}",
         f"--config.sandbox.allow_unsafe={session.model.solver.cfg.sandbox.allow_unsafe}",
     ]  # fmt: skip
     try:
-        log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        workdir.make_private(log.parent)
         with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as out:
             process = subprocess.Popen(
                 order, cwd=_LAUNCH.parent, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True

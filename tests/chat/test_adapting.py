@@ -109,6 +109,30 @@ def test_one_at_a_time_and_none_outlives_the_chat(session, tmp_path):
     assert running.process.poll() is not None and adapting.end(session) is None
 
 
+def test_a_log_that_is_gone_is_a_line(session, tmp_path):
+    session.learning = process(tmp_path, "pass")
+    session.learning.process.wait()
+    session.learning.log.unlink()
+    adapting.look(session)
+    assert session.notes == ["/adapt: what it said cannot be read: No such file or directory"]
+
+
+def test_each_chat_has_a_log_of_its_own(session, monkeypatch):
+    monkeypatch.setattr(adapting.os, "getpid", lambda: 4711)
+    monkeypatch.setattr(adapting, "_LAUNCH", ROOT / "no-such-launch.py")
+    assert "learning from your tasks" in said(session, "/adapt")
+    assert session.learning.log == adapting.folder_of(session) / "adapt.4711.log" and session.learning.log.exists()
+    assert stat.S_IMODE(session.profile.folder.stat().st_mode) == 0o700
+    session.learning.process.wait()
+
+
+def test_a_profile_that_cannot_be_entered_is_a_note(session, tmp_path):
+    session.profile = Profile(tmp_path / ("x" * 300))
+    adapting.take_up(session)
+    [note] = session.notes
+    assert note.startswith("the model is asked as it is: cannot read ") and note.endswith(": File name too long")
+
+
 def test_the_mode_refuses_in_one_line(model_file, tmp_path):
     """No task is there to learn from, and a setting of the base's own."""
     command = [sys.executable, "launch.py", "--mode=adapt", f"--model={model_file}", f"--profile_dir={tmp_path / 'p'}"]
