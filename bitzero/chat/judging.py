@@ -35,8 +35,11 @@ def _items(outcome: Outcome) -> list[str] | None:
         return None
     items = []
     for event in split_args(outcome.value[1:-1]) or ():
-        line, name, value = split_args(event[1:-1]) or ("", "", "")
-        items.append(traces.change(int(line), name.strip("'"), value) if name != "''" else value)
+        try:
+            line, name, value = split_args(event[1:-1]) or ()
+            items.append(traces.change(int(line), name.strip("'"), value) if name != "''" else value)
+        except ValueError:  # no report: the program gave something else
+            return None
     return items
 
 

@@ -50,7 +50,10 @@ def program_of(source: str, name: str, known: Mapping[str, str]) -> str:
         raise ProgramError(f"{name} is not defined: write def {name}(a): return … first{remembered}")
     helpers = [found[other] for other in found if other != name][::-1]
     tree = ast.Module(body=[*helpers, found[name]], type_ignores=[])
-    return ast.unparse(_Renamed(_new_names(tree, name)).visit(_bare(tree)))
+    try:
+        return ast.unparse(_Renamed(_new_names(tree, name)).visit(_bare(tree)))
+    except ValueError:  # Python writes no number of more than 4,300 digits, which `0xff…` may be
+        raise ProgramError("a number in it has too many digits to be written out; ask with a smaller one") from None
 
 
 def expression_program(text: str, known: Mapping[str, str]) -> str:
@@ -65,26 +68,28 @@ def traced(code: str) -> str:
 
     Lines count from 0 in ``code``, as in a trace. An exception ends the list.
     """
-    tree = ast.parse(code)
-    weaver = _Weaver()
-    body = [weaver.visit(node) for node in tree.body]
-    woven = ast.unparse(ast.fix_missing_locations(_Renamed({"f": "run_of_f"}).visit(ast.Module(body, []))))
+    mark = "woven"
+    while mark in code:  # names that the program does not have
+        mark += "_"
+    weaver = _Weaver(mark)
+    body = [weaver.visit(node) for node in ast.parse(code).body]
+    woven = ast.unparse(ast.fix_missing_locations(_Renamed({"f": f"{mark}_f"}).visit(ast.Module(body, []))))
     return "\n".join([
-        "from copy import deepcopy",
-        "reported = []",
-        "def report_change(line, name, value):",
-        f"    if len(reported) < {MAX_EVENTS} and (value is None or isinstance(value, {_TOLD})):",
-        "        reported.append((line, name, deepcopy(value)))",
-        "def report_part(line, value):",
-        "    report_change(line, '', value)",
+        f"from copy import deepcopy as {mark}_copy",
+        f"{mark}_told = []",
+        f"def {mark}_change(line, name, value):",
+        f"    if len({mark}_told) < {MAX_EVENTS} and (value is None or isinstance(value, {_TOLD})):",
+        f"        {mark}_told.append((line, name, {mark}_copy(value)))",
+        f"def {mark}_part(line, value):",
+        f"    {mark}_change(line, '', value)",
         "    return value",
         woven,
         "def f(*args, **named):",
         "    try:",
-        "        run_of_f(*args, **named)",
+        f"        {mark}_f(*args, **named)",
         "    except Exception:",
         "        pass",
-        "    return reported",
+        f"    return {mark}_told",
     ])  # fmt: skip
 
 
@@ -140,14 +145,17 @@ class _Renamed(ast.NodeTransformer):
 class _Weaver(ast.NodeTransformer):
     """Adds a report after every statement that changes a variable, and around the parts of a return."""
 
+    def __init__(self, mark: str) -> None:
+        self.mark = mark
+
     def visit_Return(self, node: ast.Return) -> ast.Return:
         if node.value is not None:
-            node.value = _Parts(node.lineno - 1).inside(node.value)
+            node.value = _Parts(node.lineno - 1, self.mark).inside(node.value)
         return node
 
     def visit_For(self, node: ast.For) -> ast.For:
         self.generic_visit(node)
-        node.body = [*_reports(node.lineno, _targets(node.target)), *node.body]
+        node.body = [*_reports(node.lineno, _targets(node.target), self.mark), *node.body]
         return node
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
@@ -155,15 +163,16 @@ class _Weaver(ast.NodeTransformer):
         for name in ("body", "orelse", "finalbody"):
             block = getattr(node, name, None)
             if isinstance(block, list) and not isinstance(node, ast.Module):
-                setattr(node, name, [new for item in block for new in (item, *_reports(item.lineno, _changed(item)))])
+                told = [(item, *_reports(item.lineno, _changed(item), self.mark)) for item in block]
+                setattr(node, name, [new for pair in told for new in pair])
         return node
 
 
 class _Parts(ast.NodeTransformer):
     """Reports the operations inside an expression in the order of their evaluation, the expression itself left out."""
 
-    def __init__(self, line: int) -> None:
-        self.line = line
+    def __init__(self, line: int, mark: str) -> None:
+        self.line, self.mark = line, mark
 
     def inside(self, node: ast.expr) -> ast.expr:
         """The expression, its parts reported."""
@@ -187,12 +196,12 @@ class _Parts(ast.NodeTransformer):
             inner = super().generic_visit(node)  # type: ignore[assignment]
         if not isinstance(node, _OPERATIONS):
             return inner
-        call = ast.Name("report_part", ast.Load())
+        call = ast.Name(f"{self.mark}_part", ast.Load())
         return ast.Call(func=call, args=[ast.Constant(self.line), inner], keywords=[])
 
 
-def _reports(lineno: int, names: Iterable[str]) -> list[ast.stmt]:
-    call = ast.Name("report_change", ast.Load())
+def _reports(lineno: int, names: Iterable[str], mark: str) -> list[ast.stmt]:
+    call = ast.Name(f"{mark}_change", ast.Load())
     return [
         ast.Expr(ast.Call(call, [ast.Constant(lineno - 1), ast.Constant(name), ast.Name(name, ast.Load())], []))
         for name in names

@@ -6,7 +6,7 @@ import pytest
 
 from bitzero.chat import judging, programs
 from bitzero.chat.programs import ProgramError
-from bitzero.sandbox import Sandbox
+from bitzero.sandbox import Outcome, Sandbox
 from bitzero.tasks import traces
 
 
@@ -65,3 +65,20 @@ def test_steps_are_judged_up_to_the_first_that_is_wrong():
 def test_steps_are_cut_as_they_are_written():
     assert traces.split_items("1:t=[3") == ([], "1:t=[3")
     assert traces.split_items("1:t='a;b';2:m") == (["1:t='a;b'"], "2:m")
+
+
+def test_names_of_the_person_do_not_meet_those_of_the_reports(sandbox):
+    for name in ("reported", "report_change", "woven", "woven_told", "deepcopy"):
+        code = f"def {name}(x):\n    return [x]\ndef f(a):\n    b = {name}(a)\n    return b"
+        assert judging.trace_of(sandbox, code, "3") == ["3:b=[3]"]
+    assert judging.trace_of(sandbox, "def f(reported):\n    reported = 4\n    return reported", "3") == ["1:reported=4"]
+
+
+def test_what_is_no_report_is_no_trace():
+    for value in ("[1, 2]", "[('x', 'b', 3)]", "[(1, 2)]", "(5,)"):
+        assert judging._items(Outcome(kind="ok", value=value)) is None
+
+
+def test_a_number_that_python_cannot_write_is_a_line():
+    with pytest.raises(ProgramError, match="too many digits"):
+        programs.program_of(f"def f(a): return 0x{'f' * 5000}", "f", {})
