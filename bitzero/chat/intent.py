@@ -31,6 +31,7 @@ _BARE_WANTED = re.compile(r"^(?:==|->|=>|→)\s*(.+)$", re.DOTALL)
 _REVERSED = re.compile(r"^(.+?)\s*==\s*([A-Za-z_]\w*)\s*\(\s*\?\s*\)$", re.DOTALL)
 _ARROW = re.compile(r"->|=>|→")
 _DEF = re.compile(r"^\s*def\b", re.MULTILINE)
+_CLOSES = re.compile(r"[)\]}'\"]")
 _FIRST_LINE = re.compile(r"^\s*(?:def|async|class|@|for|while|if|import|from|lambda)\b")
 
 
@@ -100,6 +101,8 @@ def understand(text: str) -> Question:
         return _with_functions(text) if _DEF.search(text) else _without_functions(text.strip())
     except (RecursionError, MemoryError):
         return NotUnderstood(hint="it is nested too deeply to be read; ask a smaller one")
+    except ValueError:  # Python writes no number of more than 4,300 digits, which `0xff…` may be
+        return NotUnderstood(hint="a number in it has too many digits to be written out; ask with a smaller one")
 
 
 def is_complete(text: str) -> bool:
@@ -111,6 +114,11 @@ def is_complete(text: str) -> bool:
     if not last.strip():
         return True
     return not (last.rstrip().endswith(":") or last[:1].isspace() or cut_outside(text, "\n") is None or last[:1] == "@")
+
+
+def stays_open(text: str, line: str) -> bool:
+    """Whether a text that was not complete is not with this line either, told by a look at the line alone."""
+    return bool(line.strip()) and not _FIRST_LINE.match(text) and not _CLOSES.search(line)
 
 
 # ---- with a function before it ----

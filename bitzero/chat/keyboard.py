@@ -3,7 +3,7 @@
 import re
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from bitzero.chat import intent
 
@@ -22,18 +22,37 @@ def is_complete(text: str) -> bool:
     return stripped.startswith("/") or intent.is_complete(text)
 
 
-def piped(stream: BinaryIO) -> Iterator[str]:
-    """The questions of a pipe: lines are joined until one is complete, and what is left at the end is one too."""
-    gathered = ""
-    while line := stream.readline(_LONGEST_LINE):
-        text = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
-        gathered = f"{gathered}\n{text}" if gathered else text
-        if is_complete(gathered):
+def piped(readline: Callable[[int], bytes]) -> Iterator[str]:
+    """The questions of a pipe: lines are joined until one is complete, and what is left at the end is one too.
+
+    One that is longer than any question may be comes as far as it was read; the rest of it, up to the next empty line,
+    is dropped, for to look for its end line by line would take hours.
+    """
+    lines, gathered = _lines(readline), ""
+    for text in lines:
+        begun, gathered = gathered, f"{gathered}\n{text}" if gathered else text
+        whole = not (begun and intent.stays_open(begun, text)) and is_complete(gathered)
+        if whole or len(gathered) > intent.MAX_CHARS:
             if gathered.strip():
                 yield gathered
+            if not whole:
+                _drop_rest(lines, gathered)
             gathered = ""
     if gathered.strip():
         yield gathered
+
+
+def _lines(readline: Callable[[int], bytes]) -> Iterator[str]:
+    while line := readline(_LONGEST_LINE):
+        yield line.decode("utf-8", "surrogateescape").rstrip("\r\n")
+
+
+def _drop_rest(lines: Iterator[str], begun: str) -> None:
+    """Reads on to where a text that began so ends: at the closing quotes, or at an empty line."""
+    quoted = begun.lstrip().startswith(QUOTES)
+    for line in lines:
+        if line.rstrip().endswith(QUOTES) if quoted else not line.strip():
+            return
 
 
 def typed(before: Callable[[], list[str]], words: Callable[[], list[str]]) -> Callable[[], str]:
@@ -86,4 +105,4 @@ _WORD = re.compile(r"/?[A-Za-z_]\w*|/")
 
 def is_terminal() -> bool:
     """Whether a person types here."""
-    return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout))  # None: it was closed

@@ -83,7 +83,7 @@ def _converse(order: ChatOrder, session: Session, screen: Screen) -> int:
     if order.prompt is not None:
         return _answer_all(iter([order.prompt]), session, screen)
     if not keyboard.is_terminal():
-        return _answer_all(keyboard.piped(sys.stdin.buffer), session, screen)
+        return _answer_all(keyboard.piped(sys.stdin.buffer.readline), session, screen)
     return _talk(session, screen)
 
 

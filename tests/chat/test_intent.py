@@ -1,6 +1,8 @@
 """The grammar: what each text asks for, and what is said to a text that asks for nothing."""
 
+import io
 import re
+import time
 
 import pytest
 
@@ -68,6 +70,8 @@ def test_a_question_is_understood(text, question):
         ("\udcff", "no UTF-8"),
         ("(" * 500, "nested"),
         ("-" * 9000 + "1", "nested|Python"),
+        (f"1 -> 0x{'f' * 5000}, 2 -> 3", "too many digits"),
+        (f"{LINE}\nf(0x{'f' * 5000})", "too many digits"),
         ("1" * 1_000_000, "1,000,000 characters are too many"),
     ],
 )
@@ -102,3 +106,21 @@ def test_no_text_runs(tmp_path):
     for text in (f"open({str(mark)!r}, 'w')", f"def f(a=open({str(mark)!r}, 'w')): return a\nf(1)"):
         intent.understand(text)
     assert not mark.exists()
+
+
+def test_a_pipe_joins_lines_to_questions():
+    lines = [LONG, "f(3)", "", "1 + 1", "[1,", "2]", '"""', "1 -> 2", "", '3 -> 4"""', "def g(a):", "    return a"]
+    found = list(keyboard.piped(io.BytesIO("\n".join(lines).encode()).readline))
+    assert found == [f"{LONG}\nf(3)", "1 + 1", "[1,\n2]", '"""\n1 -> 2\n\n3 -> 4"""', "def g(a):\n    return a"]
+
+
+@pytest.mark.parametrize(
+    ("begin", "line", "end"),
+    [("(", "1,", ""), ("def f(a):", "    a += 1", ""), ('"""', "1 +", '"""'), ("", "1 + " * 250_000 + "1", "")],
+)
+def test_a_megabyte_of_lines_is_one_question_that_is_too_long_and_soon_read(begin, line, end):
+    text = "\n".join([begin, *[line] * max(1, 1_000_000 // len(line)), end, "2 + 2"])
+    started = time.monotonic()
+    long, after = keyboard.piped(io.BytesIO(text.encode()).readline)
+    assert time.monotonic() - started < 20 and after == "2 + 2"
+    assert "characters are too many" in understand(long).hint
