@@ -50,6 +50,11 @@ def read(name: str, profile: pathlib.Path) -> Persona:
     raise PersonaError(f"no persona {name[:40]!r}; there are {', '.join(names(profile))}, and your own go into {own}")
 
 
+def usual() -> Persona:
+    """The default one as it is built in."""
+    return _checked(_BUILT_IN / f"{DEFAULT}.toml")
+
+
 def _listed(folder: pathlib.Path) -> list[str]:
     """The names in a folder; none where there is no such folder, or it cannot be entered."""
     try:

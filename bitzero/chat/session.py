@@ -65,7 +65,7 @@ class Session:
         except PersonaError as error:
             self.notes.append(str(error))
             self.settings["persona"] = persona.DEFAULT
-            return persona.read(persona.DEFAULT, self.profile.folder)
+            return persona.usual()  # the person's own of that name may be what is broken
 
     def adapted(self) -> Adapted:
         """The persona as history has changed it."""

@@ -177,3 +177,10 @@ def test_a_question_too_long_for_the_model_says_so(session):
     for question, python in (("def f(a): return a + 1; f(3)", "4"), ("1 -> 2, 2 -> 3", None)):
         answer = said(session, question)
         assert answer.answer is None and answer.python == python and "tokens and the model reads 4" in answer.note
+
+
+def test_a_broken_persona_of_the_default_ones_name_is_a_note(session):
+    own = session.profile.folder / "personas"
+    own.mkdir(parents=True)
+    (own / "tutor.toml").write_text("a =")
+    assert session.persona().name == "tutor" and "tutor.toml is not TOML" in session.notes[0]
