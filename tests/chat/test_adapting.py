@@ -146,19 +146,14 @@ def test_the_mode_refuses_in_one_line(model_file, tmp_path):
     assert done.returncode == 2 and "is the base model's own" in done.stderr
 
 
-def test_the_mode_on_a_profile_that_cannot_be_written_is_one_line(model_file):
-    command = [sys.executable, "launch.py", "--mode=adapt", f"--model={model_file}", "--profile_dir=/proc/bitzero"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
-    assert done.stderr.startswith("launch.py: cannot write to /proc/bitzero/deltas/")
-    assert done.stderr.endswith("; --profile_dir names another\n")
-
-
-def test_the_mode_says_when_it_is_the_shipped_model(tmp_path):
-    command = [sys.executable, "launch.py", "--mode=adapt", f"--profile_dir={tmp_path / 'p'}"]
-    done = subprocess.run([*command, "--config.tasks.workers=1"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1 and "0 of 4 functions" in done.stderr
-    assert "the model that comes with BitZero (model.npz, see MODEL.md beside it)" in done.stdout
+def test_the_mode_says_when_it_is_the_shipped_model_and_that_a_profile_cannot_be_written(model_file):
+    command = [sys.executable, "launch.py", "--mode=adapt", "--profile_dir=/proc/bitzero"]
+    for model_flag, shipped in (([], True), ([f"--model={model_file}"], False)):
+        done = subprocess.run([*command, *model_flag], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
+        assert done.stderr.startswith("launch.py: cannot write to /proc/bitzero/deltas/")
+        assert done.stderr.endswith("; --profile_dir names another\n")
+        assert ("the model that comes with BitZero (model.npz, see MODEL.md beside it)" in done.stdout) is shipped
 
 
 def test_at_a_terminal_a_turn_later_says_what_came_of_it(model_file, tmp_path):
