@@ -6,11 +6,13 @@ python launch.py --mode=chat --model=FILE --prompt="def f(a): return a + 1; f(3)
 
 import contextlib
 import dataclasses
+import math
 import os
 import pathlib
 import signal
 import sys
 import threading
+import time
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,9 +27,12 @@ from bitzero.run import device
 from bitzero.run.experiment import read_packed_config
 from bitzero.run.workdir import RunError
 from bitzero.sandbox import Sandbox, SandboxUnavailable
+from bitzero.tasks.kinds import KINDS
 
-OK, NOT_UNDERSTOOD, STOPPED = 0, 3, 130
+OK, NO_ANSWER, STOPPED = 0, 3, 130
 _PATIENCE = 1.0  # seconds of waiting for the compiler before it is said
+_GLANCE = 0.2  # seconds between looks at Ctrl-C while it is waited for
+_PRESSED = threading.Event()  # Ctrl-C in an answer; a signal is the process's, so this is too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +59,8 @@ def main(order: ChatOrder) -> int:
 
 def _hold_conversation(order: ChatOrder) -> int:
     """From the model's file to the person's leave."""
+    if order.prompt is None and sys.stdin is None:
+        raise RunError("standard input is closed, so no question can come; ask one with --prompt, or open a pipe")
     screen: Screen = JsonScreen() if order.json else TextScreen()
     device.configure_jax(screen.line)
     asked = model.load(order.model, screen.line)
@@ -63,28 +70,32 @@ def _hold_conversation(order: ChatOrder) -> int:
     ready: dict[model.Bits, threading.Event] = {bits: threading.Event() for bits in ("ternary", "all")}
     asked.wait = lambda bits: _wait(ready[bits], screen)
     warm = threading.Thread(target=_make_ready, args=(asked, ready), daemon=True)
-    with Sandbox(judging.LIMITS, allow_unsafe=cfg.sandbox.allow_unsafe) as sandbox:
-        warm.start()  # before the person's delta is there, which changes no shape
-        session = open_session(asked, sandbox, profile)
-        adapting.take_up(session)
-        try:
+    try:
+        with Sandbox(judging.LIMITS, allow_unsafe=cfg.sandbox.allow_unsafe) as sandbox:
+            warm.start()  # before the person's delta is there, which changes no shape
+            session = open_session(asked, sandbox, profile)
+            adapting.take_up(session)
             code = _converse(order, session, screen)
-        finally:
-            if line := adapting.end(session):
-                screen.line(line)
+    except KeyboardInterrupt:  # between two questions, or before the first
+        code = STOPPED
     if warm.is_alive():  # the compiler cannot be stopped, and a thread in it would be torn down under its feet
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:  # it was closed
+                stream.flush()
         os._exit(code)
     return code
 
 
 def _converse(order: ChatOrder, session: Session, screen: Screen) -> int:
-    if order.prompt is not None:
-        return _answer_all(iter([order.prompt]), session, screen)
-    if not keyboard.is_terminal():
-        return _answer_all(keyboard.piped(sys.stdin.buffer.readline), session, screen)
-    return _talk(session, screen)
+    try:
+        if order.prompt is not None:
+            return _answer_all(iter([order.prompt]), session, screen)
+        if order.json or not keyboard.is_terminal():  # a prompt would stand among the objects
+            return _answer_all(keyboard.piped(sys.stdin.buffer.readline), session, screen)
+        return _talk(session, screen)
+    finally:
+        if line := adapting.end(session):
+            screen.line(line)
 
 
 def _answer_all(questions: Iterator[str], session: Session, screen: Screen) -> int:
@@ -123,29 +134,33 @@ def _answer(text: str, session: Session, screen: Screen) -> int:
     code = OK
     adapting.look(session)
     _tell_notes(session, screen)
-    with _ctrl_c() as pressed:
+    with _ctrl_c():
         said = commands.run(session, text) if text.lstrip().startswith("/") else respond(session, text)
         try:
-            code = _say_all(said, session, screen, pressed)
+            code = _say_all(said, session, screen)
         except commands.Leave:
             raise
+        except KeyboardInterrupt:
+            screen.say(Answer(kind="error", question=text[:200], note="stopped"), session)
+            code = STOPPED
         except Exception as error:  # a fault of this program's own ends a question, never the conversation
             reason = (str(error).splitlines() or [""])[0][:200]
-            screen.line(f"this could not be answered, by a fault in here: {type(error).__name__} {reason}", "error")
-            code = NOT_UNDERSTOOD
+            note = f"this could not be answered, by a fault in here: {type(error).__name__} {reason}"
+            screen.say(Answer(kind="error", question=text[:200], note=note), session)
+            code = NO_ANSWER
     _tell_notes(session, screen)
     return code
 
 
-def _say_all(said: Iterator[Said], session: Session, screen: Screen, pressed: threading.Event) -> int:
+def _say_all(said: Iterator[Said], session: Session, screen: Screen) -> int:
+    """Says every piece. Raises ``KeyboardInterrupt`` after Ctrl-C."""
     code = OK
     for piece in said:
-        if pressed.is_set():
-            screen.line("stopped", "error")
-            return STOPPED
+        if _PRESSED.is_set():
+            raise KeyboardInterrupt
         screen.say(piece, session)
-        if isinstance(piece, Answer) and piece.kind == "error":
-            code = NOT_UNDERSTOOD
+        if isinstance(piece, Answer) and (piece.kind == "error" or (piece.kind in KINDS and piece.answer is None)):
+            code = NO_ANSWER
     return code
 
 
@@ -158,9 +173,14 @@ def _make_ready(asked: model.AskedModel, ready: dict[model.Bits, threading.Event
 
 
 def _wait(ready: threading.Event, screen: Screen) -> None:
-    if not ready.wait(_PATIENCE):
-        screen.line("making the model ready: the first start compiles it, later ones are quicker …")
-        ready.wait()
+    """Until it is compiled. Raises ``KeyboardInterrupt`` after Ctrl-C."""
+    told = time.monotonic() + _PATIENCE
+    while not ready.wait(_GLANCE):
+        if _PRESSED.is_set():
+            raise KeyboardInterrupt
+        if time.monotonic() > told:
+            screen.line("making the model ready: the first start compiles it, later ones are quicker …")
+            told = math.inf
 
 
 def _tell_notes(session: Session, screen: Screen) -> None:
@@ -170,15 +190,15 @@ def _tell_notes(session: Session, screen: Screen) -> None:
 
 
 @contextlib.contextmanager
-def _ctrl_c() -> Iterator[threading.Event]:
+def _ctrl_c() -> Iterator[None]:
     """Ctrl-C sets the event and nothing else: an answer is left where nothing is half done."""
-    pressed = threading.Event()
+    _PRESSED.clear()
 
     def press(number: int, frame: types.FrameType | None) -> None:
-        pressed.set()
+        _PRESSED.set()
 
     before = signal.signal(signal.SIGINT, press)
     try:
-        yield pressed
+        yield
     finally:
         signal.signal(signal.SIGINT, before)

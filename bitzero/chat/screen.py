@@ -2,7 +2,7 @@
 
 import json
 import sys
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from bitzero.chat import wording
 from bitzero.chat.answers import Answer, Step
@@ -12,6 +12,7 @@ from bitzero.chat.solving import Said
 _STYLES = {"plain": "", "good": "green", "bad": "red", "faint": "dim", "error": "yellow"}
 
 
+@runtime_checkable
 class Screen(Protocol):
     """What is said goes here."""
 
@@ -52,6 +53,9 @@ class TextScreen:
             self._piece(said)
             return
         self._close()
+        if isinstance(said, Answer) and said.kind == "error":  # without the persona, which may be what failed
+            self.line(said.note or "", "error")
+            return
         if isinstance(said, Step):
             if session.verbosity() != "short":
                 self.line(*wording.step_line(said))

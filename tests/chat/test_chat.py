@@ -2,11 +2,15 @@
 
 import json
 import os
+import re
+import shlex
 import signal
+import subprocess
+import sys
 
 import pytest
 
-from tests.chat.terminal import Terminal, ran
+from tests.chat.terminal import ROOT, Terminal, command, ran
 
 
 def test_it_greets_and_helps_with_examples_that_work(terminal):
@@ -119,7 +123,7 @@ def test_a_pipe_gets_one_json_object_a_question(model_file, tmp_path):
 def test_what_the_sandbox_refuses_is_said_beside_the_models_answer(model_file, tmp_path):
     attack = "def f(a): return ().__class__.__bases__; f(1)"
     code, out, err = ran(model_file, tmp_path / "p", f"--prompt={attack}")
-    assert code == 0 and "Traceback" not in err
+    assert code == (3 if "I have no answer" in out else 0) and "Traceback" not in err
     assert "is refused by the sandbox" in out
 
 
@@ -143,3 +147,71 @@ def test_settings_of_the_model_are_refused_in_one_line(model_file, tmp_path):
     code, out, err = ran(model_file, tmp_path / "p", "--prompt=1", "--config.eval.items=7")
     line = "launch.py: config.eval.items is as the packed model has it; config.sandbox.allow_unsafe can be set\n"
     assert (code, out, err) == (2, "", line)
+
+
+def test_a_profile_that_cannot_be_entered_is_a_line_each_and_the_chat_goes_on(model_file, tmp_path):
+    code, out, err = ran(
+        model_file, tmp_path / ("x" * 300), given=b"3 * 4\n/memory\n/adapt show\n/persona show\n5 * 5\n"
+    )
+    assert code == 3 and "Traceback" not in out + err
+    assert "Python: 12" in out and "Python: 25" in out and "persona tutor" in out
+    assert out.count("this chat goes on without what is kept there") == 1
+    assert out.count("the model is asked as it is: cannot read") == 1
+
+
+def test_standard_input_that_is_closed_is_a_line(model_file, tmp_path):
+    words = " ".join(map(shlex.quote, command(model_file, tmp_path / "p")))
+    done = subprocess.run(["sh", "-c", f"{words} <&-"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr == (
+        "launch.py: standard input is closed, so no question can come; ask one with --prompt, or open a pipe\n"
+    )
+    done = subprocess.run(["sh", "-c", f"echo 1 + 1 | {words} >&-"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_json_at_a_terminal_is_one_object_a_question_and_no_prompt(model_file, tmp_path):
+    terminal = Terminal(model_file, tmp_path / "p", "--json")
+    try:
+        terminal.type("2 ** 5\n")
+        terminal.expect(r'\{"kind": "expression".*"answer": "32".*\}')
+        terminal.type("\x04")
+        while terminal.process.poll() is None and terminal.read(0.1):
+            pass
+        assert terminal.process.wait(30) == 0
+        assert ">>>" not in terminal.raw and "\x1b[?" not in terminal.raw
+    finally:
+        terminal.kill()
+
+
+def test_without_a_model_the_shipped_one_is_asked_and_the_first_line_says_so(tmp_path):
+    order = [sys.executable, "launch.py", "--mode=chat", f"--profile_dir={tmp_path / 'p'}", "--prompt=1 + 1"]
+    done = subprocess.run(order, cwd=ROOT, capture_output=True, text=True)
+    first, second = done.stdout.splitlines()
+    assert first.startswith("the model that comes with BitZero (model.npz, see MODEL.md beside it)")
+    assert (second, done.returncode) == ("Python: 2", 0)
+
+
+def test_the_five_lines_of_the_readme_ask_the_shipped_model(monkeypatch):
+    text = (ROOT / "README.md").read_text()
+    [lines] = re.findall(r"From Python it is five lines.*?```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(ROOT)
+    found = {}
+    exec(lines, found)
+    assert len([line for line in lines.splitlines() if line]) == 5
+    [[answer]] = found["answers"]
+    assert answer == "3"
+
+
+def test_ctrl_c_while_the_first_start_compiles_ends_it_at_once(tmp_path):
+    """The shipped model, compiled as a person's is and for the first time: seconds in the compiler."""
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    environment.pop("JAX_DISABLE_MOST_OPTIMIZATIONS")
+    order = [sys.executable, "launch.py", "--mode=chat", "--json", f"--profile_dir={tmp_path / 'p'}"]
+    order.append("--prompt=def f(a): return a + 1; f(3)")
+    asking = subprocess.Popen(order, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    with asking.stdout, asking.stderr:
+        while b"making the model ready" not in (line := asking.stderr.readline()):
+            assert line, "it ended without waiting for the compiler"
+        asking.send_signal(signal.SIGINT)
+        out, err = asking.stdout.read(), asking.stderr.read()
+    assert asking.wait(60) == 130 and json.loads(out)["note"] == "stopped" and not err
