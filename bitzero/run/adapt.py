@@ -125,7 +125,7 @@ def main(order: AdaptOrder, say: Say = _print) -> int:
         os.nice(cfg.run.nice)
     store = Deltas(order.home, order.base)
     store.make_folder()
-    owned = workdir.owned(store.folder, MODE)
+    owned = workdir.owned(store.folder, MODE, "--profile_dir")
     with owned, Stop(say) as stop, open_sandbox(_roomy(cfg)) as sandbox, Stream(cfg) as stream:
         solver = dataclasses.replace(solver, cfg=cfg, weights=packing.to_dense(solver.weights, _operand(cfg)))
         asking = _Asking(solver=solver, sandbox=sandbox, stop=stop)

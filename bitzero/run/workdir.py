@@ -22,22 +22,22 @@ class RunError(RuntimeError):
 
 
 @contextlib.contextmanager
-def owned(path: pathlib.Path, mode: int = 0o666) -> Iterator[pathlib.Path]:
+def owned(path: pathlib.Path, mode: int = 0o666, flag: str = "--workdir") -> Iterator[pathlib.Path]:
     """Creates ``path`` and holds its lock; raises ``RunError`` when it cannot be written or another run owns it.
 
-    A new lock has ``mode``, less the umask.
+    A new lock has ``mode``, less the umask; ``flag`` is what names another folder.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = open(path / "lock", "a+", opener=lambda name, flags: os.open(name, flags, mode))
     except OSError as error:
-        raise RunError(f"cannot write to {path}: {error.strerror}; choose another --workdir") from None
+        raise RunError(f"cannot write to {path}: {error.strerror}; choose another {flag}") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise RunError(
-                f"another run is using {path}{_owner_text(lock)}; wait for it, or choose another --workdir"
+                f"another run is using {path}{_owner_text(lock)}; wait for it, or choose another {flag}"
             ) from None
         with _errors_as_sentence(path):
             lock.truncate(0)

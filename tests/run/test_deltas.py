@@ -10,6 +10,7 @@ import pytest
 
 from bitzero.model import delta as deltas
 from bitzero.run import deltas as store
+from bitzero.run import workdir
 from bitzero.run.deltas import Deltas
 from bitzero.run.workdir import RunError
 
@@ -149,6 +150,13 @@ def test_its_folder_is_the_owners_alone(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"cannot write to .*: .*; --profile_dir names another"):
         Deltas(tmp_path / "file" / "deltas", tmp_path / "base.npz").make_folder()
+
+
+def test_a_folder_that_another_process_learns_in_is_a_line(found):
+    with workdir.owned(found.folder):
+        with pytest.raises(RunError, match=r"another run is using .*; wait for it, or choose another --profile_dir$"):
+            with workdir.owned(found.folder, store.MODE, "--profile_dir"):
+                pass
 
 
 def test_an_entry_is_told_with_both_differences():
