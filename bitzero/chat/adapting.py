@@ -4,6 +4,7 @@ The process is ``launch.py --mode=adapt`` with this chat's model and profile, ni
 with the chat. What it kept is taken up at the next turn.
 """
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -65,6 +66,9 @@ def look(session: Session) -> None:
         return
     session.learning = None
     session.notes.append(f"/adapt: {running.last_line()}")
+    if running.process.returncode == 0:  # of a fault all that was said stays
+        with contextlib.suppress(OSError):
+            running.log.unlink()
     take_up(session)
 
 

@@ -1,6 +1,7 @@
 """One conversation: what is known of the person, and from a text to what is said in return."""
 
 import datetime
+import pathlib
 import re
 import subprocess
 from collections.abc import Iterator
@@ -36,6 +37,9 @@ class Learning(Protocol):
 
     @property
     def process(self) -> subprocess.Popen[bytes]: ...
+
+    @property
+    def log(self) -> pathlib.Path: ...
 
     def last_line(self) -> str:
         """What it said last."""

@@ -95,7 +95,7 @@ def test_a_turn_says_what_came_of_it_and_takes_it_up(session, kept, tmp_path):
     session.learning = process(tmp_path, "print('step 1'); print('kept: better')")
     session.learning.process.wait()
     adapting.look(session)
-    assert session.notes == ["/adapt: kept: better"] and session.learning is None
+    assert session.notes == ["/adapt: kept: better"] and session.learning is None and not (tmp_path / "log").exists()
     assert scale_ratio(session, "all") == pytest.approx(1.5)
 
 
