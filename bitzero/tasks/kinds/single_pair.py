@@ -103,8 +103,10 @@ def judge_value(task: Task, outcome: Outcome) -> Judgement:
 
 
 def joined(asked: list[int], answer: list[int], limit: int, cfg: Config) -> MaskedIds:
-    """Prompt and answer as a training example whose targets are the answer. Raises TooLong, for a prompt too that no
-    evaluation could ask: what is taught can be asked."""
+    """Prompt and answer as a training example whose targets are the answer.
+
+    Raises TooLong, for a prompt too that could not be asked: what is taught can be.
+    """
     if max(len(answer) - limit, len(asked) - cfg.tasks.prompt, len(asked) + len(answer) - cfg.tasks.context) > 0:
         room = f"{cfg.tasks.context} (prompt {cfg.tasks.prompt}, answer {limit})"
         raise TooLong(f"{len(asked)} + {len(answer)} tokens do not fit {room}")
