@@ -48,7 +48,7 @@ def solver_of(
 
     ``settled`` is λ = 1 at any step.
     """
-    integers = settled or schedule.phase(int(state.step), cfg) not in ("full", "ramp")
+    integers = settled or schedule.is_ternary(int(state.step), cfg)
     lam = None if integers else schedule.lam(state.step, cfg)
     weights = _materialise(state.params, state.precision, cfg.model, lam)
     traced = bool(state.trace_mode) if trace is None else trace

@@ -116,8 +116,9 @@ def editable_config(spec: str | None) -> ml_collections.ConfigDict:
 def load_module(path: pathlib.Path, what: str) -> types.ModuleType:
     """The Python file ``path`` (a ``what``, such as an experiment) as a module; raises ``ConfigError``."""
     if not path.is_file():
-        folder = path.parent if path.parent.is_dir() else pathlib.Path("experiments")
-        there = ", ".join(sorted(file.name for file in folder.glob("*.py")))
+        named = len(path.parts) > 1 and path.parent.is_dir()
+        folder = path.parent if named else pathlib.Path("experiments/sweeps" if what == "sweep" else "experiments")
+        there = ", ".join(sorted(str(file) for file in folder.glob("*.py")))
         raise ConfigError(f"no {what} file {path}" + (f"; there is: {there}" if there else ""))
     spec = importlib.util.spec_from_file_location(what, path)
     if not spec or not spec.loader:

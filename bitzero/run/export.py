@@ -34,9 +34,8 @@ def main(cfg: Config, home: pathlib.Path) -> int:
     if not found:
         raise RunError(f"nothing to export: no checkpoint in {home}; train first")
     state, meta = found
-    phase = schedule.phase(int(state.step), cfg)
-    if phase in ("full", "ramp"):
-        raise RunError(f"step {int(state.step):,} is not ternary yet (phase {phase}); train on, then export")
+    if not schedule.is_ternary(step := int(state.step), cfg):
+        raise RunError(f"step {step:,} is not ternary yet (phase {schedule.phase(step, cfg)}); train on, then export")
     if cfg.model.weights != "ternary":
         raise RunError(f"nothing to pack: model.weights={cfg.model.weights} is a control without ternary weights")
     tree = packing.pack(state.params, state.precision, cfg.model)

@@ -62,6 +62,6 @@ def _dispatch(
     if phase == "selfplay":
         sitting.door.guarded = sitting.door.guarded or guarded_behaviours(sitting.stream)
         return loop.run_chunk(state, batch, sitting.cfg, sitting.door, span)
-    if phase in ("full", "ramp", "integer"):
+    if phase in schedule.WARMUP_PHASES:
         return warmup.run_chunk(state, batch, sitting.cfg, phase, span)
     raise ValueError(f"no step of phase {phase}")

@@ -22,6 +22,11 @@ def phase(step: int, cfg: Config) -> Phase:
     return "integer" if step >= end else "ramp" if step >= start else "full"
 
 
+def is_ternary(step: int, cfg: Config) -> bool:
+    """Whether the weights are integers at that step: λ = 1."""
+    return phase(step, cfg) not in ("full", "ramp")
+
+
 def phase_boundaries(cfg: Config) -> list[int]:
     """Steps at which the phase changes; no chunk crosses one."""
     return sorted({*ramp_steps(cfg), cfg.warmup.steps, steps_in_all(cfg)})

@@ -35,9 +35,10 @@ def test_no_experiment():
     assert refused() == "which experiment? give --config=experiments/azr_small.py"
 
 
-def test_missing_experiment_file():
-    line = refused("--config=experiments/azr_smal.py")
-    assert line.startswith("no experiment file experiments/azr_smal.py; there is: ") and "azr_small.py" in line
+@pytest.mark.parametrize("name", ["experiments/azr_smal.py", "azr_smal.py"])
+def test_missing_experiment_file(name):
+    line = refused(f"--config={name}")
+    assert line.startswith(f"no experiment file {name}; there is: ") and "experiments/azr_small.py" in line
 
 
 def test_unknown_variant():
