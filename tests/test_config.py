@@ -5,8 +5,9 @@ import dataclasses
 import pytest
 
 from bitzero import config as configuration
-from bitzero.config import Config, ConfigError
+from bitzero.config import Config, ConfigError, checks
 from bitzero.run import experiment
+from bitzero.tasks.kinds import KINDS
 
 
 def refused(**settings):
@@ -26,6 +27,10 @@ def test_the_defaults_freeze_to_the_dataclasses_and_hash():
     assert cfg == Config() and hash(cfg) == hash(Config())
     with pytest.raises(dataclasses.FrozenInstanceError):
         cfg.seed = 1
+
+
+def test_the_kinds_a_setting_may_name_are_those_there_are():
+    assert checks.KIND_NAMES == KINDS
 
 
 def test_overrides_take_the_type_of_the_default():
@@ -75,6 +80,10 @@ def test_a_whole_number_may_stand_for_a_number():
         (
             {"optimiser__row_beta": 0.9, "optimiser__weight_decay": 0.1},
             "config.optimiser.row_beta=0.9 and weight_decay=0.1 exclude each other: set row_beta=1 or weight_decay=0",
+        ),
+        (
+            {"selfplay__kinds": "abduction,adduction"},
+            "config.selfplay.kinds=abduction,adduction: no kind 'adduction'; there is: deduction, abduction, induction",
         ),
         ({"eval__parts": 3}, "config.eval.parts=3 must divide batch_size=100"),
         ({"model__num_kv_heads": 3}, "config.model.num_kv_heads=3 must divide num_heads=4"),

@@ -19,6 +19,8 @@ from bitzero.config.derived import (
     steps_in_all,
 )  # fmt: skip
 
+KIND_NAMES = ("deduction", "abduction", "induction")  # of ``tasks.kinds``, which no setting may import
+
 # Whole numbers that may be 0; every other one counts something there must be at least one of.
 _MAY_BE_ZERO = frozenset({
     "seed", "model.max_tier", "optimiser.lr_warmup", "selfplay.steps", "selfplay.seed_tasks", "tasks.nice", "run.nice",
@@ -91,6 +93,8 @@ def _part_problems(cfg: Config) -> Iterator[str]:
 
 def _selfplay_problems(cfg: Config) -> Iterator[str]:
     play = cfg.selfplay
+    if unknown := [name for name in play.kinds.split(",") if play.kinds and name.strip() not in KIND_NAMES]:
+        yield f"config.selfplay.kinds={play.kinds}: no kind {unknown[0]!r}; there is: {', '.join(KIND_NAMES)}"
     if play.group_size < 2 and play.steps:
         yield f"config.selfplay.group_size={play.group_size} must be at least 2: the baseline leaves one out"
     if play.learnt_groups > play.num_tasks or play.learnt_groups % max(cfg.optimiser.microbatches, 1):

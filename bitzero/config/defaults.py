@@ -125,6 +125,7 @@ class SelfPlay(_Settings):
 
     steps: int = 160
     num_tasks: int = 16  # N, proposals and solver slots a step
+    kinds: str = ""  # of task in these slots, by name, with commas, as often as each stands there; "": all in turn
     group_size: int = 8  # G, solver rollouts a slot
     learnt_groups: int = 0  # slots whose answers are learned from, those of the most spread; 0: all
     level_budget: bool = False  # of those slots as many of each level as of any other, where they have spread

@@ -23,7 +23,7 @@ from bitzero.state import Credit, Judged, Played, Proposals, Rollout, Slots, Sup
 from bitzero.tasks import judge, tokens
 from bitzero.tasks.gates import DUPLICATE, HELDOUT, OK
 from bitzero.tasks.gates import INFRA as INFRA_GATE
-from bitzero.tasks.kinds import TASK_KINDS, Kinds, tags_of
+from bitzero.tasks.kinds import TASK_KINDS, Kinds, in_turn, tags_of
 
 Metrics = dict[str, Float[Array, ""]]
 PROPOSER, SOLVER = 0, 1  # roles: columns of the baselines
@@ -106,14 +106,14 @@ def start_selfplay(
 def propose(
     key: PRNGKeyArray, state: TrainState, weights: dict[str, Any], cfg: Config, kinds: Kinds = TASK_KINDS
 ) -> Proposals:
-    """N proposals, kinds in turn, half of them at the frontier level and half at any open one.
+    """N proposals, ``selfplay.kinds`` in turn, half of them at the frontier level and half at any open one.
 
     A program that is shown has the level asked for; if the ring has none of it, the program's own level is asked for.
     So level and program agree, as in training.
     """
     count = cfg.selfplay.num_tasks
     pick_key, level_key, half_key, ref_key, sample_key = jax.random.split(key, 5)
-    kind = (jnp.arange(count) + state.step) % len(kinds)
+    kind = asked_kinds(state.step, cfg, kinds)
     any_level = jax.random.randint(level_key, (count,), 0, state.open_levels)
     level = jnp.where(jax.random.bernoulli(half_key, 0.5, (count,)), state.frontier, any_level)
     lender = jnp.asarray([k.lender for k in kinds])[kind]
@@ -129,6 +129,12 @@ def propose(
         max_new=cfg.tasks.completion, temperature=cfg.selfplay.temperature, parts=rollout.parts_within(count, rows),
     )  # fmt: skip
     return Proposals(prompt=prompt, kind=kind, level=level, rollout=sampled)
+
+
+def asked_kinds(step: Int[Array, ""], cfg: Config, kinds: Kinds = TASK_KINDS) -> Int[Array, " N"]:
+    """The kind of each of a step's slots: ``selfplay.kinds`` in turn, begun elsewhere in every step."""
+    turns = jnp.asarray(in_turn(cfg.selfplay.kinds, kinds))
+    return turns[(jnp.arange(cfg.selfplay.num_tasks) + step) % len(turns)]
 
 
 def proposal_prompts(

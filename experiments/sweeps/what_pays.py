@@ -2,7 +2,7 @@
 
     python launch.py --config=experiments/azr_small.py --mode=sweep --sweep=experiments/sweeps/what_pays.py --seeds=3
 
-Expected: about 390 minutes on 2 cores by the speed of the main job; not yet run. 42 runs after 3 shared warm-ups, asked
+Expected: about 420 minutes on 2 cores by the speed of the main job; not yet run. 45 runs after 3 shared warm-ups, asked
 of dev: what wins here is compared with its controls by `selfplay.py`.
 """
 
@@ -26,6 +26,8 @@ def points() -> Iterator[tuple[str, str, float, dict[str, Any]]]:
     yield "all-groups", "groups", 2.0, {"selfplay.learnt_groups": 0}
     yield "replay-by-spread", "groups", 2.0, {"selfplay.replay": "spread"}
     yield "by-level", "groups", 2.0, {"selfplay.level_budget": True}
+    # A deduction has one right answer, which the generator's rows teach word by word.
+    yield "no-deductions", "groups", 2.0, {"selfplay.kinds": "abduction,induction"}
     yield "a-quarter-of-the-answers", "groups", 2.0, {"selfplay.num_tasks": 16, "selfplay.learnt_groups": 6}
     for weight in (0.2, 1.0):
         yield f"supervised-{weight}", "rows", 2.0, {"selfplay.supervised": weight}

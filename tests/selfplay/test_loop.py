@@ -139,6 +139,13 @@ def test_a_stop_asked_for_ends_the_chunk_after_the_step(door):
     np.testing.assert_array_equal(metrics["selfplay/ran"], [1.0, 0.0])
 
 
+def test_slots_are_of_the_kinds_that_are_named():
+    named = dataclasses.replace(CFG, selfplay=dataclasses.replace(CFG.selfplay, kinds="abduction,induction"))
+    np.testing.assert_array_equal(loop.asked_kinds(jnp.int32(0), named), [1, 2, 1, 2, 1, 2])
+    np.testing.assert_array_equal(loop.asked_kinds(jnp.int32(1), named), [2, 1, 2, 1, 2, 1])
+    np.testing.assert_array_equal(loop.asked_kinds(jnp.int32(4), CFG), [1, 2, 0, 1, 2, 0])
+
+
 def test_proposal_prompts_on_the_device_are_those_of_the_host():
     tasks = [task for task in generator_tasks(18) if len(verify.ring_rows([task], True, CFG)["kind"])][:6]
     packed = verify.ring_rows(tasks, True, CFG)

@@ -62,6 +62,13 @@ def test_propose_prompts():
         kinds.propose_prompt(INDUCTION, 0, None)
 
 
+def test_kinds_are_named_in_turn():
+    assert kinds.in_turn("") == (DEDUCTION, ABDUCTION, INDUCTION)
+    assert kinds.in_turn("induction, abduction,induction") == (INDUCTION, ABDUCTION, INDUCTION)
+    with pytest.raises(ValueError):
+        kinds.in_turn("deduction,")
+
+
 @pytest.mark.parametrize("made", [task(DEDUCTION), task(ABDUCTION), induction(tuple("12345"), tuple("23456"))])
 def test_a_record_gives_its_task_back(made):
     ids = kinds.record(made)

@@ -29,8 +29,8 @@ from bitzero.tasks.tokens import ANS, EOS, encode
 __all__ = [
     "ABDUCTION", "DEDUCTION", "INDUCTION", "KINDS", "MIN_HIDDEN", "PROPOSE", "TASK_KINDS", "BadRecord", "Check",
     "Example", "Judgement", "Kinds", "LabelledProgram", "Ran", "Task", "TaskKind", "TooLong", "answer_of",
-    "coverage_of", "finished", "induction_task", "names_of", "proposal_of", "propose_prompt", "record", "solve_prompt",
-    "split_args", "tags_of", "task_of", "usable_in_ring",
+    "coverage_of", "finished", "in_turn", "induction_task", "names_of", "proposal_of", "propose_prompt", "record",
+    "solve_prompt", "split_args", "tags_of", "task_of", "usable_in_ring",
 ]  # fmt: skip
 
 TASK_KINDS: Kinds = (Deduction(), Abduction(), Induction())
@@ -41,6 +41,15 @@ KINDS = tuple(kind.name for kind in TASK_KINDS)
 def names_of(kinds: Kinds) -> tuple[str, ...]:
     """The kinds' names, by number."""
     return tuple(kind.name for kind in kinds)
+
+
+def in_turn(names: str, kinds: Kinds = TASK_KINDS) -> tuple[int, ...]:
+    """Numbers of the kinds named in ``names`` (``selfplay.kinds``), in that order; all of them where it is empty.
+
+    Raises ValueError for a name that is of no kind.
+    """
+    known = names_of(kinds)
+    return tuple(known.index(name.strip()) for name in names.split(",")) if names else tuple(range(len(kinds)))
 
 
 def tags_of(kinds: Kinds) -> tuple[int, ...]:
