@@ -18,7 +18,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.model.update(num_layers=4, width=128, num_heads=4, num_kv_heads=2, head_dim=32, ffn_width=256)
     config.model.update(smear=2, conv=4, max_tier=0)
     config.model.update(value_embeddings=True, input_skips=True, qk_norm=True)
-    config.optimiser.update(lr=4.5e-3, row_beta=0.95)
+    config.optimiser.update(lr=4.5e-3, lr_gains=1.33, row_beta=0.95)
     config.tasks.update(context=128, prompt=112, completion=64, productions="learnable", levels="learnable")
     config.tasks.update(unlock_every=800)  # a reading of dev takes as long as fifty steps
     config.warmup.update(steps=14_400, batch_size=16, trace=0.9)

@@ -135,6 +135,7 @@ class SelfPlay(_Settings):
     dev_items: int = 99  # dev questions a kind in such a reading
     lr: float = 1e-4  # latents move discretely: α/2 to a flip
     lr_flat: float = 1.0  # share of its steps after which the learning rate falls linearly to 0
+    lr_gains: float = 0.5  # as ``optimiser.lr_gains``, of its own updates
     temperature: float = 1.0  # of proposals, drawn and trained
     answer_temperature: float = 1.0  # of answers, drawn and trained: below 1 they are nearer the greedy ones
     entropy: float = 1e-3

@@ -334,5 +334,6 @@ def learn(
     if groups := cfg.selfplay.learnt_groups:
         solved = of_most_spread(solved, credit.rate, groups, slots.level if cfg.selfplay.level_budget else None)
     value, figures, grads, tapped = objective.selfplay_gradients(state, (proposed, solved, items), parts, cfg)
-    state, metrics = update(state, grads, tapped, value, cfg)
+    own_rates = dataclasses.replace(cfg.optimiser, lr_gains=cfg.selfplay.lr_gains)
+    state, metrics = update(state, grads, tapped, value, dataclasses.replace(cfg, optimiser=own_rates))
     return state, metrics | figures

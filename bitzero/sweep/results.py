@@ -16,7 +16,6 @@ from typing import Any
 from bitzero.config import spends
 from bitzero.run import played, workdir
 from bitzero.run.workdir import RunError
-from bitzero.selfplay.schedule import WARMUP_PHASES
 from bitzero.sweep.plan import Plan, Point, SweepJob
 
 Row = dict[str, Any]
@@ -33,7 +32,7 @@ TIMING = ("tokens_per_second", "minutes")  # what another time of running may ch
 CONTROL = "random"  # the series that a signal has to beat
 ENOUGH = 2.0  # seed standard deviations
 _AVERAGED = ("stored_bits", "entropy_bits", "nats", "accuracy", "tokens_per_second", "minutes")
-_TRAINING = (*WARMUP_PHASES, "selfplay")  # activities of `run.json` that are training steps
+_TRAINING = ("full", "ramp", "integer", "selfplay")  # activities of `run.json` that are training steps
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,10 @@
 
     python launch.py --config=experiments/azr_small.py --mode=sweep --sweep=experiments/sweeps/learner.py --seeds=3
 
-Expected: about 250 minutes on 2 cores, 60 runs; not yet measured as a sweep (single runs: the log). Each point is the
-main job at 2,800 warm-up steps, its whole schedule in them, without self-play; judged on dev programs. Nothing is
-shared between points: a shape, a peak or a share of rows acts from the first step on, and the ramp's own points are too
-few for a base of their own.
+Expected: about 300 minutes on 2 cores, 75 runs; measured with one seed (the log). Each point is the main job at 2,800
+warm-up steps, its whole schedule in them, without self-play; judged on dev programs. Nothing is shared between points:
+a shape, a peak or a share of rows acts from the first step on, and the ramp's own points are too few for a base of
+their own.
 """
 
 from collections.abc import Iterator
@@ -48,6 +48,9 @@ def points() -> Iterator[tuple[str, str, float, dict[str, Any]]]:
     yield "floor-0.1", "schedule", 2.0, {"optimiser.lr_end": 0.1}
     for start, end in ((0.2, 0.5), (0.35, 0.6), (0.5, 0.8)):
         yield f"ramp-{start}-{end}", "schedule", 2.0, {"warmup.ramp_start": start, "warmup.ramp_end": end}
-    for peak in (3e-3, 6e-3):
-        yield f"peak-{peak}", "peak", 2.0, {"optimiser.lr": peak}
+    for peak in (3e-3, 6e-3, 1.2e-2):  # of the matrices alone
+        gains = 4.5e-3 * 1.33 / peak
+        yield f"peak-{peak}", "peak", 2.0, {"optimiser.lr": peak, "optimiser.lr_gains": gains}
+    for gains in (0.5, 2.67):  # of all that is no matrix
+        yield f"gains-{gains}", "peak", 2.0, {"optimiser.lr_gains": gains}
     yield "one-pair", "rows", 2.0, {"tasks.packed": 1}

@@ -343,3 +343,17 @@ def test_credit_of_one_role_alone_moves_what_it_wrote(start, role):
     after, _ = learn(start, proposals, SLOTS, answers, JUDGED, credit, items(), BANDIT)
     change = likelihoods(after)[role] - likelihoods(start)[role]
     assert (change[RISES[role]] > 0.02).all() and (change[FALLS[role]] < -0.02).all(), change
+
+
+def test_self_play_has_a_rate_of_its_own_for_what_is_no_matrix(start):
+    """At 0 its update leaves embedding and gains where they are, whatever warm-up's ratio is; matrices move."""
+    still = dataclasses.replace(
+        BANDIT,
+        optimiser=dataclasses.replace(BANDIT.optimiser, lr_gains=2.0),
+        selfplay=dataclasses.replace(BANDIT.selfplay, lr_gains=0.0),
+    )
+    proposals, answers = stage(start)
+    after, _ = learn(start, proposals, SLOTS, answers, JUDGED, credit_of(1.0, [1.0, -1.0, 0.5]), items(), still)
+    moved = jax.tree.map(lambda one, two: bool((one != two).any()), start.params, after.params)
+    for path, is_moved in jax.tree_util.tree_leaves_with_path(moved):
+        assert is_moved == (path[-1].key == "kernel"), path
