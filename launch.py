@@ -18,8 +18,9 @@ from bitzero.config import ConfigError
 from bitzero.run import accelerator, experiment
 from bitzero.run.terminal import settle_streams
 
-SHIPPED = pathlib.Path(__file__).parent / "bitzero" / "assets" / "model.npz"
-_SHIPPED_LINE = f"the model that comes with BitZero ({SHIPPED.name}, see MODEL.md beside it); --model=FILE asks another"
+_SHIPPED_LINE = (
+    f"the model that comes with BitZero ({experiment.SHIPPED.name}, see MODEL.md beside it); --model=FILE asks another"
+)
 _INTERRUPTED = {"chat": "", "adapt": "nothing is kept, unless a line above says so"}
 FLAGS = flags.FLAGS
 flags.DEFINE_string("config", None, "experiment file, or file:variant; --config.group.key=value changes one setting")
@@ -87,9 +88,9 @@ def _run() -> int:
 def _evaluate_packed() -> int:
     if FLAGS.config:
         raise ConfigError("--model has its own configuration; leave out --config, or --model for the run's checkpoint")
-    file = experiment.path_of(FLAGS.model) or SHIPPED
+    file = experiment.path_of(FLAGS.model) or experiment.SHIPPED
     experiment.check_packed_overrides(_OVERRIDES)
-    print(_SHIPPED_LINE if file == SHIPPED else f"BitZero · eval · {file}", flush=True)
+    print(_SHIPPED_LINE if file == experiment.SHIPPED else f"BitZero · eval · {file}", flush=True)
     print(accelerator.settle_device(os.environ), flush=True)
     from bitzero.run import evaluate_packed
 
@@ -135,8 +136,8 @@ def _sweep() -> int:
 
 
 def _packed_model(say_to: TextIO) -> pathlib.Path:
-    file = experiment.packed_model(FLAGS.model, FLAGS.config, FLAGS.workdir) or SHIPPED
-    if file == SHIPPED:
+    file = experiment.packed_model(FLAGS.model, FLAGS.config, FLAGS.workdir) or experiment.SHIPPED
+    if file == experiment.SHIPPED:
         print(_SHIPPED_LINE, file=say_to, flush=True)
     return file
 

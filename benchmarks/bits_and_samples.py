@@ -28,9 +28,10 @@ from bitzero.evaluation.statistics import paired_gain
 from bitzero.generator.programs import Program
 from bitzero.generator.stream import Stream
 from bitzero.run import device
+from bitzero.run.experiment import SHIPPED
 from bitzero.sandbox import Sandbox
+from bitzero.tasks.kinds import KINDS
 
-SHIPPED = ROOT / "bitzero" / "assets" / "model.npz"
 RESULT = ROOT / "benchmarks" / "results" / "bits_and_samples.json"
 AGAINST = (("auto", "ternary"), ("all", "ternary"), ("auto", "all"))  # ways of as many samples, bits first
 SECONDS = 10.0  # from one line of progress to the next
@@ -84,7 +85,7 @@ def asked_about(program: Program, shown: int) -> tuple[str, str, str]:
 def compared(texts: Sequence[str], asked: Asked) -> Iterator[dict[str, Any]]:
     """A record of each question that the model can read."""
     told_at = time.monotonic()
-    history = [{"kind": "deduction", "question": text} for text in texts]
+    history = [{"kind": KINDS[0], "question": text} for text in texts]  # any kind: it is told again from the text
     candidates = comparing.candidates(history, asked, len(texts))
     print(f"{len(candidates)} of {len(texts)} questions can be asked", flush=True)
     for at, candidate in enumerate(candidates):

@@ -22,8 +22,8 @@ from collections.abc import Iterator
 ROOT = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 from benchmarks.chat_screen import Conversation, Timed, picture  # noqa: E402
+from bitzero.run.experiment import SHIPPED  # noqa: E402
 
-SHIPPED = ROOT / "bitzero" / "assets" / "model.npz"
 PASTE = "1 + " * 250_000 + "1"
 WAITING = "making the model ready"  # begins the line that is said while it compiles
 CTRL_C = "\x03"  # at the end of an input: pressed when something of its answer is there

@@ -20,6 +20,7 @@ from absl import flags
 from bitzero import config as configuration
 from bitzero.config import Config, ConfigError
 
+SHIPPED = pathlib.Path(__file__).parents[1] / "assets" / "model.npz"  # asked where no other model is named
 Override = tuple[str, str]  # dotted key and text of a --config.key=text
 _OF_THE_MACHINE = "sandbox.allow_unsafe"  # `packed_file.load` never believes it of a file
 

@@ -96,7 +96,6 @@ _PLAYED = (  # figure, title, form, scale
     ("valid", "valid, %", ".1f", 100.0), ("novel", "new, %", ".1f", 100.0),
     ("level_as_asked", "level as asked, %", ".1f", 100.0), ("no_spread", "without spread, %", ".1f", 100.0),
 )  # fmt: skip
-_BEFELL = ("retries", "skipped_steps", "alarms")
 _COSTS = ("point", "series", "bytes", "tokens/s", "minutes")
 
 
@@ -176,7 +175,7 @@ def _played_cells(rows: Sequence[Row]) -> list[str]:
         means = (results.seed_mean(told[f"{name}_{end}"]) for end in played.ENDS)
         cells.append(" → ".join("–" if mean is None else f"{scale * mean.value:{form}}" for mean in means))
     cells += [f"{max(told[f'{name}_largest']):.3g}" if told[f"{name}_largest"] else "–" for name in played.PEAKS]
-    return cells + [str(sum(told[name])) if told[name] else "–" for name in _BEFELL]
+    return cells + [str(sum(told[name])) if told[name] else "–" for name in results.BEFELL]
 
 
 def _change_text(found: answers.Change | None) -> str:

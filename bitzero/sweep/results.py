@@ -20,9 +20,10 @@ from bitzero.sweep.plan import Plan, Point, SweepJob
 
 Row = dict[str, Any]
 
+BEFELL = ("retries", "skipped_steps", "alarms")  # self-play, in numbers
 PLAY = (  # of self-play on its way: by end, the largest, and what befell it
     *(f"{name}_{end}" for name in played.FIGURES for end in played.ENDS),
-    *(f"{name}_largest" for name in played.PEAKS), "retries", "skipped_steps", "alarms",
+    *(f"{name}_largest" for name in played.PEAKS), *BEFELL,
 )  # fmt: skip
 COLUMNS = (
     "name", "series", "x", "seed", "stored_bits", "nats", "accuracy", "bytes", "parameter_hash", "commit",
@@ -271,7 +272,7 @@ def _play_figures(run: Row) -> Row:
     """The columns ``PLAY``; None of a run without self-play, and of one of before they were kept."""
     told = run.get("played") or {}
     by_end = {f"{name}_{end}": value for end, figures in told.items() for name, value in figures.items()}
-    befell = {name: run.get(name) for name in ("retries", "skipped_steps", "alarms")} if told else {}
+    befell = {name: run.get(name) for name in BEFELL} if told else {}
     return {name: (by_end | befell).get(name) for name in PLAY}
 
 

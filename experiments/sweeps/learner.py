@@ -2,10 +2,10 @@
 
     python launch.py --config=experiments/azr_small.py --mode=sweep --sweep=experiments/sweeps/learner.py --seeds=3
 
-Expected: about 300 minutes on 2 cores, 75 runs; measured with one seed (the log). Each point is the main job at 2,800
-warm-up steps, its whole schedule in them, without self-play; judged on dev programs. Nothing is shared between points:
-a shape, a peak or a share of rows acts from the first step on, and the ramp's own points are too few for a base of
-their own.
+Expected: about 300 minutes on 2 cores, 75 runs; with one seed most points were run, at `optimiser.lr_gains=0.5` (the
+log). Each point is the main job at 2,800 warm-up steps, its whole schedule in them, without self-play; judged on dev
+programs. Nothing is shared between points: a shape, a peak or a share of rows acts from the first step on, and the
+ramp's own points are too few for a base of their own.
 """
 
 from collections.abc import Iterator
