@@ -24,7 +24,7 @@ _SHIPPED_LINE = (
 _INTERRUPTED = {"chat": "", "adapt": "nothing is kept, unless a line above says so"}
 FLAGS = flags.FLAGS
 flags.DEFINE_string("config", None, "experiment file, or file:variant; --config.group.key=value changes one setting")
-flags.DEFINE_string("workdir", None, "where the run lives; default: runs/<experiment>")
+flags.DEFINE_string("workdir", None, "where the run lives, default: runs/<experiment>; alone: that run again")
 flags.DEFINE_enum(
     "mode", "train", ["train", "eval", "export", "sweep", "chat", "adapt"],
     "train (goes on where it stopped), eval (held-out table), export (<workdir>/packed.npz), sweep (many runs), chat "
@@ -76,8 +76,12 @@ def _in_mode() -> int:
 
 
 def _run() -> int:
-    cfg = experiment.read_config(FLAGS.config, _OVERRIDES)
-    workdir = experiment.path_of(FLAGS.workdir) or pathlib.Path("runs") / cfg.name
+    from bitzero.run.workdir import config_of
+
+    named = experiment.path_of(FLAGS.workdir)
+    alone = named is not None and not FLAGS.config
+    cfg = config_of(named, _OVERRIDES) if alone else experiment.read_config(FLAGS.config, _OVERRIDES)
+    workdir = named or pathlib.Path("runs") / cfg.name
     print(f"BitZero · {cfg.name} · {FLAGS.mode} · {workdir}", flush=True)
     print(accelerator.settle_device(os.environ), flush=True)
     from bitzero.run import evaluate, export, train  # not above: JAX takes seconds, a mistyped flag should not

@@ -124,8 +124,11 @@ class Stream:
         self._taken = now
         if before is None:  # nothing could be made ahead of the first batch
             return
-        wanted = min(workers_without_wait(len(self._workers), now - began, now - before), self._most)
-        self._workers += [_Worker(self, i) for i in range(len(self._workers), wanted)]
+        self._hire(workers_without_wait(len(self._workers), now - began, now - before))
+
+    def _hire(self, wanted: int) -> None:
+        """Starts workers until there are as many as wanted, or as may be."""
+        self._workers += [_Worker(self, i) for i in range(len(self._workers), min(wanted, self._most))]
 
     @property
     def workers(self) -> int:
@@ -142,6 +145,7 @@ class Stream:
         for key in keys:
             question = {"step": step, "open_levels": levels, "start": key[3], "stop": key[4]}
             self._enqueue("tasks", question, key)
+        self._hire(len(self._queue))
         heads = [self._wait_for(key)[0] for key in keys]
         pairs = [pair for head in heads for pair in zip(head["items"], head["behaviours"], strict=True)]
         return [(Task(**lists_to_tuples(item)), done) for item, done in pairs]
@@ -172,6 +176,7 @@ class Stream:
     def guarded_behaviours(self) -> frozenset[int]:
         """What the first ``tasks.guarded`` dev and test programs of every level do. Raises `GeneratorFailed`."""
         self.request_guarded()
+        self._hire(len(self._queue))
         return frozenset(
             behaviour
             for level, split in itertools.product(range(NUM_LEVELS), GUARDED_SPLITS)
@@ -188,6 +193,7 @@ class Stream:
     def _candidates(self, split: Split, level: int, n: int) -> list[tuple[Program, list[int]]]:
         """The candidates of a held-out set and what they do, up to the one with the `n`-th different program."""
         self.request_heldout(split, level, n)
+        self._hire(len(self._queue))
         found: list[tuple[Program, list[int]]] = []
         different: set[int] = set()
         for start in itertools.count(0, SLICE_ITEMS):

@@ -22,15 +22,26 @@ from bitzero.config import Config, ConfigError
 
 SHIPPED = pathlib.Path(__file__).parents[1] / "assets" / "model.npz"  # asked where no other model is named
 Override = tuple[str, str]  # dotted key and text of a --config.key=text
-_OF_THE_MACHINE = "sandbox.allow_unsafe"  # `packed_file.load` never believes it of a file
+_OF_THE_MACHINE = "sandbox.allow_unsafe"  # see `of_this_machine`
 
 
 def read_config(spec: str | None, overrides: Iterable[Override] = ()) -> Config:
     """The frozen configuration of ``file[:variant]`` with ``overrides`` (dotted key, text); raises ``ConfigError``."""
-    config = editable_config(spec)
+    return with_overrides(editable_config(spec), overrides)
+
+
+def with_overrides(config: Config | ml_collections.ConfigDict, overrides: Iterable[Override]) -> Config:
+    """``config`` with what a command line says otherwise, checked; raises ``ConfigError``."""
+    if isinstance(config, Config):
+        config = ml_collections.ConfigDict(dataclasses.asdict(config)).lock()
     for key, text in overrides:
         override_setting(config, key, text)
     return configuration.freeze(config)
+
+
+def of_this_machine(cfg: Config) -> Config:
+    """``cfg``, from a file, without what no file may say: whether the sandbox may do without its walls."""
+    return dataclasses.replace(cfg, sandbox=dataclasses.replace(cfg.sandbox, allow_unsafe=False))
 
 
 def split_overrides(argv: Sequence[str]) -> tuple[list[str], list[Override]]:
@@ -93,10 +104,7 @@ def read_packed_config(cfg: Config, overrides: Iterable[Override], group: str = 
     """The configuration in a packed file with ``overrides`` of ``group`` (none: ""); raises ``ConfigError``."""
     overrides = list(overrides)
     check_packed_overrides(overrides, group)
-    config = ml_collections.ConfigDict(dataclasses.asdict(cfg)).lock()
-    for key, text in overrides:
-        override_setting(config, key, text)
-    return configuration.freeze(config)
+    return with_overrides(cfg, overrides)
 
 
 def editable_config(spec: str | None) -> ml_collections.ConfigDict:

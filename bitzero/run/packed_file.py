@@ -20,6 +20,7 @@ from bitzero.config import NUM_LEVELS, Config, Operand
 from bitzero.evaluation.questions import Solver
 from bitzero.model import packing
 from bitzero.run import device, workdir
+from bitzero.run.experiment import of_this_machine
 from bitzero.run.workdir import RunError
 
 FORMAT = 1  # raised when the meaning of the file changes
@@ -74,9 +75,7 @@ def load(path: str | pathlib.Path, *, batch_size: int = 1, say: Callable[[str], 
                 raise RunError(f"{path} has format {header['format']}, this program reads {FORMAT}")
             tree = packing.unflatten({name: file[name] for name in file.files if name != _HEADER}, header["shapes"])
         settings, lines = configuration.without_old(header["config"])
-        cfg, operand, trace = configuration.freeze(settings), header["operand"], header["trace"]
-        # Whether the sandbox may do without its walls is for the person at this machine to say.
-        cfg = dataclasses.replace(cfg, sandbox=dataclasses.replace(cfg.sandbox, allow_unsafe=False))
+        cfg, operand, trace = of_this_machine(configuration.freeze(settings)), header["operand"], header["trace"]
         if operand not in configuration.OPERANDS or not isinstance(trace, bool):
             raise ValueError(f"operand {operand!r} and trace {trace!r} mean nothing")
         packing.check_tree(tree, cfg.model)

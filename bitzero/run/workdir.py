@@ -10,11 +10,12 @@ import json
 import os
 import pathlib
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from bitzero import config as configuration
 from bitzero.config import Config, ConfigError
+from bitzero.run import experiment
 
 
 class RunError(RuntimeError):
@@ -76,6 +77,24 @@ def check_config(path: pathlib.Path, cfg: Config, say: Callable[[str], None]) ->
                     f"{path} was started with config.{key}={before[key]!r}, this command says {value!r}{why}; "
                     "use the same config, or another --workdir"
                 )
+
+
+def config_of(path: pathlib.Path, overrides: Iterable[experiment.Override]) -> Config:
+    """The configuration of the run in ``path`` with ``overrides``, as ``check_config`` would have it.
+
+    Raises ``ConfigError`` where there is no run, ``RunError`` where its file cannot be read.
+    """
+    file = path / "config.json"
+    if not file.exists():
+        raise ConfigError(f"there is no run in {path}; give --config=experiments/azr_small.py to start one there")
+    settings, _ = configuration.without_old(read_json(file))  # `check_config` says what is left out
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{file} holds no settings; give the --config of that run")
+    try:
+        cfg = configuration.freeze(settings)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None
+    return experiment.with_overrides(experiment.of_this_machine(cfg), overrides)
 
 
 def write_json(file: pathlib.Path, value: Any) -> None:

@@ -73,6 +73,19 @@ def test_the_number_of_workers_does_not_matter(stream):
         assert same(alone.take_batch(ORDER), stream.take_batch(ORDER))
 
 
+@pytest.mark.parametrize("cores", [1, 3])
+def test_while_the_trainer_waits_for_more_than_a_slice_every_core_works(monkeypatch, cores):
+    monkeypatch.setattr(streams, "usable_cores", lambda: cores)
+    with Stream(with_workers(0)) as stream:
+        stream.tasks(1, step=0)
+        assert stream.workers == 1
+        found = stream.tasks(5 * streams.SLICE_ITEMS, step=0)
+        assert stream.workers == cores
+    with Stream(with_workers(1)) as alone:
+        assert alone.tasks(5 * streams.SLICE_ITEMS, step=0) == found
+        assert alone.workers == 1
+
+
 def test_orders_requested_ahead_give_the_same_batches(stream):
     later = dataclasses.replace(ORDER, step=43)
     stream.request_batch(ORDER)

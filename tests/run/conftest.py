@@ -41,11 +41,12 @@ class Launch:
 
     def __init__(
         self, workdir: pathlib.Path, *more: str, prefix: tuple[str, ...] = (), env: dict[str, str] | None = None,
-        stdout: Any = subprocess.PIPE,
+        stdout: Any = subprocess.PIPE, named: bool = True,
     ) -> None:  # fmt: skip
         self.workdir = workdir
         self.text = ""
-        command = [sys.executable, "launch.py", "--config=experiments/smoke.py", f"--workdir={workdir}", *TINY, *more]
+        settings = ("--config=experiments/smoke.py", *TINY) if named else ()  # the run's own
+        command = [sys.executable, "launch.py", f"--workdir={workdir}", *settings, *more]
         self.process = subprocess.Popen(
             [*prefix, *command], cwd=ROOT, stdout=stdout, stderr=subprocess.STDOUT, text=True, bufsize=1,
             start_new_session=True, env=os.environ | (env or {}),

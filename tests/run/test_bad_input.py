@@ -35,6 +35,15 @@ def test_no_experiment():
     assert refused() == "which experiment? give --config=experiments/azr_small.py"
 
 
+@pytest.mark.parametrize("mode", ["train", "eval", "export"])
+def test_a_folder_alone_that_holds_no_run(tmp_path, mode):
+    line = refused(f"--mode={mode}", f"--workdir={tmp_path}")
+    assert line == f"there is no run in {tmp_path}; give --config=experiments/azr_small.py to start one there"
+    (tmp_path / "config.json").write_text("[]")
+    again = refused(f"--mode={mode}", f"--workdir={tmp_path}")
+    assert again == f"{tmp_path}/config.json holds no settings; give the --config of that run"
+
+
 @pytest.mark.parametrize("name", ["experiments/azr_smal.py", "azr_smal.py"])
 def test_missing_experiment_file(name):
     line = refused(f"--config={name}")

@@ -224,7 +224,7 @@ def test_collapse_goes_back_twice_and_then_stops(launch, tmp_path):
     assert lines[-1].startswith("launch.py: training collapsed at step") and "Traceback" not in run.text
 
 
-def test_evaluation_alone(launch, finished, tmp_path):
-    alone = launch(finished.copy(tmp_path / "copy"), "--mode=eval")
+def test_evaluation_alone_by_the_runs_own_settings(launch, finished, tmp_path):
+    alone = launch(finished.copy(tmp_path / "copy"), "--mode=eval", named=False)
     assert alone.end() == 0, alone.text
     assert "evaluating step 28" in alone.text and "held-out accuracy" in alone.text

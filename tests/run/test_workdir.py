@@ -64,6 +64,30 @@ def test_what_fits_a_run_to_its_machine_may_change_and_what_it_learns_from_may_n
             workdir.settle_config(tmp_path, Config(selfplay=SelfPlay(**{setting: 4})), pytest.fail)
 
 
+def test_a_run_says_its_own_settings_and_a_command_line_may_say_otherwise(tmp_path):
+    before = Config(name="mine", model=Model(width=64), eval=Eval(items=7))
+    workdir.settle_config(tmp_path, before, pytest.fail)
+    assert workdir.config_of(tmp_path, ()) == before
+    now = workdir.config_of(tmp_path, [("eval.items", "9"), ("model.width", "32")])
+    assert (now.eval.items, now.model.width, now.name) == (9, 32, "mine")
+    with pytest.raises(ConfigError, match=r"config\.model\.width=64, this command says 32"):
+        workdir.check_config(tmp_path, now, pytest.fail)
+
+
+def test_a_runs_own_settings_are_not_believed_about_this_machine_nor_without_a_check(tmp_path):
+    """A folder may come from somebody else: whether the sandbox may do without its walls is said here or not at all."""
+    older(tmp_path, sandbox={"allow_unsafe": True}, precision={"decay": None}, tasks={"fuel": 2000})
+    assert not workdir.config_of(tmp_path, ()).sandbox.allow_unsafe
+    assert workdir.config_of(tmp_path, [("sandbox.allow_unsafe", "true")]).sandbox.allow_unsafe
+    assert workdir.config_of(tmp_path, ()).precision == Precision()
+    older(tmp_path, model={"width": 30})
+    with pytest.raises(ConfigError, match=r"config\.json: .*width"):
+        workdir.config_of(tmp_path, ())
+    older(tmp_path, model={"shuffle": 1})
+    with pytest.raises(ConfigError, match=r"config\.json: unknown key config\.model\.shuffle"):
+        workdir.config_of(tmp_path, ())
+
+
 def test_another_experiment_is_refused_by_the_name_of_its_first_difference(tmp_path):
     workdir.settle_config(tmp_path, Config(), pytest.fail)
     with pytest.raises(ConfigError, match=r"config\.model\.width=128, this command says 64"):
