@@ -79,8 +79,10 @@ def _run() -> int:
     from bitzero.run.workdir import config_of
 
     named = experiment.path_of(FLAGS.workdir)
-    alone = named is not None and not FLAGS.config
-    cfg = config_of(named, _OVERRIDES) if alone else experiment.read_config(FLAGS.config, _OVERRIDES)
+    if named and not FLAGS.config:
+        cfg = config_of(named, _OVERRIDES)
+    else:
+        cfg = experiment.read_config(FLAGS.config, _OVERRIDES)
     workdir = named or pathlib.Path("runs") / cfg.name
     print(f"BitZero · {cfg.name} · {FLAGS.mode} · {workdir}", flush=True)
     print(accelerator.settle_device(os.environ), flush=True)

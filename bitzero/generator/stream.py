@@ -33,7 +33,12 @@ SLICE_ITEMS = 16  # tasks or held-out candidates of one slice; a slice of a batc
 GUARDED_SPLITS: tuple[Split, ...] = ("dev", "test")
 MAX_DEATHS = 5  # of workers on one slice, after which the generator gives up
 What = Literal["rows", "tasks", "heldout"]  # what a slice asks for
+Tell = Callable[[int, int], None]  # of how many there are, and of how many that are waited for
 URGENCY: dict[What, int] = {"rows": 0, "tasks": 1, "heldout": 2}  # lower first
+
+
+def _silent(done: int, total: int) -> None:
+    """The ``Tell`` of whoever is not told."""
 
 
 class GeneratorFailed(RuntimeError):
@@ -135,10 +140,12 @@ class Stream:
         """How many there are now."""
         return len(self._workers)
 
-    def tasks(self, n: int, step: int, open_levels: int | None = None) -> list[tuple[Task, list[int]]]:
+    def tasks(
+        self, n: int, step: int, open_levels: int | None = None, tell: Tell = _silent
+    ) -> list[tuple[Task, list[int]]]:
         """`n` generator tasks, kinds in turn, open levels evenly, train split, each with what its program does.
 
-        Raises `GeneratorFailed`.
+        Raises `GeneratorFailed`, and what `tell` raises.
         """
         levels = self.cfg.tasks.open_levels if open_levels is None else open_levels
         keys = [("tasks", step, levels, start, stop) for start, stop in _ranges(n)]
@@ -146,9 +153,13 @@ class Stream:
             question = {"step": step, "open_levels": levels, "start": key[3], "stop": key[4]}
             self._enqueue("tasks", question, key)
         self._hire(len(self._queue))
-        heads = [self._wait_for(key)[0] for key in keys]
-        pairs = [pair for head in heads for pair in zip(head["items"], head["behaviours"], strict=True)]
-        return [(Task(**lists_to_tuples(item)), done) for item, done in pairs]
+        found: list[tuple[Task, list[int]]] = []
+        for key in keys:
+            tell(len(found), n)
+            head, _ = self._wait_for(key)
+            pairs = zip(head["items"], head["behaviours"], strict=True)
+            found += [(Task(**lists_to_tuples(item)), done) for item, done in pairs]
+        return found
 
     def request_heldout(self, split: Split, level: int, n: int) -> None:
         """Begin a held-out set in the background."""
@@ -173,24 +184,31 @@ class Stream:
         for level, split in itertools.product(range(NUM_LEVELS), GUARDED_SPLITS):
             self.request_heldout(split, level, self.cfg.tasks.guarded)
 
-    def guarded_behaviours(self) -> frozenset[int]:
-        """What the first ``tasks.guarded`` dev and test programs of every level do. Raises `GeneratorFailed`."""
+    def guarded_behaviours(self, tell: Tell = _silent) -> frozenset[int]:
+        """What the first ``tasks.guarded`` dev and test programs of every level do.
+
+        Raises `GeneratorFailed`, and what `tell` raises.
+        """
         self.request_guarded()
         self._hire(len(self._queue))
-        return frozenset(
-            behaviour
-            for level, split in itertools.product(range(NUM_LEVELS), GUARDED_SPLITS)
-            for _, behaviours in self._heldout_with_behaviours(split, level, self.cfg.tasks.guarded)
-            for behaviour in behaviours
-        )
+        sets, each = list(itertools.product(range(NUM_LEVELS), GUARDED_SPLITS)), self.cfg.tasks.guarded
+        found: set[int] = set()
+        for at, (level, split) in enumerate(sets):
+            before = at * each
+            so_far = lambda done, _, before=before: tell(before + done, each * len(sets))
+            for _, behaviours in self._heldout_with_behaviours(split, level, each, so_far):
+                found.update(behaviours)
+        return frozenset(found)
 
-    def _heldout_with_behaviours(self, split: Split, level: int, n: int) -> list[tuple[Program, list[int]]]:
+    def _heldout_with_behaviours(
+        self, split: Split, level: int, n: int, tell: Tell = _silent
+    ) -> list[tuple[Program, list[int]]]:
         kept: dict[int, tuple[Program, list[int]]] = {}
-        for program, behaviours in self._candidates(split, level, n):
+        for program, behaviours in self._candidates(split, level, n, tell):
             kept.setdefault(program.hash, (program, behaviours))
         return list(kept.values())
 
-    def _candidates(self, split: Split, level: int, n: int) -> list[tuple[Program, list[int]]]:
+    def _candidates(self, split: Split, level: int, n: int, tell: Tell = _silent) -> list[tuple[Program, list[int]]]:
         """The candidates of a held-out set and what they do, up to the one with the `n`-th different program."""
         self.request_heldout(split, level, n)
         self._hire(len(self._queue))
@@ -204,6 +222,7 @@ class Stream:
                 raise GeneratorFailed(
                     f"the generator found {len(different)} of {n} different {split} programs of L{level}"
                 )
+            tell(len(different), n)
             head, _ = self._wait_for(("heldout", split, level, start), keep=True)
             for item, behaviours in zip(head["items"], head["behaviours"], strict=True):
                 if len(different) < n:

@@ -9,7 +9,6 @@ import time
 import jax
 import numpy as np
 
-from bitzero.run.guarded import guarded_behaviours
 from bitzero.run.report import PHASE_NAMES, RanChunk, show_status
 from bitzero.run.sitting import Sitting, timed_as
 from bitzero.selfplay import loop, schedule, warmup
@@ -60,7 +59,6 @@ def _dispatch(
 ) -> tuple[TrainState, dict[str, jax.Array]]:
     """The steps of ``span`` of the chunk's; raises ValueError for a phase without a step."""
     if phase == "selfplay":
-        sitting.door.guarded = sitting.door.guarded or guarded_behaviours(sitting.stream)
         return loop.run_chunk(state, batch, sitting.cfg, sitting.door, span)
     if phase in schedule.WARMUP_PHASES:
         return warmup.run_chunk(state, batch, sitting.cfg, phase, span)

@@ -65,11 +65,18 @@ class Progress:
 
     def show(self, status: Status, *, now: bool = False) -> None:
         """Shows ``status``; in a log at most every ten seconds, at a change of phase, or when ``now``."""
-        drawn = self.draw(rich.text.Text(status.line(), overflow="ellipsis", no_wrap=True))
-        if not drawn and (now or status.phase != self._phase or time.monotonic() - self._logged >= _LOG_EVERY_S):
-            self.say(status.line())
+        self._show(status.line(), status.phase, now)
+
+    def count(self, what: str, done: int, total: int) -> None:
+        """Shows how many there are of what is waited for; in a log as often as ``show``."""
+        self._show(f"{what} · {done:,}/{total:,}", what, False)
+
+    def _show(self, line: str, phase: str, now: bool) -> None:
+        drawn = self.draw(rich.text.Text(line, overflow="ellipsis", no_wrap=True))
+        if not drawn and (now or phase != self._phase or time.monotonic() - self._logged >= _LOG_EVERY_S):
+            self.say(line)
             self._logged = time.monotonic()
-        self._phase = status.phase
+        self._phase = phase
 
     def draw(self, what: rich.console.RenderableType) -> bool:
         """Shows ``what`` in the place of what was shown before; False where the output is not a terminal."""

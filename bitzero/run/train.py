@@ -189,19 +189,43 @@ def cross_boundary(sitting: Sitting, state: TrainState) -> TrainState:
     if refresh.is_due(step, cfg):
         with timed_as(sitting, "precision"):
             state = allocate_bits(sitting, state)
-    if step == cfg.warmup.steps:
-        state = settle_answer_mode(sitting, state)
-        seeds = sitting.stream.tasks(cfg.selfplay.seed_tasks, step, open_levels=int(state.open_levels))
-        rows = verify.ring_rows([task for task, _ in seeds], bool(state.trace_mode), cfg)
-        state = loop.start_selfplay(state, rows, cfg, jnp.asarray(verify.hashes_of(seeds)))
-        # Here, for self-play leaves the workers time.
-        evaluate.request_heldout_programs(sitting.stream, cfg, int(state.open_levels))
-        sitting.meters.compiles_next = True
+    if schedule.phase(step, cfg) == "selfplay":
+        state = ready_selfplay(sitting, state)
     if watch.is_due(step, cfg):
         watch.read_dev(sitting, state)
     if step in schedule.phase_boundaries(cfg):
         sitting.meters.compiles_next = True
     return device.on_first_device(state)
+
+
+def ready_selfplay(sitting: Sitting, state: TrainState) -> TrainState:
+    """The state with which self-play begins, at its first step; the door knows what held-out programs do.
+
+    Raises ``StopAsked``.
+    """
+    cfg, step = sitting.cfg, int(state.step)
+    if not sitting.door.guarded:
+        told = functools.partial(_told, sitting, "held-out programs, which no proposal may repeat")
+        with timed_as(sitting, "ready selfplay"):
+            sitting.door.guarded = guarded.guarded_behaviours(sitting.stream, told)
+    if step > cfg.warmup.steps:
+        return state
+    state = settle_answer_mode(sitting, state)
+    told = functools.partial(_told, sitting, "tasks to begin self-play with")
+    with timed_as(sitting, "ready selfplay"):
+        seeds = sitting.stream.tasks(cfg.selfplay.seed_tasks, step, int(state.open_levels), told)
+    rows = verify.ring_rows([task for task, _ in seeds], bool(state.trace_mode), cfg)
+    state = loop.start_selfplay(state, rows, cfg, jnp.asarray(verify.hashes_of(seeds)))
+    # Here, for self-play leaves the workers time.
+    evaluate.request_heldout_programs(sitting.stream, cfg, int(state.open_levels))
+    sitting.meters.compiles_next = True
+    return state
+
+
+def _told(sitting: Sitting, what: str, done: int, total: int) -> None:
+    """Shows how far the workers are with what the sitting waits for. Raises ``StopAsked``."""
+    go_on(sitting)
+    sitting.progress.count(what, done, total)
 
 
 def _asked_on_dev(sitting: Sitting, state: TrainState) -> tuple[TrainState, Config, Heldout, Sandbox, GoOn]:

@@ -79,8 +79,10 @@ def test_while_the_trainer_waits_for_more_than_a_slice_every_core_works(monkeypa
     with Stream(with_workers(0)) as stream:
         stream.tasks(1, step=0)
         assert stream.workers == 1
-        found = stream.tasks(5 * streams.SLICE_ITEMS, step=0)
+        told = []
+        found = stream.tasks(5 * streams.SLICE_ITEMS, step=0, tell=lambda *counts: told.append(counts))
         assert stream.workers == cores
+        assert told == [(at * streams.SLICE_ITEMS, 5 * streams.SLICE_ITEMS) for at in range(5)]
     with Stream(with_workers(1)) as alone:
         assert alone.tasks(5 * streams.SLICE_ITEMS, step=0) == found
         assert alone.workers == 1

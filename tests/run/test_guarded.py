@@ -19,7 +19,10 @@ def cache(tmp_path, monkeypatch):
 
 def test_the_second_process_reads_what_the_first_one_found(cache, monkeypatch):
     with Stream(CFG) as stream:
-        found = guarded.guarded_behaviours(stream)
+        told = []
+        found = guarded.guarded_behaviours(stream, lambda *counts: told.append(counts))
+        assert told == sorted(told) and {total for _, total in told} == {36}  # of six levels, dev and test
+        assert len(told) >= 12 and told[-1][0] >= 33
         assert found == stream.guarded_behaviours() and len(found) > 20
         monkeypatch.setattr(stream, "guarded_behaviours", lambda: pytest.fail("made again"))
         assert guarded.guarded_behaviours(stream) == found

@@ -47,6 +47,16 @@ def test_a_log_gets_a_line_now_and_then_and_at_each_phase():
     assert lines[2:] == ["[saved]"]
 
 
+def test_what_is_waited_for_is_counted_and_a_log_says_it_once():
+    out = io.StringIO()
+    with Progress(rich.console.Console(file=out, width=200)) as progress:
+        for done in range(0, 1600, 16):
+            progress.count("tasks to begin with", done, 1600)
+        progress.show(STATUS)
+    assert [line.split(" · ")[0] for line in out.getvalue().splitlines()] == ["tasks to begin with", "self-play"]
+    assert out.getvalue().startswith("tasks to begin with · 0/1,600\n")
+
+
 def test_a_terminal_gets_one_changing_line():
     out = io.StringIO()
     console = rich.console.Console(file=out, width=40, force_terminal=True)

@@ -169,6 +169,31 @@ def test_whatever_asks_a_model_in_training_hears_of_a_stop(sitting, state, monke
         ASKING[what](sitting, state)
 
 
+@pytest.mark.parametrize("waits_for", ["guarded_behaviours", "tasks"])
+def test_a_stop_while_self_play_waits_for_programs_is_heard(sitting, state, monkeypatch, waits_for):
+    def wait(*orders):
+        orders[-1](16, 4096)
+        sitting.stop.ask("SIGINT")
+        orders[-1](32, 4096)
+        pytest.fail("waited on")
+
+    counted = []
+    sitting.progress.count = lambda *counts: counted.append(counts[1:])
+    sitting.door.guarded = sitting.door.guarded if waits_for == "tasks" else frozenset()
+    monkeypatch.setattr(train.guarded, "guarded_behaviours", wait)
+    monkeypatch.setattr(train, "settle_answer_mode", lambda sitting, state: state)
+    object.__setattr__(sitting, "stream", types.SimpleNamespace(tasks=wait))
+    with pytest.raises(StopAsked):
+        train.ready_selfplay(sitting, at(state, CFG.warmup.steps))
+    assert counted == [(16, 4096)]
+
+
+def test_self_play_that_goes_on_is_not_begun_again(sitting, state, monkeypatch):
+    monkeypatch.setattr(train, "settle_answer_mode", lambda *_: pytest.fail("chosen again"))
+    later = at(state, CFG.warmup.steps + 1)
+    assert train.ready_selfplay(sitting, later) is later
+
+
 @pytest.mark.parametrize("fails", ["cross_boundary", "take_sequences"])
 def test_a_generator_that_gives_up_costs_no_chunk(sitting, state, monkeypatch, fails):
     def fail(sitting, state):
