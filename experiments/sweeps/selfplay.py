@@ -3,8 +3,8 @@
     python launch.py --config=experiments/azr_small.py --mode=sweep --sweep=experiments/sweeps/selfplay.py --seeds=3
 
 Expected: about 340 minutes on 2 cores by the speed of the main job (9 for a warm-up, 12 for a point, 4 for
-`supervised`); not yet run whole. 21 runs after 12 warm-ups, four of the seven points from the same one: these alone, in
-two hours, are `selfplay_controls.py`. Asked of dev; with --config.eval.split=test the last comparison reads test, once.
+`supervised`); not yet run whole. 21 runs after 12 warm-ups, four of the seven points from the same one: these alone,
+shorter, are `selfplay_controls.py`. Asked of dev; with --config.eval.split=test the last comparison reads test, once.
 
 `supervised` has the same rows of the generator at the same rates and no policy loss; `generator` solves the generator's
 tasks and trains no proposer; `shuffled` deals the rewards out anew. Three run self-play under another precision.

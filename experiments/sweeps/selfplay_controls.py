@@ -3,7 +3,7 @@
     python launch.py --config=experiments/azr_small.py --mode=sweep --sweep=experiments/sweeps/selfplay_controls.py \
         --seeds=3
 
-About 45 minutes a seed on two cores without AVX-512: 16 for the warm-up and what self-play waits for, 8 for a point, 4
+About 45 minutes on 2 cores (without AVX-512) a seed: 16 for the warm-up and what self-play waits for, 8 for a point, 4
 for `supervised`. 12 runs after 3 warm-ups. They are the points of `selfplay.py` under one precision, with the main
 job's number of steps of self-play after a shorter warm-up.
 """

@@ -254,17 +254,16 @@ def test_the_sweeps_of_this_project_are_plans(file, tmp_path):
     assert {job.seed for job in plan.runs()} == set(range(5))
 
 
-def test_the_controls_of_self_play_share_one_warm_up_a_seed_with_the_whole_sweep(tmp_path):
+def test_the_controls_of_self_play_are_the_whole_sweeps_and_share_one_warm_up_a_seed(tmp_path):
     def planned(name):
         spec, file = (str(ROOT / "experiments" / "azr_small.py"), ROOT / "experiments" / "sweeps" / f"{name}.py")
-        return read_plan(SweepOrder(spec=spec, file=file, home=tmp_path / name, bases=tmp_path / "bases", seeds=3))
+        return read_plan(SweepOrder(spec=spec, file=file, home=tmp_path / name, seeds=3))
 
     controls, whole = planned("selfplay_controls"), planned("selfplay")
     assert [point.name for point in controls.points] == ["full", "supervised", "generator", "shuffled"]
-    warm_ups = [job for job in controls.jobs if job.point is None]
-    assert len(warm_ups) == 3 and len(controls.runs()) == 12
-    assert {job.home for job in warm_ups} < {job.home for job in whole.jobs if job.point is None}
-    assert {job.cfg.selfplay.steps for job in controls.runs()} == {200}
+    assert list(controls.points) == [point for point in whole.points if point.series != "precision"]
+    assert len([job for job in controls.jobs if job.point is None]) == 3 and len(controls.runs()) == 12
+    assert {(job.cfg.selfplay.steps, job.cfg.model.max_tier) for job in controls.runs()} == {(100, 0)}
 
 
 def test_wider_models_of_the_budget_sweep_are_of_equal_size(tmp_path):
