@@ -117,6 +117,7 @@ class Warmup(_Settings):
     induction: float = 0.15
     propose: float = 0.1
     trace: float = 0.7  # share of deduction answers written as a trace
+    simplest: bool = False  # abductions are answered by the simplest input found, not by the one that was drawn
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

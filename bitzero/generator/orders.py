@@ -112,8 +112,9 @@ class _Draw:
     def program(self, index: int, level: int, inverse: bool = False) -> Program:
         """Program ``index`` of the batch."""
         return programs.generate(
-            self.cfg.seed, self.batch, index, level, pairs=self.cfg.tasks.pairs, inverse=inverse, weights=self.weights
-        )
+            self.cfg.seed, self.batch, index, level, pairs=self.cfg.tasks.pairs, inverse=inverse,
+            simplest=inverse and self.cfg.warmup.simplest, weights=self.weights,
+        )  # fmt: skip
 
 
 def _first_that_fits(draw: _Draw, level: int) -> PackedExample | None:

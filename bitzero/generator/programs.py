@@ -29,6 +29,7 @@ from bitzero.generator.execute import (
 from bitzero.generator.expressions import COMPREHENSION, CONDITIONAL, MAX_WIDTH, uses_name
 from bitzero.generator.scope import POOL_SIZE, DeadDraw, Scope, Weights
 from bitzero.generator.shapes import SHAPES, Shape, draw_candidate
+from bitzero.generator.simplest import simplest_input
 from bitzero.generator.statements import NAME_PATTERN, Candidate, Statement
 from bitzero.tasks import levels, trivial
 from bitzero.tasks.alpha import canonical, hash_text, skeleton_of_text, split_text
@@ -80,6 +81,7 @@ class Specification:
     shape: Shape
     may_be_trivial: bool  # answered by a trivial rule
     inverse: bool  # its inputs must not be guessable from its outputs
+    simplest: bool  # its inputs are the simplest ones found that lead to its outputs
     pairs: int
     weights: Weights | None
 
@@ -91,13 +93,14 @@ class Specification:
 
 def generate(
     seed: int, batch: int, index: int, level: int, split: Split = "train", *, pairs: int = PAIRS,
-    inverse: bool = False, weights: Weights | None = None, counts: Counts | None = None,
+    inverse: bool = False, simplest: bool = False, weights: Weights | None = None, counts: Counts | None = None,
 ) -> Program:  # fmt: skip
     """The program of these arguments: of that measured level and split.
 
     Each argument but `counts` is part of what names the program. `batch` and `index` number the programs of a seed.
     With `inverse`, for abduction, a program whose inputs a trivial rule mostly guesses from its outputs counts as
-    trivial too; at most `TRIVIAL_SHARE` are. `weights` are those of the productions, for training programs; without
+    trivial too; at most `TRIVIAL_SHARE` are. With `simplest` its inputs are made so (`simplest.py`) once it has
+    passed; two of them may then be one. `weights` are those of the productions, for training programs; without
     any, all are chosen alike. `counts` is added to. Raises ValueError for a level outside 0…5, an
     unknown split, or more pairs than the pool gives.
     """
@@ -111,7 +114,7 @@ def generate(
     counts = counts or Counts()
     may_be_trivial = rng.random() < TRIVIAL_SHARE
     shape = rng.choice(SHAPES[level])  # once, so that shapes whose draws often die are not rarer
-    spec = Specification(level, split, shape, may_be_trivial, inverse, pairs, weights)
+    spec = Specification(level, split, shape, may_be_trivial, inverse, simplest, pairs, weights)
     for _ in range(MAX_DRAWS):
         counts.drawn += 1
         try:
@@ -148,6 +151,10 @@ def _draw_program(rng: random.Random, spec: Specification) -> Program:
     program.recorder.truths_seen.clear()
     recorded = [program.record_events(values) for values in inputs]
     _check_recorded_runs(program, text, recorded, spec)
+    if spec.simplest:
+        inputs = [simplest_input(program, *pair) for pair in zip(inputs, outputs, strict=True)]
+        texts = [", ".join(map(canonical_text, values)) for values in inputs]
+        recorded = [program.record_events(values) for values in inputs]
     names = draw_names(rng, text)
     return Program(
         code=rename_variables(text, names),
