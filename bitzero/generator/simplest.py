@@ -47,8 +47,9 @@ def simpler_values(value: Any) -> Iterator[Any]:
             yield from (value[:i] + "a" + value[i + 1 :] for i, letter in enumerate(value) if letter > "a")
         case list() | tuple():
             yield from _with_less(value, value[:0])
+            parts: Any = value
             for i, part in enumerate(value):
-                yield from (value[:i] + type(value)([simpler]) + value[i + 1 :] for simpler in simpler_values(part))
+                yield from (parts[:i] + type(parts)([simpler]) + parts[i + 1 :] for simpler in simpler_values(part))
         case set():  # an empty one has no literal
             yield from (value - {part} for part in sorted(value) if len(value) > 1)
         case dict():
