@@ -29,13 +29,11 @@ from bitzero.evaluation.table import (
 from bitzero.generator.stream import Stream
 from bitzero.run import device, fit, layers, workdir
 from bitzero.run.checkpoint import Checkpoints
-from bitzero.run.guarded import guarded_behaviours
 from bitzero.run.metrics import Metrics
 from bitzero.run.progress import Progress
-from bitzero.run.sitting import Ledger, Meters, Sitting, go_on, open_sandbox
+from bitzero.run.sitting import Ledger, Meters, Sitting, go_on, known_of_heldout, open_sandbox
 from bitzero.run.stop import Stop
 from bitzero.run.workdir import RunError
-from bitzero.sandbox import Sandbox
 from bitzero.selfplay.verify import Door
 from bitzero.state import TrainState
 
@@ -82,7 +80,7 @@ def evaluate_state(sitting: Sitting, state: TrainState) -> dict[str, Any]:
         "commit": device.source_commit(),
         "step": int(state.step),
         "rows": rows,
-        "proposer": _measure_proposer(state, now, stream, sitting.sandbox) if rows else None,
+        "proposer": _measure_proposer(sitting, state, now) if rows else None,
         "precision": _measure_precisions(sitting, state),
         "operations": operation_rows(now, stream, sitting.progress),
         "gain_of_selfplay": gains_of_selfplay(answered),
@@ -109,10 +107,10 @@ def _print_tables(result: dict[str, Any], progress: Progress) -> None:
         progress.say(sentence)
 
 
-def _measure_proposer(state: TrainState, now: Solver, stream: Stream, sandbox: Sandbox) -> dict[str, Any]:
+def _measure_proposer(sitting: Sitting, state: TrainState, now: Solver) -> dict[str, Any]:
     levels = range(int(state.open_levels))
-    references = [program for level in levels for program in stream.heldout("train", level, 24)]
-    return proposing.measure_proposer(state, now, references, sandbox, guarded_behaviours(stream))
+    references = [program for level in levels for program in sitting.stream.heldout("train", level, 24)]
+    return proposing.measure_proposer(state, now, references, sitting.sandbox, known_of_heldout(sitting))
 
 
 def _measure_precisions(sitting: Sitting, state: TrainState) -> dict[str, Any] | None:

@@ -10,9 +10,10 @@ from typing import Any
 from bitzero.config import Config
 from bitzero.config.defaults import Layers, Operand
 from bitzero.evaluation.heldout import AnswerRows
-from bitzero.generator.stream import Stream
+from bitzero.generator.stream import Stream, Tell
 from bitzero.generator.workforce import usable_cores
 from bitzero.run.checkpoint import Checkpoints
+from bitzero.run.guarded import guarded_behaviours
 from bitzero.run.metrics import Metrics
 from bitzero.run.progress import Progress
 from bitzero.run.stop import Stop
@@ -86,6 +87,24 @@ def go_on(sitting: Sitting) -> None:
     """Raises ``StopAsked`` if the sitting was asked to end."""
     if sitting.stop.asked:
         raise StopAsked
+
+
+def known_of_heldout(sitting: Sitting) -> frozenset[int]:
+    """What held-out programs do (``guarded``); where that is to be found out first, how far it is is shown.
+
+    Raises ``GeneratorFailed`` and ``StopAsked``.
+    """
+    return guarded_behaviours(sitting.stream, waits_for(sitting, "held-out programs, which no proposal may repeat"))
+
+
+def waits_for(sitting: Sitting, what: str) -> Tell:
+    """Shows how far the workers are with ``what``; raises ``StopAsked`` if the sitting was asked to end."""
+
+    def tell(done: int, total: int) -> None:
+        go_on(sitting)
+        sitting.progress.count(what, done, total)
+
+    return tell
 
 
 @contextlib.contextmanager

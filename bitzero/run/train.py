@@ -30,7 +30,17 @@ from bitzero.run.checkpoint import Checkpoints, digest
 from bitzero.run.metrics import Metrics
 from bitzero.run.progress import Progress, clock_text
 from bitzero.run.report import report_chunk, report_weights, write_run_json
-from bitzero.run.sitting import Ledger, Meters, Sitting, StopAsked, go_on, open_sandbox, timed_as
+from bitzero.run.sitting import (
+    Ledger,
+    Meters,
+    Sitting,
+    StopAsked,
+    go_on,
+    known_of_heldout,
+    open_sandbox,
+    timed_as,
+    waits_for,
+)
 from bitzero.run.stop import Stop
 from bitzero.run.workdir import RunError
 from bitzero.sandbox import Sandbox
@@ -205,13 +215,12 @@ def ready_selfplay(sitting: Sitting, state: TrainState) -> TrainState:
     """
     cfg, step = sitting.cfg, int(state.step)
     if not sitting.door.guarded:
-        told = functools.partial(_told, sitting, "held-out programs, which no proposal may repeat")
         with timed_as(sitting, "ready selfplay"):
-            sitting.door.guarded = guarded.guarded_behaviours(sitting.stream, told)
+            sitting.door.guarded = known_of_heldout(sitting)
     if step > cfg.warmup.steps:
         return state
     state = settle_answer_mode(sitting, state)
-    told = functools.partial(_told, sitting, "tasks to begin self-play with")
+    told = waits_for(sitting, "tasks to begin self-play with")
     with timed_as(sitting, "ready selfplay"):
         seeds = sitting.stream.tasks(cfg.selfplay.seed_tasks, step, int(state.open_levels), told)
     rows = verify.ring_rows([task for task, _ in seeds], bool(state.trace_mode), cfg)
@@ -220,12 +229,6 @@ def ready_selfplay(sitting: Sitting, state: TrainState) -> TrainState:
     evaluate.request_heldout_programs(sitting.stream, cfg, int(state.open_levels))
     sitting.meters.compiles_next = True
     return state
-
-
-def _told(sitting: Sitting, what: str, done: int, total: int) -> None:
-    """Shows how far the workers are with what the sitting waits for. Raises ``StopAsked``."""
-    go_on(sitting)
-    sitting.progress.count(what, done, total)
 
 
 def _asked_on_dev(sitting: Sitting, state: TrainState) -> tuple[TrainState, Config, Heldout, Sandbox, GoOn]:

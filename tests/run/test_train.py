@@ -13,6 +13,7 @@ from bitzero.config import Config, Model, Run, SelfPlay, Tasks, Warmup, with_ope
 from bitzero.evaluation import questions
 from bitzero.generator.stream import GeneratorFailed
 from bitzero.run import curriculum, pace, train
+from bitzero.run import sitting as sittings
 from bitzero.run.sitting import Ledger, Meters, Sitting, StopAsked, go_on
 from bitzero.run.stop import Stop
 from bitzero.run.workdir import RunError
@@ -180,7 +181,7 @@ def test_a_stop_while_self_play_waits_for_programs_is_heard(sitting, state, monk
     counted = []
     sitting.progress.count = lambda *counts: counted.append(counts[1:])
     sitting.door.guarded = sitting.door.guarded if waits_for == "tasks" else frozenset()
-    monkeypatch.setattr(train.guarded, "guarded_behaviours", wait)
+    monkeypatch.setattr(sittings, "guarded_behaviours", wait)
     monkeypatch.setattr(train, "settle_answer_mode", lambda sitting, state: state)
     object.__setattr__(sitting, "stream", types.SimpleNamespace(tasks=wait))
     with pytest.raises(StopAsked):
