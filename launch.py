@@ -76,7 +76,7 @@ def _in_mode() -> int:
 
 
 def _run() -> int:
-    from bitzero.run.workdir import config_of
+    from bitzero.run.workdir import config_of  # not above, as in `_in_mode`
 
     named = experiment.path_of(FLAGS.workdir)
     if named and not FLAGS.config:

@@ -37,7 +37,7 @@ Tell = Callable[[int, int], None]  # of how many there are, and of how many that
 URGENCY: dict[What, int] = {"rows": 0, "tasks": 1, "heldout": 2}  # lower first
 
 
-def _silent(done: int, total: int) -> None:
+def silent(done: int, total: int) -> None:
     """The ``Tell`` of whoever is not told."""
 
 
@@ -141,7 +141,7 @@ class Stream:
         return len(self._workers)
 
     def tasks(
-        self, n: int, step: int, open_levels: int | None = None, tell: Tell = _silent
+        self, n: int, step: int, open_levels: int | None = None, tell: Tell = silent
     ) -> list[tuple[Task, list[int]]]:
         """`n` generator tasks, kinds in turn, open levels evenly, train split, each with what its program does.
 
@@ -184,31 +184,29 @@ class Stream:
         for level, split in itertools.product(range(NUM_LEVELS), GUARDED_SPLITS):
             self.request_heldout(split, level, self.cfg.tasks.guarded)
 
-    def guarded_behaviours(self, tell: Tell = _silent) -> frozenset[int]:
+    def guarded_behaviours(self, tell: Tell = silent) -> frozenset[int]:
         """What the first ``tasks.guarded`` dev and test programs of every level do.
 
         Raises `GeneratorFailed`, and what `tell` raises.
         """
         self.request_guarded()
-        self._hire(len(self._queue))
         sets, each = list(itertools.product(range(NUM_LEVELS), GUARDED_SPLITS)), self.cfg.tasks.guarded
         found: set[int] = set()
         for at, (level, split) in enumerate(sets):
-            before = at * each
-            so_far = lambda done, _, before=before: tell(before + done, each * len(sets))
+            so_far = lambda done, _, before=at * each: tell(before + done, each * len(sets))
             for _, behaviours in self._heldout_with_behaviours(split, level, each, so_far):
                 found.update(behaviours)
         return frozenset(found)
 
     def _heldout_with_behaviours(
-        self, split: Split, level: int, n: int, tell: Tell = _silent
+        self, split: Split, level: int, n: int, tell: Tell = silent
     ) -> list[tuple[Program, list[int]]]:
         kept: dict[int, tuple[Program, list[int]]] = {}
         for program, behaviours in self._candidates(split, level, n, tell):
             kept.setdefault(program.hash, (program, behaviours))
         return list(kept.values())
 
-    def _candidates(self, split: Split, level: int, n: int, tell: Tell = _silent) -> list[tuple[Program, list[int]]]:
+    def _candidates(self, split: Split, level: int, n: int, tell: Tell = silent) -> list[tuple[Program, list[int]]]:
         """The candidates of a held-out set and what they do, up to the one with the `n`-th different program."""
         self.request_heldout(split, level, n)
         self._hire(len(self._queue))

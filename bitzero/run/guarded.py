@@ -8,22 +8,22 @@ import pathlib
 import sys
 
 from bitzero.config import Config
-from bitzero.generator.stream import Stream, Tell
+from bitzero.generator.stream import Stream, Tell, silent
 from bitzero.run import device
 from bitzero.run.workdir import keep_file
 
 ROOMS = ("config", "generator", "tasks", "sandbox")  # whose code decides what a program does
 
 
-def guarded_behaviours(stream: Stream, *tell: Tell) -> frozenset[int]:
-    """``stream.guarded_behaviours(*tell)``, from the machine's cache where they were found before.
+def guarded_behaviours(stream: Stream, tell: Tell = silent) -> frozenset[int]:
+    """``stream.guarded_behaviours(tell)``, from the machine's cache where they were found before.
 
     A file that is not what this function wrote is made again. Raises ``GeneratorFailed``, and what ``tell`` raises.
     """
     file = _file(stream.cfg)
     if file and (known := _read(file)):
         return known
-    found = stream.guarded_behaviours(*tell)
+    found = stream.guarded_behaviours(tell)
     if file:
         keep_file(file, json.dumps(sorted(found)).encode())
     return found

@@ -80,7 +80,7 @@ def check_config(path: pathlib.Path, cfg: Config, say: Callable[[str], None]) ->
 
 
 def config_of(path: pathlib.Path, overrides: Iterable[experiment.Override]) -> Config:
-    """The configuration of the run in ``path`` with ``overrides``, as ``check_config`` would have it.
+    """The configuration of the run in ``path`` with ``overrides``, which ``check_config`` has yet to allow.
 
     Raises ``ConfigError`` where there is no run, ``RunError`` where its file cannot be read.
     """

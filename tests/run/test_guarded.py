@@ -24,7 +24,7 @@ def test_the_second_process_reads_what_the_first_one_found(cache, monkeypatch):
         assert told == sorted(told) and {total for _, total in told} == {36}  # of six levels, dev and test
         assert len(told) >= 12 and told[-1][0] >= 33
         assert found == stream.guarded_behaviours() and len(found) > 20
-        monkeypatch.setattr(stream, "guarded_behaviours", lambda: pytest.fail("made again"))
+        monkeypatch.setattr(stream, "guarded_behaviours", lambda tell: pytest.fail("made again"))
         assert guarded.guarded_behaviours(stream) == found
     (file,) = cache.iterdir()
     assert file.name == f"guarded-{guarded.fingerprint(CFG)}.json"
@@ -35,7 +35,7 @@ def test_nothing_is_asked_of_the_workers_that_the_machine_knows(cache, monkeypat
     with Stream(CFG) as stream:
         monkeypatch.setattr(stream, "request_guarded", lambda: asked.append(len(list(cache.iterdir()))))
         guarded.request_guarded(stream)
-        monkeypatch.setattr(stream, "guarded_behaviours", lambda: frozenset((1,)))
+        monkeypatch.setattr(stream, "guarded_behaviours", lambda tell: frozenset((1,)))
         guarded.guarded_behaviours(stream)
         guarded.request_guarded(stream)
     assert asked == [0]
@@ -46,7 +46,7 @@ def test_a_broken_file_is_made_again(cache, monkeypatch, content):
     file = cache / f"guarded-{guarded.fingerprint(CFG)}.json"
     file.write_bytes(content)
     with Stream(CFG) as stream:
-        monkeypatch.setattr(stream, "guarded_behaviours", lambda: frozenset((1, 2**64 - 1)))
+        monkeypatch.setattr(stream, "guarded_behaviours", lambda tell: frozenset((1, 2**64 - 1)))
         assert guarded.guarded_behaviours(stream) == guarded.guarded_behaviours(stream) == {1, 2**64 - 1}
     assert file.read_bytes() == b"[1, 18446744073709551615]"
 
@@ -55,7 +55,7 @@ def test_without_a_cache_it_is_found_each_time(monkeypatch):
     monkeypatch.setattr(device, "cache_directory", lambda: None)
     with Stream(CFG) as stream:
         turns = iter([frozenset((1,)), frozenset((2,))])
-        monkeypatch.setattr(stream, "guarded_behaviours", lambda: next(turns))
+        monkeypatch.setattr(stream, "guarded_behaviours", lambda tell: next(turns))
         assert [guarded.guarded_behaviours(stream) for _ in range(2)] == [{1}, {2}]
 
 
