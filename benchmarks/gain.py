@@ -4,8 +4,8 @@
     python benchmarks/gain.py A0 B0 A1 B1 A2 B2      pairs of other seeds, their items together
 
 Both runs of a pair must have been evaluated with the same seed (``--mode=eval``, ``--config.eval.items=400`` for over a
-thousand items a kind). Prints JSON: gain in points of the first over the second and over its own model before
-self-play.
+thousand items a kind). Prints JSON: gain in points of the first over the second and, where it played, over its own
+model before self-play.
 """
 
 import argparse
@@ -49,13 +49,15 @@ def main() -> None:
         sys.exit("give pairs of runs: A B, or A0 B0 A1 B1 …")
     if any(one["seed"] != other["seed"] for one, other in zip(ours, theirs, strict=True)):
         sys.exit("the runs have different seeds, so their items differ")
+    has_selfplay = all("before_selfplay" in row for run in ours for row in run["rows"].values())
     result = {}
     for name, kinds in {**{kind: [kind] for kind in KINDS}, "abduction + induction": KINDS[1:]}.items():
         after, other = joined(ours, kinds, "right"), joined(theirs, kinds, "right")
         if len(after) != len(other):
             sys.exit(f"the runs asked {len(after)} and {len(other)} items of {name}; evaluate both alike")
-        start = joined(ours, kinds, "before_selfplay")
-        result[name] = {"over the other run": compare(other, after), "over before self-play": compare(start, after)}
+        result[name] = {"over the other run": compare(other, after)}
+        if has_selfplay:
+            result[name]["over before self-play"] = compare(joined(ours, kinds, "before_selfplay"), after)
     print(json.dumps(result, indent=1))
 
 

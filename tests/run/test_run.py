@@ -72,20 +72,26 @@ def test_eval_json_has_a_row_for_each_level_and_kind(finished):
     assert sum(result["proposer"]["gates"].values()) == result["proposer"]["n"]
 
 
-def test_items_pair_with_another_run(finished):
-    """The same run against itself: no gain, and its bits are those behind the table."""
-    items = json.loads((finished.workdir / "items.json").read_text())["rows"]
+def test_items_pair_with_another_run(finished, tmp_path):
+    """The same run against itself: no gain, and its bits are those behind the table; one that never played has less."""
+    stored = json.loads((finished.workdir / "items.json").read_text())
+    items = stored["rows"]
     rows = json.loads((finished.workdir / "eval.json").read_text())["rows"]
     for row in rows:
         bits = items[f"L{row['level']} {row['kind']}"]["right"]
         assert len(bits) == row["n"] and row["accuracy"] == round(bits.count("1") / row["n"], 4)
-    done = subprocess.run(
-        [sys.executable, "benchmarks/gain.py", finished.workdir, finished.workdir],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    gains = json.loads(done.stdout)
-    assert gains["abduction + induction"]["over the other run"]["points"] == 0.0
-    assert gains["deduction"]["over the other run"]["items"] == 9
+    unplayed = {name: {"right": row["right"]} for name, row in items.items()}
+    (tmp_path / "items.json").write_text(json.dumps(stored | {"rows": unplayed}))
+    over = "over the other run"
+    for run, which in ((finished.workdir, {over, "over before self-play"}), (tmp_path, {over})):
+        done = subprocess.run(
+            [sys.executable, "benchmarks/gain.py", run, finished.workdir],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        gains = json.loads(done.stdout)
+        assert {*gains["deduction"]} == which
+        assert gains["abduction + induction"][over]["points"] == 0.0
+        assert gains["deduction"][over]["items"] == 9
 
 
 def test_the_last_lines_are_the_table_and_the_hash(finished):
