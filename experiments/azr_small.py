@@ -21,7 +21,7 @@ def get_config(variant: str | None = None) -> ml_collections.ConfigDict:
     config.optimiser.update(lr=4.5e-3, lr_gains=1.33, row_beta=0.95)
     config.tasks.update(context=128, prompt=112, completion=64, productions="learnable", levels="learnable")
     config.tasks.update(unlock_every=800)  # a reading of dev takes as long as fifty steps
-    config.warmup.update(steps=14_400, batch_size=16, trace=0.9)
+    config.warmup.update(steps=14_400, batch_size=16, trace=0.9, simplest=True)
     # Many answers a step, the most telling groups learned from, at a small rate and near the greedy answer, the
     # generator's rows beside them: what self-play needs to win more than its noise loses (log).
     config.selfplay.update(steps=100, num_tasks=64, learnt_groups=24, seed_tasks=4_096, answer_temperature=0.6)
