@@ -3,8 +3,8 @@
     python launch.py --config=experiments/take_home.py      about two hours on 2 cores, in as many sittings as wanted
 
 Expected: more than the model in `bitzero/assets`, which is of this file's job of before: 40,000 steps, seven deductions
-in ten with a trace, an earlier ramp, slower embeddings, products in f32; it has 90.5/76.5/50.5/63.5 % of the draws at
-L0 to L3 (its card).
+in ten with a trace, abductions taught by any input, an earlier ramp, slower embeddings, products in f32; it has
+90.5/76.5/50.5/63.5 % of the draws at L0 to L3 (its card).
 
 Against azr_small half a bit a weight goes to rows that the Fisher signal picks, which closed 28 % of the distance to
 unquantised weights in the precision sweep and costs no time.
