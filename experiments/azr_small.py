@@ -1,6 +1,6 @@
 """The main job: a ternary reasoner from random weights with zero external data, on two CPU cores or a small GPU.
 
-    python launch.py --config=experiments/azr_small.py          26 to 29 minutes on 2 cores
+    python launch.py --config=experiments/azr_small.py          26 to 29 minutes on 2 cores with AVX-512, 43 without
     python launch.py --config=experiments/azr_small.py:hour     half again as wide, 69 minutes
 
 Expected: see the README for the table that the last measured run printed.
